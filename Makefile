@@ -1,0 +1,47 @@
+# One front door for every task; CI calls the same targets. Each sets up what it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TO ?= milvus-lite
+ARGS ?=
+
+.PHONY: help setup lint types test demo bench protos lock clean
+help:
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## make .venv with everything the other targets need
+
+$(STAMP): requirements.lock pyproject.toml
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lint: setup ## style, layering, licences
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.support.licences
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+test: setup ## unit, contract and flow tests over real engines
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: setup ## a live migration, Qdrant -> Milvus (TO=milvus for the full server, ARGS="--json FILE --keep")
+	$(BIN)/python -m examples.demo --to $(TO) $(ARGS)
+
+bench: setup ## figures beside direct access, in one run (ARGS="--json FILE")
+	$(BIN)/python -m bench $(ARGS)
+
+protos: setup ## compile protos/ into the descriptor sets that the program loads
+	$(BIN)/python -m tests.support.compile_protos
+
+lock: setup ## renew requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile -q pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-emit-package crossfade -o requirements.lock
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache dist

@@ -1,0 +1,74 @@
+"""Dialects: vendor messages <-> model, both directions, pure.
+
+A dialect folder serves both ends of a vendor: what its clients send is decoded into
+operations, and what a store of that vendor expects is encoded from them. This page holds
+what the pipeline sees of the client side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from proxy.errors import CrossfadeError
+from proxy.model import Operation, Result
+from proxy.wire import Request, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A decoded request: what it asks, and (`form`, the dialect's own business) how its answer must look."""
+
+    request: Request
+    operation: Operation
+    form: Any = None
+
+
+class Outcome(Enum):
+    """What the primary's answer says about a write (consistency.md, "A write", step 3)."""
+
+    ACCEPTED = "accepted"
+    UNTOUCHED = "untouched"  # refused before anything could change
+    FAILED = "failed"  # an error, but part of it may have been applied; nothing is still under way
+    UNKNOWN = "unknown"  # may still land
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`acknowledged`: accepted, but not yet applied (Qdrant's wait=false)."""
+
+    outcome: Outcome
+    acknowledged: bool = False
+
+
+class Dialect(Protocol):
+    """The client side of one vendor over one transport. Pure: no I/O, no clock, no state but caches."""
+
+    vendor: str
+
+    def wants_body(self, request: Request) -> bool:
+        """Whether `decode` needs the body, judged by the head alone. If not, the body may stay a stream."""
+        ...
+
+    def decode(self, request: Request) -> Call:
+        """What the request asks. Never refuses a request that the vendor's server might take: what cannot be
+        decoded becomes PrimaryOnlyRead, OpaqueWrite or Administration, and the primary answers it itself.
+        Raises InvalidRequest only for what must not reach any store (NaN and infinity in a vector)."""
+        ...
+
+    def encode(self, call: Call, result: Result, seconds: float) -> Response:
+        """The answer that the vendor's server would give; `seconds` is the time the work took."""
+        ...
+
+    def read_reply(self, call: Call, response: Response) -> Result:
+        """What a server of this vendor answered to a DataRead. Raises InvalidRequest if it is not a success."""
+        ...
+
+    def judge(self, call: Call, response: Response) -> Judgement:
+        """What the answer to a write or definition says about the primary's state."""
+        ...
+
+    def refuse(self, request: Request, error: CrossfadeError) -> Response:
+        """The vendor's own kind of error for `error`; never carries more than the message."""
+        ...

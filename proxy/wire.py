@@ -1,0 +1,83 @@
+"""The seam between listeners and everything behind them: a request value and a response value.
+
+A listener makes a `Request` out of what its transport read and gets a `Response` back; no
+object of a web or gRPC framework crosses this line, so a listener can be replaced without
+anybody noticing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from proxy.errors import BodyTooLarge
+
+Headers = tuple[tuple[str, str | bytes], ...]  # lower-case names in order; values are bytes for "-bin" metadata
+Body = bytes | AsyncIterator[bytes]
+Transport = Literal["http", "grpc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a client.
+
+    `path` is as sent, percent-encoding included (HTTP), or the full method "/package.Service/Method"
+    (gRPC). `query` has no "?". `timeout_seconds` is what the client still grants (grpc-timeout), if it said.
+    """
+
+    transport: Transport
+    method: str  # HTTP verb in upper case; "" for gRPC
+    path: str
+    headers: Headers = ()
+    body: Body = b""
+    query: str = ""
+    client: str = ""  # the peer's address
+    timeout_seconds: float | None = None
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header or metadata entry, `name` in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value if isinstance(value, str) else value.decode("latin-1")
+        return None
+
+    @property
+    def bytes(self) -> bytes:
+        """The collected body; only after `collected`."""
+        if not isinstance(self.body, bytes):
+            raise TypeError("the body is still a stream; collect it first")
+        return self.body
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """`status` is the HTTP status, or the gRPC status code (0 is OK) with `message` and `trailers`."""
+
+    status: int
+    headers: Headers = ()
+    body: Body = b""
+    message: str = ""
+    trailers: Headers = ()
+
+    def with_headers(self, *more: tuple[str, str | bytes]) -> Response:
+        return replace(self, headers=self.headers + more)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+async def collected(request: Request, limit_bytes: int) -> Request:
+    """The same request with its body in memory. Raises BodyTooLarge past `limit_bytes`."""
+    if isinstance(request.body, bytes):
+        if len(request.body) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        return request
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.body:
+        size += len(chunk)
+        if size > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        chunks.append(chunk)
+    return replace(request, body=b"".join(chunks))
