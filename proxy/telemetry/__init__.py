@@ -1,1 +1,1 @@
-""""""
+"""What the program shows of itself: metrics (one table), logs, and the only place that starts tasks."""
