@@ -1,0 +1,72 @@
+"""Vendor messages from a compiled descriptor set, in a pool of their own.
+
+The official client packages register their messages in protobuf's default pool, and registering a second copy there
+raises. So each vendor's subset (protos/<vendor>, compiled into <vendor>/messages.binpb) is loaded into a private pool,
+and the program can share a process with any client. Nothing here knows a vendor.
+
+A `MessageSet` gives the message classes and enum numbers of one package as attributes; they are made when first asked
+for. Their type is `Any`: what they hold is described in protos/, and a test compares that with the vendor's own.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+
+
+class MessageSet:
+    """The messages and enums of one proto package: `messages.PointId(num=1)`, `messages.Distance.Value("Cosine")`."""
+
+    def __init__(self, pool: DescriptorPool, package: str) -> None:
+        self._pool = pool
+        self._package = package
+
+    def __getattr__(self, name: str) -> Any:
+        """A message class, or for an enum its descriptor's name and number tables. Raises AttributeError."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        full_name = f"{self._package}.{name}"
+        found: Any
+        try:
+            found = GetMessageClass(self._pool.FindMessageTypeByName(full_name))
+        except KeyError:
+            try:
+                found = EnumNames(self._pool.FindEnumTypeByName(full_name))
+            except KeyError:
+                raise AttributeError(f"protos/ describes no {full_name}") from None
+        setattr(self, name, found)
+        return found
+
+
+class EnumNames:
+    """Names and numbers of an enum. A number that our description lacks has no name (None)."""
+
+    def __init__(self, descriptor: Any) -> None:
+        self.number_of: dict[str, int] = {value.name: value.number for value in descriptor.values}
+        self.name_of: dict[int, str] = {value.number: value.name for value in descriptor.values}
+
+    def Value(self, name: str) -> int:
+        return self.number_of[name]
+
+    def Name(self, number: int) -> str | None:
+        return self.name_of.get(number)
+
+
+@cache
+def pool_of(vendor: str) -> DescriptorPool:
+    """The private pool with every file of a vendor's descriptor set. Raises FileNotFoundError for an unknown vendor."""
+    described = FileDescriptorSet.FromString(files(f"proxy.dialects.{vendor}").joinpath("messages.binpb").read_bytes())
+    pool = DescriptorPool()
+    for file in described.file:
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool
+
+
+def message_set(vendor: str, package: str) -> MessageSet:
+    """The messages of `package` in the pool of `vendor`."""
+    return MessageSet(pool_of(vendor), package)

@@ -1,0 +1,1 @@
+"""Qdrant's REST and gRPC, both ends."""
