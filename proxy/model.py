@@ -25,6 +25,18 @@ from uuid import UUID
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 
+
+class Side(Enum):
+    """The two stores of a migration, fixed for the whole of it. Which of them is primary is the journal's word."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+    @property
+    def other(self) -> Side:
+        return Side.TARGET if self is Side.SOURCE else Side.SOURCE
+
+
 # --- points ------------------------------------------------------------------------------
 
 PointId = int | UUID | str

@@ -1,0 +1,273 @@
+"""What stands in the journal: the records, and their form as bytes. Pure.
+
+A record has a *position*, its place in the journal's total order. An interval has two records: one that
+begins it and one that ends it, and the end names the position of the begin. Keys are ids within one
+collection of one route; vectors and payloads never stand here.
+
+Everything the program knows about the two stores (which key is dirty, held, parked; how far the backfill has
+come) is the fold of these records; see ledger.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from proxy.dialects import Outcome
+from proxy.model import PointId, Side
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """`route` and `collection` (resolved name on the source; "" where the record is about the whole route)."""
+
+    route: str
+    collection: str = ""
+
+
+class Begin(Record, frozen=True, kw_only=True):
+    """Opens an interval."""
+
+    owner: str
+
+
+class End(Record, frozen=True, kw_only=True):
+    """Closes the interval that `begin` opened."""
+
+    begin: int
+
+
+# --- writes --------------------------------------------------------------------------------
+
+
+class BeginWrite(Begin, frozen=True, tag="W"):
+    ids: tuple[PointId, ...]
+    primary: Side
+
+
+class EndWrite(End, frozen=True, tag="w"):
+    """`hold_seconds` > 0: the request may still land on the primary for that long."""
+
+    outcome: Outcome
+    acknowledged: bool = False
+    hold_seconds: float = 0.0
+
+
+# --- reconciliations -----------------------------------------------------------------------
+
+
+class BeginReconcile(Begin, frozen=True, tag="R"):
+    ids: tuple[PointId, ...]
+    secondary: Side
+
+
+class Parking(msgspec.Struct, frozen=True, array_like=True):
+    """Why the secondary cannot hold a point, and how large the point is."""
+
+    reason: str
+    size_bytes: int
+
+
+class EndReconcile(End, frozen=True, tag="r"):
+    """What is in neither list ended clean. `unclear` ids are dirty and held for `hold_seconds`."""
+
+    dirty: tuple[PointId, ...] = ()
+    unclear: tuple[PointId, ...] = ()
+    parked: tuple[tuple[PointId, Parking], ...] = ()
+    hold_seconds: float = 0.0
+
+
+# --- backfill pages ------------------------------------------------------------------------
+
+
+class BeginPage(Begin, frozen=True, tag="P"):
+    """A wildcard: its keys are known at its end."""
+
+    secondary: Side
+    job: str
+
+
+class EndPage(End, frozen=True, tag="p"):
+    """One record names the page's keys and where the next page starts (`done`: there is none)."""
+
+    ids: tuple[PointId, ...]
+    next: PointId | None
+    done: bool
+    dirty: tuple[PointId, ...] = ()
+    unclear: tuple[PointId, ...] = ()
+    parked: tuple[tuple[PointId, Parking], ...] = ()
+    hold_seconds: float = 0.0
+
+
+# --- scopes: writes by filter, writes of unknown reach, definitions --------------------------
+
+
+class BeginScope(Begin, frozen=True, tag="S"):
+    """A collection-wide interval. `definition`: DDL; else a write whose keys only the primary knows."""
+
+    primary: Side
+    definition: bool = False
+
+
+class NameKeys(Record, frozen=True, tag="n"):
+    """Keys that an open scope may touch; a scope may name them in several records."""
+
+    begin: int
+    ids: tuple[PointId, ...]
+
+
+class EndScope(End, frozen=True, tag="s"):
+    """`sweep`: why the collection has to be swept now ("" if it need not); `equal`: a definition after which
+    both stores are known to hold nothing (created empty, or dropped)."""
+
+    outcome: Outcome
+    acknowledged: bool = False
+    hold_seconds: float = 0.0
+    sweep: str = ""
+    equal: bool = False
+
+
+# --- the end of an owner -----------------------------------------------------------------------
+
+
+class Close(End, frozen=True, tag="c"):
+    """Closes an interval whose owner is gone: its last request may still land for `hold_seconds`."""
+
+    hold_seconds: float
+
+
+# --- single records ----------------------------------------------------------------------------
+
+
+class Release(Record, frozen=True, tag="h"):
+    """The hold that the record at `hold` set has run out."""
+
+    hold: int
+
+
+class Mark(Record, frozen=True, tag="m"):
+    """Keys found different (verify, sweep): dirty."""
+
+    ids: tuple[PointId, ...]
+
+
+class Collapse(Record, frozen=True, tag="x"):
+    """The dirty set is past its cap: forget the marks, sweep the collection."""
+
+
+class Unswept(Record, frozen=True, tag="u"):
+    """The collection has to be swept, for `reason`."""
+
+    reason: str
+
+
+class Swept(Record, frozen=True, tag="U"):
+    """A sweep that began at position `began` has ended: every key was copied, or is marked."""
+
+    began: int
+
+
+class SetPhase(Record, frozen=True, tag="f"):
+    """The route's phase. Leaving `direct` holds the primary's keys for `hold_seconds` (un-journalled writes)."""
+
+    phase: str
+    hold_seconds: float = 0.0
+
+
+class SetWeight(Record, frozen=True, tag="o"):
+    """An operator's override of the read weight; None takes it back. `wish`: the configured weight it overrides."""
+
+    weight: float | None
+    wish: float = 0.0
+
+
+class SaveJob(Record, frozen=True, tag="j"):
+    """The state of a job, as its own JSON-able mapping."""
+
+    job: str
+    state: dict[str, Any]
+
+
+OPENING = (BeginWrite, BeginReconcile, BeginPage, BeginScope)
+
+AnyRecord = (
+    BeginWrite
+    | EndWrite
+    | BeginReconcile
+    | EndReconcile
+    | BeginPage
+    | EndPage
+    | BeginScope
+    | NameKeys
+    | EndScope
+    | Close
+    | Release
+    | Mark
+    | Collapse
+    | Unswept
+    | Swept
+    | SetPhase
+    | SetWeight
+    | SaveJob
+)
+
+# --- bytes ---------------------------------------------------------------------------------------
+# Ids keep their type: integers as integers, strings as strings, UUIDs as 16 bytes. msgspec cannot tell a UUID from
+# a string inside a union, so ids pass through `pack_ids` and `unpack_ids`.
+
+
+def _pack(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return value.bytes
+    if isinstance(value, tuple):
+        return [_pack(part) for part in value]
+    return value
+
+
+def pack_ids(ids: tuple[PointId, ...]) -> list[int | bytes | str]:
+    return [point_id.bytes if isinstance(point_id, UUID) else point_id for point_id in ids]
+
+
+def unpack_ids(packed: list[int | bytes | str]) -> tuple[PointId, ...]:
+    return tuple(UUID(bytes=part) if isinstance(part, bytes) else part for part in packed)
+
+
+_KINDS: dict[str, type[Record]] = {str(kind.__struct_config__.tag): kind for kind in AnyRecord.__args__}
+_ID_TUPLES = frozenset({"ids", "dirty", "unclear"})
+
+
+def encode(record: AnyRecord) -> bytes:
+    """msgpack: [tag, {field: value}]."""
+    fields: dict[str, Any] = {}
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        if name in _ID_TUPLES:
+            value = pack_ids(value)
+        elif name == "next":
+            value = _pack(value)
+        elif name == "parked":
+            value = [(_pack(point_id), parking.reason, parking.size_bytes) for point_id, parking in value]
+        elif isinstance(value, Outcome | Side):
+            value = value.value
+        fields[name] = value
+    return msgspec.msgpack.encode([record.__struct_config__.tag, fields])
+
+
+def decode(data: bytes) -> AnyRecord:
+    """Raises ValueError (msgspec.DecodeError among them) on anything `encode` did not write."""
+    tag, fields = msgspec.msgpack.decode(data)
+    kind = _KINDS.get(tag)
+    if kind is None:
+        raise ValueError(f"journal record of unknown kind {tag!r}: it was written by a newer version")
+    for name in _ID_TUPLES & fields.keys():
+        fields[name] = unpack_ids(fields[name])
+    if fields.get("next") is not None:
+        fields["next"] = unpack_ids([fields["next"]])[0]
+    if "parked" in fields:
+        fields["parked"] = tuple((unpack_ids([i])[0], Parking(reason, size)) for i, reason, size in fields["parked"])
+    if "outcome" in fields:
+        fields["outcome"] = Outcome(fields["outcome"])
+    for name in {"primary", "secondary"} & fields.keys():
+        fields[name] = Side(fields[name])
+    return kind(**fields)  # type: ignore[return-value]
