@@ -1,0 +1,1 @@
+"""Programs around the product: engines to run against, and the demo."""
