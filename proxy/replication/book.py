@@ -1,0 +1,194 @@
+"""Everything the journal says, folded: per route its phase, the operator's weight, its jobs, and its ledgers.
+
+Pure, like the ledgers it holds. `dump` and `load` give the whole state as bytes, so that the journal can forget
+the records that led to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from proxy.model import PointId, Side
+from proxy.replication import records as r
+from proxy.replication.ledger import Effects, Hold, Interval, Ledger
+
+DIRECT = "direct"
+DUAL_WRITE = "dual-write"
+FORMAT = 1
+
+
+@dataclass(slots=True)
+class RouteBook:
+    """What is known of one route. Phase `direct`: writes go to the source alone and are not journalled."""
+
+    phase: str = DIRECT
+    weight: float | None = None  # an operator's override of the configured read weight
+    wish: float = 0.0  # the configured weight that it overrides
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    starts: dict[int, r.SetPhase] = field(default_factory=dict)  # phase changes whose hold has not run out
+
+    def ledger(self, collection: str) -> Ledger:
+        """The ledger of a collection; a new one is under the holds of the whole route."""
+        ledger = self.ledgers.get(collection)
+        if ledger is None:
+            ledger = self.ledgers[collection] = Ledger()
+            for position, record in self.starts.items():
+                ledger.apply(position, record)
+        return ledger
+
+
+@dataclass(slots=True)
+class Book:
+    routes: dict[str, RouteBook] = field(default_factory=dict)
+
+    def route(self, name: str) -> RouteBook:
+        return self.routes.setdefault(name, RouteBook())
+
+    def apply(self, position: int, record: r.AnyRecord) -> Effects:
+        """Take the next record of the journal."""
+        route = self.route(record.route)
+        match record:
+            case r.SetPhase():
+                route.phase = record.phase
+                if not record.hold_seconds:
+                    return Effects()
+                route.starts[position] = record
+                for ledger in route.ledgers.values():
+                    ledger.apply(position, record)
+                return Effects(held=Hold(Side.SOURCE, record.hold_seconds, None))
+            case r.Release(collection=""):
+                route.starts.pop(record.hold, None)
+                for ledger in route.ledgers.values():
+                    ledger.apply(position, record)
+                return Effects(ready_all=True)
+            case r.SetWeight():
+                route.weight, route.wish = record.weight, record.wish
+                return Effects()
+            case r.SaveJob():
+                route.jobs[record.job] = record.state
+                return Effects()
+            case _:
+                return route.ledger(record.collection).apply(position, record)
+
+    def open_intervals(self) -> Iterator[tuple[str, str, Interval]]:
+        """(route, collection, interval) for every interval that has not ended."""
+        for name, route in self.routes.items():
+            for collection, ledger in route.ledgers.items():
+                for interval in ledger.intervals.values():
+                    yield name, collection, interval
+
+
+# --- snapshots -----------------------------------------------------------------------------------
+
+
+def dump(book: Book) -> bytes:
+    """The book as msgpack; only what `load` reads, ids packed as in the records."""
+    routes = {
+        name: {
+            "phase": route.phase,
+            "weight": route.weight,
+            "wish": route.wish,
+            "jobs": route.jobs,
+            "starts": [[position, r.encode(start)] for position, start in route.starts.items()],
+            "ledgers": {collection: _ledger_out(ledger) for collection, ledger in route.ledgers.items()},
+        }
+        for name, route in book.routes.items()
+    }
+    return msgspec.msgpack.encode({"format": FORMAT, "routes": routes})
+
+
+def load(data: bytes) -> Book:
+    """Raises ValueError on anything that `dump` did not write."""
+    state = msgspec.msgpack.decode(data)
+    if state.get("format") != FORMAT:
+        raise ValueError(f"snapshot of format {state.get('format')!r}, expected {FORMAT}")
+    routes = {
+        name: RouteBook(
+            phase=route["phase"],
+            weight=route["weight"],
+            wish=route["wish"],
+            jobs=route["jobs"],
+            starts={position: _start_in(start) for position, start in route["starts"]},
+            ledgers={collection: _ledger_in(ledger) for collection, ledger in route["ledgers"].items()},
+        )
+        for name, route in state["routes"].items()
+    }
+    return Book(routes)
+
+
+def _start_in(data: bytes) -> r.SetPhase:
+    record = r.decode(data)
+    if not isinstance(record, r.SetPhase):
+        raise ValueError(f"a snapshot holds {type(record).__name__} as a change of phase")
+    return record
+
+
+def _ids_out(ids: Any) -> list[int | bytes | str]:
+    return r.pack_ids(tuple(ids))
+
+
+def _ids_in(ids: list[int | bytes | str]) -> set[PointId]:
+    return set(r.unpack_ids(ids))
+
+
+def _id_in(packed: int | bytes | str) -> PointId:
+    return UUID(bytes=packed) if isinstance(packed, bytes) else packed
+
+
+def _ledger_out(ledger: Ledger) -> dict[str, Any]:
+    return {
+        "intervals": [
+            [
+                i.position,
+                r.encode(i.record),
+                _ids_out(i.mixed),
+                _ids_out(i.skipped),
+                _ids_out(i.touched),
+                _ids_out(i.named),
+                i.stale,
+            ]
+            for i in ledger.intervals.values()
+        ],
+        "marks": [_ids_out(ledger.marks), list(ledger.marks.values())],
+        "holds": [
+            [p, h.side.value, h.seconds, None if h.ids is None else _ids_out(h.ids), _ids_out(h.touched)]
+            for p, h in ledger.holds.items()
+        ],
+        "parked": [_ids_out(ledger.parked), [[p.reason, p.size_bytes] for p in ledger.parked.values()]],
+        "unswept": [ledger.unswept, ledger.unswept_at],
+        "acknowledged_at": ledger.acknowledged_at,
+        "cursors": [[job, None if at is None else _ids_out((at,))[0]] for job, at in ledger.cursors.items()],
+    }
+
+
+def _ledger_in(state: dict[str, Any]) -> Ledger:
+    intervals = {}
+    for position, data, mixed, skipped, touched, named, stale in state["intervals"]:
+        record = r.decode(data)
+        if not isinstance(record, r.OPENING):
+            raise ValueError(f"a snapshot holds {type(record).__name__} as an open interval")
+        ids = record.ids if isinstance(record, r.BeginWrite | r.BeginReconcile) else ()
+        intervals[position] = Interval(
+            position, record, ids, _ids_in(mixed), _ids_in(skipped), _ids_in(touched), _ids_in(named), stale
+        )
+    marked, positions = state["marks"]
+    parked, parkings = state["parked"]
+    return Ledger(
+        intervals=intervals,
+        marks=dict(zip(r.unpack_ids(marked), positions, strict=True)),
+        holds={
+            p: Hold(Side(side), seconds, None if ids is None else r.unpack_ids(ids), _ids_in(touched))
+            for p, side, seconds, ids, touched in state["holds"]
+        },
+        parked={i: r.Parking(*parking) for i, parking in zip(r.unpack_ids(parked), parkings, strict=True)},
+        unswept=state["unswept"][0],
+        unswept_at=state["unswept"][1],
+        acknowledged_at=state["acknowledged_at"],
+        cursors={job: None if at is None else _id_in(at) for job, at in state["cursors"]},
+    )

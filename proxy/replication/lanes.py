@@ -1,0 +1,66 @@
+"""Lanes: in this process, the writes of one key happen one after the other, in the order in which they came.
+
+A writer takes the lanes of all its keys in one step, so two writers can never wait for each other. A waiting
+writer holds up nobody but later writers of the same keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Hashable, Iterable
+from contextlib import asynccontextmanager
+
+
+class _Ticket:
+    __slots__ = ("ahead", "turn")
+
+    def __init__(self) -> None:
+        self.ahead = 0  # lanes in which somebody else stands in front
+        self.turn: asyncio.Future[None] | None = None
+
+
+class Lanes:
+    """Keys are anything hashable."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Hashable, deque[_Ticket]] = {}
+
+    @asynccontextmanager
+    async def hold(self, keys: Iterable[Hashable]) -> AsyncIterator[None]:
+        """Wait until every lane is ours, and keep them for the block. Repeated keys count once."""
+        taken = tuple(dict.fromkeys(keys))
+        ticket = self._enter(taken)
+        try:
+            if ticket.ahead:
+                ticket.turn = asyncio.get_running_loop().create_future()
+                await ticket.turn
+            yield
+        finally:
+            self._leave(taken, ticket)
+
+    def _enter(self, keys: tuple[Hashable, ...]) -> _Ticket:
+        ticket = _Ticket()
+        for key in keys:
+            lane = self._lanes.get(key)
+            if lane is None:
+                self._lanes[key] = deque((ticket,))
+            else:
+                ticket.ahead += 1
+                lane.append(ticket)
+        return ticket
+
+    def _leave(self, keys: tuple[Hashable, ...], ticket: _Ticket) -> None:
+        for key in keys:
+            lane = self._lanes[key]
+            if lane[0] is not ticket:  # given up while waiting
+                lane.remove(ticket)
+                continue
+            lane.popleft()
+            if not lane:
+                del self._lanes[key]
+                continue
+            follower = lane[0]
+            follower.ahead -= 1
+            if not follower.ahead and follower.turn is not None and not follower.turn.done():
+                follower.turn.set_result(None)

@@ -1,0 +1,437 @@
+"""Which key is what: the pure fold of the journal's records for one collection. No clock, no I/O.
+
+This file is the protocol of docs/replication.md, rule by rule:
+
+- a write changes the primary and leaves its keys **dirty**; nothing else makes the stores differ;
+- a reconciliation takes the marks off when it *begins*; two that overlap on a key leave it dirty again;
+- a **page** (backfill) is a reconciliation whose keys are known at its end: it takes no mark off, and what
+  reconciled one of its keys meanwhile is marked *provisionally* until then;
+- a **scope** (write by filter, definition) may touch any key: at its end the keys it named and the keys that any
+  other interval overlapped are dirty;
+- a **hold** is a request that may still land: no reconciliation of its keys (None: of any key) until it is released;
+- what ended without a clear answer, or whose owner is gone, is dirty and held.
+
+A key is *clean* when both stores are known to hold the same. Only keys that are not clean take memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.dialects import Outcome
+from proxy.model import PointId, Side
+from proxy.replication import records as r
+
+NEVER_SWEPT = "not backfilled yet"
+
+
+@dataclass(slots=True, eq=False)
+class Interval:
+    """An open interval. Which sets are used depends on its kind (see the file's head)."""
+
+    position: int
+    record: r.BeginWrite | r.BeginReconcile | r.BeginPage | r.BeginScope
+    ids: tuple[PointId, ...] = ()
+    mixed: set[PointId] = field(default_factory=set)  # overlapped its like: writes: no hint, reconciliations: dirty
+    skipped: set[PointId] = field(default_factory=set)  # reconciliation: not to be touched (held)
+    touched: set[PointId] = field(default_factory=set)  # page: provisional marks; scope: keys of other intervals
+    named: set[PointId] = field(default_factory=set)  # scope
+    stale: bool = False  # page: a definition came in between
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keys (None: all of the collection) that a request may still change on `side`, for `seconds` of its life."""
+
+    side: Side
+    seconds: float
+    ids: tuple[PointId, ...] | None
+    touched: set[PointId] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a record brought about, for those who act on it."""
+
+    ready: Iterable[PointId] = ()  # keys that may have become reconcilable
+    ready_all: bool = False
+    taken: dict[PointId, int | None] = field(default_factory=dict)  # reconciliation: key -> position of its mark
+    skipped: frozenset[PointId] = frozenset()
+    certain: tuple[PointId, ...] = ()  # write: keys whose state it alone determines
+    settled: tuple[PointId, ...] = ()  # reconciliation: keys that ended clean or parked
+    held: Hold | None = None
+    generation: bool = False  # a definition has ended: hints are void
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The state of one collection. `marks` is in the order of positions, the oldest first."""
+
+    intervals: dict[int, Interval] = field(default_factory=dict)
+    marks: dict[PointId, int] = field(default_factory=dict)
+    holds: dict[int, Hold] = field(default_factory=dict)
+    parked: dict[PointId, r.Parking] = field(default_factory=dict)
+    unswept: str = NEVER_SWEPT  # why a sweep is needed; "" if it is not
+    unswept_at: int = 0
+    acknowledged_at: int = 0  # the last write that the primary took without having applied it
+    cursors: dict[str, PointId | None] = field(default_factory=dict)  # job -> where its next page starts
+    _writers: dict[PointId, list[Interval]] = field(default_factory=dict)
+    _reconcilers: dict[PointId, list[Interval]] = field(default_factory=dict)
+    _held: dict[PointId, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Rebuild the indexes by key from intervals and holds (after a snapshot was read)."""
+        for interval in self.intervals.values():
+            for point_id in interval.ids:
+                if isinstance(interval.record, r.BeginWrite):
+                    self._writers.setdefault(point_id, []).append(interval)
+                elif point_id not in interval.skipped:
+                    self._reconcilers.setdefault(point_id, []).append(interval)
+        for hold in self.holds.values():
+            for point_id in hold.ids or ():
+                self._held[point_id] = self._held.get(point_id, 0) + 1
+
+    # --- questions -----------------------------------------------------------------------
+
+    def is_clean(self, point_id: PointId) -> bool:
+        """Whether both stores are known to hold the same for this key, parked keys excepted."""
+        return not (
+            self.unswept
+            or point_id in self.marks
+            or point_id in self._writers
+            or point_id in self._reconcilers
+            or point_id in self.parked
+            or self.is_held(point_id)
+            or any(point_id in page.touched for page in self._pages())
+            or any(True for _ in self._scopes())
+        )
+
+    def is_held(self, point_id: PointId) -> bool:
+        return point_id in self._held or self.range_held
+
+    def is_open(self, point_id: PointId) -> bool:
+        """Whether a write of the key is under way."""
+        return point_id in self._writers
+
+    @property
+    def range_held(self) -> bool:
+        return any(hold.ids is None for hold in self.holds.values())
+
+    @property
+    def blocked(self) -> bool:
+        """No key of the collection may be reconciled now."""
+        return self.range_held or any(scope.record.definition for scope in self._scopes())
+
+    @property
+    def open_count(self) -> int:
+        return len(self._writers) + len(self._reconcilers) + sum(1 for _ in self._scopes())
+
+    @property
+    def held_count(self) -> int:
+        return len(self._held) + sum(1 for hold in self.holds.values() if hold.ids is None)
+
+    @property
+    def oldest(self) -> int | None:
+        """Position of the oldest record that keeps a key from being clean."""
+        first_mark = next(iter(self.marks.values()), None)
+        first_interval = next((p for p, i in self.intervals.items() if not isinstance(i.record, r.BeginPage)), None)
+        first_hold = next(iter(self.holds), None)
+        known = [position for position in (first_mark, first_interval, first_hold) if position is not None]
+        return min(known, default=None)
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing open, dirty or held, and swept."""
+        return not (self.intervals or self.marks or self.holds or self.unswept)
+
+    def _pages(self) -> Iterator[Interval]:
+        return (i for i in self.intervals.values() if isinstance(i.record, r.BeginPage))
+
+    def _scopes(self) -> Iterator[Any]:
+        return (i for i in self.intervals.values() if isinstance(i.record, r.BeginScope))
+
+    # --- the fold ------------------------------------------------------------------------
+
+    def apply(self, position: int, record: r.AnyRecord) -> Effects:
+        """Take the next record. `position` is higher than that of every record before."""
+        match record:
+            case r.BeginWrite():
+                return self._begin_write(position, record)
+            case r.BeginReconcile():
+                return self._begin_reconcile(position, record)
+            case r.BeginPage():
+                return self._begin_page(position, record)
+            case r.BeginScope():
+                return self._begin_scope(position, record)
+            case r.EndWrite() | r.EndReconcile() | r.EndPage() | r.EndScope() | r.Close():
+                return self._end(position, record)
+            case r.NameKeys():
+                self.intervals[record.begin].named.update(record.ids)
+                return Effects()
+            case r.Release():
+                return self._release(position, record)
+            case r.Mark():
+                return Effects(ready=self._mark(position, record.ids))
+            case r.Collapse():
+                self.marks.clear()
+                self._need_sweep(position, "too many dirty keys")
+                return Effects()
+            case r.Unswept():
+                self._need_sweep(position, record.reason)
+                return Effects()
+            case r.Swept():
+                if self.unswept_at <= record.began:
+                    self.unswept = ""
+                return Effects()
+            case r.SetPhase():
+                return self._set_phase(position, record)
+            case _:
+                return Effects()
+
+    # --- beginnings ------------------------------------------------------------------------
+
+    def _begin_write(self, position: int, record: r.BeginWrite) -> Effects:
+        interval = Interval(position, record, record.ids)
+        uncertain = self.range_held or any(True for _ in self._scopes())
+        for point_id in record.ids:
+            others = self._writers.setdefault(point_id, [])
+            if uncertain or others or point_id in self._held:
+                interval.mixed.add(point_id)
+            for other in others:
+                other.mixed.add(point_id)
+            if interval not in others:
+                others.append(interval)
+        self._touch(record.ids)
+        self.intervals[position] = interval
+        return Effects()
+
+    def _begin_reconcile(self, position: int, record: r.BeginReconcile) -> Effects:
+        interval = Interval(position, record, record.ids)
+        taken: dict[PointId, int | None] = {}
+        blocked = self.blocked
+        for point_id in record.ids:
+            if blocked or point_id in self._held:
+                interval.skipped.add(point_id)
+                continue
+            others = self._reconcilers.setdefault(point_id, [])
+            if others:
+                interval.mixed.add(point_id)
+            for other in others:
+                other.mixed.add(point_id)
+            others.append(interval)
+            taken[point_id] = self.marks.pop(point_id, None)
+        self._touch(taken)
+        for page in self._pages():
+            page.touched.update(taken)
+        self.intervals[position] = interval
+        return Effects(taken=taken, skipped=frozenset(interval.skipped))
+
+    def _begin_page(self, position: int, record: r.BeginPage) -> Effects:
+        interval = Interval(position, record, touched=set(self._reconcilers))
+        interval.stale = any(scope.record.definition for scope in self._scopes())
+        self.intervals[position] = interval
+        return Effects()
+
+    def _begin_scope(self, position: int, record: r.BeginScope) -> Effects:
+        interval = Interval(position, record, touched=set(self._writers) | set(self._reconcilers))
+        for scope in self._scopes():
+            interval.touched |= scope.named
+        for writer in self.intervals.values():
+            if isinstance(writer.record, r.BeginWrite):
+                writer.mixed.update(writer.ids)
+        if record.definition:
+            for page in self._pages():
+                page.stale = True
+        self.intervals[position] = interval
+        return Effects()
+
+    def _touch(self, ids: Iterable[PointId]) -> None:
+        """Tell open scopes and range holds that an interval names these keys."""
+        for scope in self._scopes():
+            scope.touched.update(ids)
+        for hold in self.holds.values():
+            if hold.ids is None:
+                hold.touched.update(ids)
+
+    # --- ends ------------------------------------------------------------------------------
+
+    def _end(self, position: int, record: r.AnyRecord) -> Effects:
+        assert isinstance(record, r.End)
+        interval = self.intervals.pop(record.begin, None)
+        if interval is None:  # closed already, by whoever took its owner for gone
+            self._need_sweep(position, "an interval ended after it was closed")
+            return Effects()
+        self._forget(interval)
+        match record:
+            case r.EndWrite():
+                return self._end_write(position, interval, record)
+            case r.EndReconcile():
+                return self._end_reconcile(position, interval, record)
+            case r.EndPage():
+                return self._end_page(position, interval, record)
+            case r.EndScope():
+                return self._end_scope(position, interval, record)
+            case r.Close():
+                return self._close(position, interval, record)
+            case _:
+                raise TypeError(f"not an end: {record}")
+
+    def _forget(self, interval: Interval) -> None:
+        match interval.record:
+            case r.BeginWrite():
+                index = self._writers
+            case r.BeginReconcile():
+                index = self._reconcilers
+            case _:
+                return
+        for point_id in interval.ids:
+            if (open_of_key := index.get(point_id)) and interval in open_of_key:
+                open_of_key.remove(interval)
+                if not open_of_key:
+                    del index[point_id]
+
+    def _end_write(self, position: int, interval: Interval, record: r.EndWrite) -> Effects:
+        if record.outcome is Outcome.UNTOUCHED:
+            return Effects(ready=interval.ids)
+        ready = self._mark(position, interval.ids)
+        if record.acknowledged:
+            self.acknowledged_at = position
+        held = None
+        if record.outcome is Outcome.UNKNOWN:
+            assert isinstance(interval.record, r.BeginWrite)
+            held = self._hold(position, interval.record.primary, record.hold_seconds, interval.ids)
+        sure = record.outcome is Outcome.ACCEPTED and not record.acknowledged
+        certain = tuple(i for i in interval.ids if i not in interval.mixed) if sure else ()
+        return Effects(ready=ready, certain=certain, held=held)
+
+    def _end_reconcile(self, position: int, interval: Interval, record: r.EndReconcile) -> Effects:
+        parked = dict(record.parked)
+        failed = {*record.dirty, *record.unclear}
+        settled = []
+        for point_id in interval.ids:
+            if point_id in interval.skipped or point_id in failed:
+                continue
+            if point_id in interval.mixed:
+                failed.add(point_id)
+                continue
+            settled.append(point_id)
+            if point_id in parked:
+                self.parked[point_id] = parked[point_id]
+            else:
+                self.parked.pop(point_id, None)
+        self._mark(position, (i for i in interval.ids if i in failed))
+        held = self._unclear(position, interval, record.unclear, record.hold_seconds)
+        return Effects(ready=interval.ids, settled=tuple(settled), held=held)
+
+    def _end_page(self, position: int, interval: Interval, record: r.EndPage) -> Effects:
+        assert isinstance(interval.record, r.BeginPage)
+        again = {i for i in record.ids if i in interval.touched} | {*record.dirty, *record.unclear}
+        if interval.stale:
+            again.update(record.ids)
+            self._need_sweep(position, "the collection was redefined during a backfill")
+        parked = dict(record.parked)
+        for point_id in record.ids:
+            if point_id in again:
+                continue
+            if point_id in parked:
+                self.parked[point_id] = parked[point_id]
+            else:
+                self.parked.pop(point_id, None)
+        for page in self._pages():
+            page.touched.update(record.ids)
+        for scope in self._scopes():
+            scope.touched.update(record.ids)
+        ready = self._mark(position, (i for i in record.ids if i in again))
+        held = self._unclear(position, interval, record.unclear, record.hold_seconds)
+        self.cursors[interval.record.job] = record.next
+        return Effects(ready=ready, held=held)
+
+    def _unclear(self, position: int, interval: Interval, ids: tuple[PointId, ...], seconds: float) -> Hold | None:
+        if not ids:
+            return None
+        assert isinstance(interval.record, r.BeginReconcile | r.BeginPage)
+        return self._hold(position, interval.record.secondary, seconds, ids)
+
+    def _end_scope(self, position: int, interval: Interval, record: r.EndScope) -> Effects:
+        assert isinstance(interval.record, r.BeginScope)
+        definition = interval.record.definition
+        if record.outcome is Outcome.UNTOUCHED:
+            return Effects(ready_all=definition)
+        if record.sweep:
+            self._need_sweep(position, record.sweep)
+        elif record.equal:
+            self.unswept = ""
+        if record.acknowledged:
+            self.acknowledged_at = position
+        ready = self._mark(position, interval.named | interval.touched)
+        held = None
+        if record.outcome is Outcome.UNKNOWN:
+            held = self._hold(position, interval.record.primary, record.hold_seconds, None)
+        return Effects(ready=ready, ready_all=definition, held=held, generation=definition)
+
+    def _close(self, position: int, interval: Interval, record: r.Close) -> Effects:
+        """The owner is gone: unknown, whatever it was doing."""
+        match interval.record:
+            case r.BeginWrite(primary=side):
+                ready = self._mark(position, interval.ids)
+                held = self._hold(position, side, record.hold_seconds, interval.ids)
+            case r.BeginReconcile(secondary=side):
+                ids = tuple(i for i in interval.ids if i not in interval.skipped)
+                ready = self._mark(position, ids)
+                held = self._hold(position, side, record.hold_seconds, ids)
+            case r.BeginPage(secondary=side):
+                ready = self._mark(position, interval.touched)
+                held = self._hold(position, side, record.hold_seconds, None)
+            case r.BeginScope(primary=side, definition=definition):
+                ready = self._mark(position, interval.named | interval.touched)
+                held = self._hold(position, side, record.hold_seconds, None)
+                what = "a definition" if definition else "a write by filter"
+                self._need_sweep(position, f"{what} was interrupted")
+        return Effects(ready=ready, held=held, generation=True)
+
+    # --- marks and holds -------------------------------------------------------------------
+
+    def _mark(self, position: int, ids: Iterable[PointId]) -> tuple[PointId, ...]:
+        marked = []
+        for point_id in ids:
+            self.marks.pop(point_id, None)  # a renewed mark goes to the end: the order stays that of positions
+            self.marks[point_id] = position
+            marked.append(point_id)
+        return tuple(marked)
+
+    def _hold(self, position: int, side: Side, seconds: float, ids: tuple[PointId, ...] | None) -> Hold:
+        hold = Hold(side, seconds, ids)
+        if ids is None:
+            hold.touched.update(self._writers, self._reconcilers)
+        else:
+            for point_id in ids:
+                self._held[point_id] = self._held.get(point_id, 0) + 1
+        self.holds[position] = hold
+        return hold
+
+    def _release(self, position: int, record: r.Release) -> Effects:
+        hold = self.holds.pop(record.hold, None)
+        if hold is None:
+            return Effects()
+        if hold.ids is None:
+            self._mark(position, hold.touched)
+            return Effects(ready_all=True)
+        for point_id in hold.ids:
+            left = self._held[point_id] - 1
+            if left:
+                self._held[point_id] = left
+            else:
+                del self._held[point_id]
+        return Effects(ready=hold.ids)
+
+    def _need_sweep(self, position: int, reason: str) -> None:
+        if self.unswept != NEVER_SWEPT:
+            self.unswept = reason
+        self.unswept_at = position
+
+    def _set_phase(self, position: int, record: r.SetPhase) -> Effects:
+        """Un-journalled writes may still be landing on the source when journalling begins."""
+        held = self._hold(position, Side.SOURCE, record.hold_seconds, None) if record.hold_seconds else None
+        return Effects(held=held, ready_all=True)
