@@ -1,0 +1,302 @@
+"""The HTTP listener: aiohttp's low-level server, without its application layer.
+
+Rules of the file:
+
+- The path and the query reach the handler as the client sent them, percent-encoding included.
+- A body that has arrived whole with its head is handed over as bytes, any other as a stream; nothing is
+  decompressed. Limits on size are the pipeline's, but for `max_body_bytes`, which also bounds streams.
+- Status, headers and body are written as given. Only what frames the message (`connection`,
+  `transfer-encoding`, `content-length` of a body in memory) is this file's.
+- A client that disconnects ends the stream of its body with `InvalidRequest`; the handler runs on.
+- `Expect: 100-continue` is granted when the handler first reads the body.
+- A streamed answer that fails half way breaks the connection, so that no client takes it for complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
+
+from proxy.errors import BodyTooLarge, InvalidRequest
+from proxy.wire import Handler, Headers, Request, Response
+
+_log = logging.getLogger("crossfade.listeners.http")
+
+_FRAMING = frozenset({"connection", "keep-alive", "transfer-encoding"})
+_HEAD_LIMIT_BYTES = 64 * 1024
+_READ_BYTES = 256 * 1024
+_IDLE_SECONDS = 3600.0  # longer than clients keep idle connections, so that they close them, not we
+_FORCED_CLOSE_SECONDS = 0.1
+
+
+class HttpListener:
+    """A `Listener` for HTTP/1.1 (and 1.0).
+
+    host, port: where to listen; port 0 lets the system choose (see `port`).
+    max_body_bytes: a longer body makes its stream raise BodyTooLarge; None leaves that to the handler.
+    backlog: connections waiting to be accepted. reuse_port: share the port with other processes.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        host: str,
+        port: int,
+        *,
+        max_body_bytes: int | None = None,
+        backlog: int = 4096,
+        reuse_port: bool = False,
+    ) -> None:
+        self._handler = handler
+        self._host = host
+        self._port = port
+        self._max_body_bytes = max_body_bytes
+        self._backlog = backlog
+        self._reuse_port = reuse_port
+        self._sockets: asyncio.Server | None = None
+        self._http: web.Server | None = None
+        self._busy: set[web.RequestHandler] = set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._stopping = False
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        http = web.Server(self._exchange, handler_cancellation=False)
+        options: dict[str, Any] = {
+            "keepalive_timeout": _IDLE_SECONDS,
+            "access_log": None,
+            "auto_decompress": False,
+            "max_line_size": _HEAD_LIMIT_BYTES,
+            "max_field_size": _HEAD_LIMIT_BYTES,
+            "read_bufsize": _READ_BYTES,
+        }
+        self._sockets = await loop.create_server(
+            lambda: _Connection(http, loop=loop, **options),
+            self._host,
+            self._port,
+            backlog=self._backlog,
+            reuse_port=self._reuse_port or None,
+        )
+        self._http = http
+        self._port = self._sockets.sockets[0].getsockname()[1]
+
+    async def stop(self, drain_seconds: float) -> None:
+        if self._sockets is None or self._http is None:
+            return
+        self._stopping = True
+        self._sockets.close()
+        # Only idle connections: closing a busy one would also stop reading the body that its handler waits for.
+        for connection in self._http.connections:
+            if connection not in self._busy:
+                connection.force_close()
+        try:
+            async with asyncio.timeout(drain_seconds):
+                await self._quiet.wait()
+        except TimeoutError:
+            _log.warning("requests cut off at the end of the drain", extra={"count": len(self._busy)})
+        await self._http.shutdown(_FORCED_CLOSE_SECONDS)
+        await self._sockets.wait_closed()
+
+    async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        """One request and its answer, from its head to the last byte written."""
+        connection = incoming.protocol
+        self._busy.add(connection)
+        self._quiet.clear()
+        try:
+            reply = _Reply(await self._answer(incoming), closing=self._stopping)
+            await reply.send(incoming)
+            return reply
+        finally:
+            self._busy.discard(connection)
+            if not self._busy:
+                self._quiet.set()
+
+    async def _answer(self, incoming: web.BaseRequest) -> Response:
+        try:
+            request = self._request(incoming)
+        except UnicodeEncodeError:
+            return _neutral(HTTPStatus.BAD_REQUEST, "the request's path and headers must be UTF-8")
+        try:
+            return await self._handler(request)
+        except Exception:  # noqa: BLE001 - a defect (handlers answer errors themselves): logged, and the client told
+            _log.exception("handler failed", extra={"method": request.method})
+            return _neutral(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the proxy's log has the details")
+
+    def _request(self, incoming: web.BaseRequest) -> Request:
+        path, _, query = _origin_form(_utf8(incoming.message.path)).partition("?")
+        return Request(
+            transport="http",
+            method=incoming.method,
+            path=path,
+            query=query,
+            headers=tuple((name.lower(), _utf8(value)) for name, value in incoming.headers.items()),
+            body=self._body(incoming),
+            client=incoming.remote or "",
+        )
+
+    def _body(self, incoming: web.BaseRequest) -> bytes | AsyncIterator[bytes]:
+        if not incoming.body_exists:
+            return b""
+        content = incoming.content
+        if content.is_eof() and content.exception() is None:
+            return content.read_nowait(-1)
+        return self._stream(incoming)
+
+    async def _stream(self, incoming: web.BaseRequest) -> AsyncIterator[bytes]:
+        if incoming.headers.get("expect", "").lower() == "100-continue" and incoming.transport is not None:
+            incoming.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        size = 0
+        while True:
+            try:
+                chunk = await incoming.content.readany()
+            except (OSError, web.RequestPayloadError) as error:
+                raise InvalidRequest(f"the request ended before its body was complete ({error})") from error
+            if not chunk:
+                return
+            size += len(chunk)
+            if self._max_body_bytes is not None and size > self._max_body_bytes:
+                raise BodyTooLarge(self._max_body_bytes)
+            yield chunk
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol object, but for what it says to bytes that are not HTTP."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        _log.info("bytes that are not HTTP refused", extra={"status": status, "kind": type(exc).__name__})
+        return _Reply(_neutral(HTTPStatus(status), message or HTTPStatus(status).phrase), closing=True)
+
+
+class _Reply(web.StreamResponse):
+    """A `wire.Response` on its way out, written without the defaults that aiohttp adds to its own responses."""
+
+    def __init__(self, response: Response, *, closing: bool) -> None:
+        super().__init__(status=response.status)
+        self._response = response
+        self._begun = False
+        self._stays_open = not closing
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._stays_open
+
+    async def send(self, request: web.BaseRequest) -> None:
+        """Write everything. A connection that breaks meanwhile is only noted: nobody is left to be told."""
+        try:
+            await self.prepare(request)
+        except ConnectionError:
+            self._stays_open = False
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write head and body (aiohttp calls this, too, and finds it done)."""
+        if self._begun:
+            return None
+        self._begun = True
+        self._stays_open = self._stays_open and request.keep_alive
+        body = self._response.body
+        try:
+            if isinstance(body, bytes):
+                await self._write(request, body)
+            else:
+                await self._write_stream(request, body)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            # Not ours to repair: whatever broke the answer, the client must not take it for complete.
+            _log.warning("answer broken off", extra={"kind": type(error).__name__})
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the answer was broken off") from error
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to do: `prepare` has written the end."""
+
+    async def _write(self, request: web.BaseRequest, body: bytes) -> None:
+        headers = self._headers_for(request)
+        if self._may_have_body(request):
+            headers["content-length"] = str(len(body))
+        await request.writer.write_headers(self._status_line(request), headers)
+        await request.writer.write_eof(body if self._may_have_body(request) else b"")
+
+    async def _write_stream(self, request: web.BaseRequest, body: AsyncIterator[bytes]) -> None:
+        try:
+            headers = self._headers_for(request)
+            if "content-length" not in headers and self._may_have_body(request):
+                if request.version >= (1, 1):
+                    headers["transfer-encoding"] = "chunked"
+                    request.writer.enable_chunking()
+                else:
+                    self._stays_open = False
+                    headers["connection"] = "close"
+            await request.writer.write_headers(self._status_line(request), headers)
+            if self._may_have_body(request):
+                async for chunk in body:
+                    await request.writer.write(chunk)
+            await request.writer.write_eof()
+        finally:
+            if (close := getattr(body, "aclose", None)) is not None:
+                await close()
+
+    def _headers_for(self, request: web.BaseRequest) -> CIMultiDict[str]:
+        headers = CIMultiDict(_text_headers(self._response.headers))
+        if not self._stays_open:
+            headers["connection"] = "close"
+        elif request.version < (1, 1):
+            headers["connection"] = "keep-alive"
+        return headers
+
+    def _may_have_body(self, request: web.BaseRequest) -> bool:
+        return request.method != "HEAD" and self.status not in (204, 304)
+
+    def _status_line(self, request: web.BaseRequest) -> str:
+        phrase = self._response.message or self.reason
+        return f"HTTP/{request.version.major}.{request.version.minor} {self.status} {phrase}"
+
+
+def _neutral(status: HTTPStatus, text: str) -> Response:
+    return Response(status.value, (("content-type", "text/plain; charset=utf-8"),), f"{text}\n".encode())
+
+
+def _text_headers(headers: Headers) -> list[tuple[str, str]]:
+    return [
+        (name, value if isinstance(value, str) else value.decode("latin-1"))
+        for name, value in headers
+        if name not in _FRAMING
+    ]
+
+
+def _utf8(text: str) -> str:
+    """`text` itself. Raises UnicodeEncodeError if its bytes were not UTF-8, and could not be passed on unchanged."""
+    if not text.isascii():
+        text.encode("utf-8")
+    return text
+
+
+def _origin_form(target: str) -> str:
+    """The path and query of a request target, which a client may also send in absolute form (RFC 9112, 3.2.2)."""
+    if target.startswith("/") or "://" not in target:
+        return target
+    authority_and_path = target.partition("://")[2]
+    _, slash, rest = authority_and_path.partition("/")
+    return slash + rest if slash else "/"
