@@ -154,6 +154,7 @@ class Journal:
         self.error = ""
         for entry in batch:
             effects = self.book.apply(entry.position, entry.record)
+            effects.position = entry.position
             self._last_applied = entry.position
             if not isinstance(entry.record, r.OPENING):
                 self._closed_rows += 1

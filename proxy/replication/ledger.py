@@ -55,6 +55,7 @@ class Hold:
 class Effects:
     """What a record brought about, for those who act on it."""
 
+    position: int = 0  # of the record
     ready: Iterable[PointId] = ()  # keys that may have become reconcilable
     ready_all: bool = False
     taken: dict[PointId, int | None] = field(default_factory=dict)  # reconciliation: key -> position of its mark

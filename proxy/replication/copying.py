@@ -1,0 +1,102 @@
+"""Copying states to a store: whole points are put, absent ones deleted, and what the store cannot hold is parked.
+
+Used by reconciliation and by backfill alike. Never raises for what a store does: the report says, key by key,
+what is certain afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from proxy.errors import CollectionNotFound, CrossfadeError, Unclear
+from proxy.model import MultiVector, Point, PointId, SparseVector
+from proxy.replication.records import Parking
+from proxy.stores import Store
+
+
+@dataclass(slots=True)
+class CopyReport:
+    """Keys in no set are exactly as asked. `error` is the first failure, if any."""
+
+    dirty: set[PointId] = field(default_factory=set)  # certainly not applied, or not wholly
+    unclear: set[PointId] = field(default_factory=set)  # may still land
+    parked: dict[PointId, Parking] = field(default_factory=dict)
+    missing_collection: bool = False
+    error: CrossfadeError | None = None
+
+    def failed(self, ids: Sequence[PointId], error: CrossfadeError) -> None:
+        self.error = self.error or error
+        (self.unclear if isinstance(error, Unclear) else self.dirty).update(ids)
+
+
+async def copy_states(store: Store, collection: str, states: Mapping[PointId, Point | None]) -> CopyReport:
+    """Make `collection` hold exactly `states` for these keys; None means absent."""
+    report = CopyReport()
+    present = [point for point in states.values() if point is not None]
+    absent = [point_id for point_id, point in states.items() if point is None]
+    for points in batches(present, store.capabilities.max_batch_points, store.capabilities.max_batch_bytes):
+        await _put(store, collection, points, report)
+    await _remove(store, collection, absent + list(report.parked), report)
+    return report
+
+
+async def _put(store: Store, collection: str, points: Sequence[Point], report: CopyReport) -> None:
+    ids = [point.id for point in points]
+    try:
+        written = await store.upsert(collection, points)
+    except CollectionNotFound as error:
+        report.missing_collection = True
+        report.failed(ids, error)
+    except CrossfadeError as error:
+        report.failed(ids, error)
+    else:
+        by_id = {point.id: point for point in points}
+        for point_id, reason in written.refused.items():
+            report.parked[point_id] = Parking(reason, size_bytes(by_id[point_id]))
+
+
+async def _remove(store: Store, collection: str, ids: Sequence[PointId], report: CopyReport) -> None:
+    """Absent keys, and older versions of parked ones: a search must not go on finding them."""
+    limit = store.capabilities.max_batch_points
+    for first in range(0, len(ids), limit):
+        part = ids[first : first + limit]
+        try:
+            await store.delete(collection, part)
+        except CollectionNotFound:
+            continue  # then nothing of them is there
+        except CrossfadeError as error:
+            report.failed(part, error)
+            for point_id in part:
+                report.parked.pop(point_id, None)
+
+
+def batches(points: Sequence[Point], limit_points: int, limit_bytes: int) -> Iterator[list[Point]]:
+    """Cut `points` into runs within both limits; a single point over the byte limit goes alone."""
+    run: list[Point] = []
+    run_bytes = 0
+    for point in points:
+        size = size_bytes(point)
+        if run and (len(run) >= limit_points or run_bytes + size > limit_bytes):
+            yield run
+            run, run_bytes = [], 0
+        run.append(point)
+        run_bytes += size
+    if run:
+        yield run
+
+
+def size_bytes(point: Point) -> int:
+    """Vectors as float32, payload as JSON."""
+    size = 16 + (len(orjson.dumps(dict(point.payload), option=orjson.OPT_NON_STR_KEYS)) if point.payload else 0)
+    for vector in point.vectors.values():
+        match vector:
+            case bytes():
+                size += len(vector)
+            case SparseVector():
+                size += 2 * len(vector.values)
+            case MultiVector():
+                size += sum(len(row) for row in vector.rows)
+    return size

@@ -1,0 +1,134 @@
+"""Definitions (DDL): create, drop, alias changes, payload indexes.
+
+A definition that changes what a collection holds (create, drop) is a collection-wide interval from before the primary
+until the secondary has it; one at a time per collection, in the order of the journal. What overlaps it is dirty in the
+new generation. If the secondary cannot follow, the collection is marked for a sweep, which makes it anew.
+
+The client waits for the primary only. Indexes and parameters change no point: they are passed on to a secondary that
+understands them, and a failure there is logged and counted, not hidden as success of the mirror.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field, replace
+
+from proxy.dialects import Outcome
+from proxy.errors import CollectionExists, CrossfadeError
+from proxy.model import (
+    CreateCollection,
+    CreatePayloadIndex,
+    Definition,
+    DropCollection,
+    DropPayloadIndex,
+    UpdateAliases,
+    UpdateCollection,
+)
+from proxy.replication import records as r
+from proxy.replication.site import Site, failure_kind
+from proxy.replication.writer import Answer, Primary, ask, begin_durably
+from proxy.stores import PrimaryStore
+from proxy.telemetry.tasks import spawn
+from proxy.wire import Response
+
+_log = logging.getLogger("crossfade.definitions")
+
+
+@dataclass(slots=True)
+class Definer:
+    """For one collection."""
+
+    site: Site
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def define(self, definition: Definition, primary: Primary) -> Response:
+        """Carry out `definition` on the primary; the secondary follows in the background."""
+        await self._turn.acquire()
+        follower = None
+        try:
+            begin = await self._begin(definition)
+            answer = await ask(primary)
+            follower = spawn(self._follow(definition, answer, begin), name="definition on the secondary")
+            follower.add_done_callback(lambda _: self._turn.release())
+        finally:
+            if follower is None:
+                self._turn.release()
+        return answer.unwrap()
+
+    async def _begin(self, definition: Definition) -> int | None:
+        if not isinstance(definition, CreateCollection | DropCollection):
+            return None
+        site = self.site
+        record = r.BeginScope(
+            route=site.route,
+            collection=site.collection,
+            owner=site.journal.owner,
+            primary=site.primary_side,
+            definition=True,
+        )
+        return await begin_durably(site, record)
+
+    async def _follow(self, definition: Definition, answer: Answer, begin: int | None) -> None:
+        site = self.site
+        outcome = answer.judgement.outcome
+        site.spec = None
+        site.metrics.writes.add(site.route, type(definition).__name__.lower(), outcome.value)
+        if begin is None:
+            if outcome is Outcome.ACCEPTED:
+                await self._pass_on(definition)
+            return
+        sweep, equal = "the definition's outcome is unknown", False
+        try:
+            if outcome in (Outcome.ACCEPTED, Outcome.FAILED):
+                sweep, equal = await self._match(definition)
+        finally:
+            unknown = outcome is Outcome.UNKNOWN
+            await site.journal.append(
+                r.EndScope(
+                    route=site.route,
+                    collection=site.collection,
+                    begin=begin,
+                    outcome=outcome,
+                    hold_seconds=site.stores.hold_seconds(site.primary_side) if unknown else 0.0,
+                    sweep="" if outcome is Outcome.UNTOUCHED else sweep,
+                    equal=equal,
+                )
+            )
+
+    async def _match(self, definition: Definition) -> tuple[str, bool]:
+        """Make the secondary follow. (why a sweep is needed or "", whether both sides now hold nothing)"""
+        site = self.site
+        try:
+            if isinstance(definition, DropCollection):
+                if await site.primary.describe(site.primary_name) is not None:
+                    return "a drop that the primary did not carry out", False
+                await site.secondary.drop(site.secondary_name)
+                return "", True
+            made = await site.make_secondary()
+        except CollectionExists:
+            made = False
+        except CrossfadeError as error:
+            words = {"route": site.route, "collection": site.collection, "error": str(error)}
+            _log.warning("the secondary did not follow a definition", extra=words)
+            return f"the secondary did not follow a definition ({failure_kind(error)})", False
+        return ("", True) if made else ("the collection was already on the secondary", False)
+
+    async def _pass_on(self, definition: Definition) -> None:
+        """Indexes, parameters and aliases, to a secondary that has such things."""
+        site = self.site
+        secondary = site.secondary
+        if not isinstance(secondary, PrimaryStore):
+            return
+        if isinstance(definition, CreatePayloadIndex | DropPayloadIndex | UpdateCollection):
+            mapped: Definition = replace(definition, collection=site.secondary_name)
+        elif isinstance(definition, UpdateAliases):
+            mapped = definition
+        else:
+            return
+        try:
+            await secondary.define(mapped)
+        except CrossfadeError as error:
+            site.metrics.store_errors.add(site.secondary_side.value, failure_kind(error))
+            words = {"route": site.route, "collection": site.collection, "error": str(error)}
+            _log.warning("the secondary did not follow an index, alias or parameter change", extra=words)

@@ -1,0 +1,270 @@
+"""Reconciliation: the only thing that changes the secondary. It copies state, not statements.
+
+For a batch of dirty keys: BEGIN, durable before the first byte is sent, takes their marks off; each key's state comes
+from the hint of exactly that mark, or is read from the primary; it is written to the secondary; END says what is
+certain. A batch never holds up a client's write, and no key is in two batches at once.
+
+When the secondary fails, batches stop until it answers a probe; what is dirty meanwhile only costs keys in memory.
+A key that never comes to rest (`_RESTLESS` batches in a row) is copied once with its lane held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+
+from proxy.errors import CollectionNotFound, CrossfadeError, Throttled
+from proxy.model import Point, PointId
+from proxy.replication import records as r
+from proxy.replication.copying import CopyReport, copy_states
+from proxy.replication.site import Site, failure_kind
+from proxy.telemetry.tasks import spawn
+
+_WORKERS = 2
+_RESTLESS = 8
+_BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+_log = logging.getLogger("crossfade.reconcile")
+
+
+class Reconciler:
+    """Works on one collection until closed. `wake` is called with keys that may have become reconcilable."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._ready: dict[PointId, None] = {}
+        self._in_flight: set[PointId] = set()
+        self._restless: dict[PointId, int] = {}
+        self._work = asyncio.Event()
+        self._settled_at = 0
+        self._failures = 0
+        self._healthy = asyncio.Event()
+        self._healthy.set()
+        self._closing = False
+        self._tasks = [spawn(self._work_forever(), name=f"reconcile {site.collection}") for _ in range(_WORKERS)]
+        self.wake_all()
+
+    def wake(self, ids: Iterable[PointId]) -> None:
+        """Look at these keys; those that are dirty will be copied. Cheap and synchronous."""
+        marks = self._site.ledger.marks
+        for point_id in ids:
+            if point_id in marks:
+                self._ready[point_id] = None
+        if self._ready:
+            self._work.set()
+
+    def wake_all(self) -> None:
+        self.wake(list(self._site.ledger.marks))
+
+    async def close(self) -> None:
+        """Let running batches end, start no other."""
+        self._closing = True
+        self._work.set()
+        self._healthy.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- choosing --------------------------------------------------------------------------
+
+    async def _work_forever(self) -> None:
+        while not self._closing:
+            await self._healthy.wait()
+            ids, exclusive = self._pick()
+            if not ids:
+                self._work.clear()
+                await self._work.wait()
+                continue
+            try:
+                failure = await (self._with_lanes(ids) if exclusive else self._reconcile(ids))
+            finally:
+                self._in_flight.difference_update(ids)
+                self._work.set()
+            if failure is not None and not self._closing:
+                await self._recover(failure)
+
+    def _pick(self) -> tuple[tuple[PointId, ...], bool]:
+        """The next batch, and whether it needs its lanes held. What cannot be copied now comes back by `wake`."""
+        ledger = self._site.ledger
+        if self._closing or ledger.blocked:
+            return (), False
+        batch: list[PointId] = []
+        gone: list[PointId] = []
+        for point_id in self._ready:
+            if point_id in self._in_flight:
+                continue
+            gone.append(point_id)
+            if point_id not in ledger.marks or ledger.is_held(point_id):
+                continue
+            weary = self._restless.get(point_id, 0)
+            if weary >= _RESTLESS:
+                if batch:
+                    gone.pop()
+                    break
+                batch.append(point_id)
+                break
+            if ledger.is_open(point_id):  # its END comes, and wakes it
+                self._restless[point_id] = weary + 1
+                continue
+            batch.append(point_id)
+            if len(batch) >= self._site.settings.batch_points:
+                break
+        for point_id in gone:
+            del self._ready[point_id]
+        self._in_flight.update(batch)
+        return tuple(batch), bool(batch) and self._restless.get(batch[0], 0) >= _RESTLESS
+
+    # --- one batch ---------------------------------------------------------------------------
+
+    async def _with_lanes(self, ids: tuple[PointId, ...]) -> CrossfadeError | None:
+        """Keep writers of a restless key away, but never for longer than `exclusive_seconds`."""
+        limit = self._site.settings.exclusive_seconds
+        for point_id in ids:
+            self._restless.pop(point_id, None)
+        try:
+            async with asyncio.timeout(limit):
+                held = self._site.lanes.hold(ids)
+                await held.__aenter__()
+        except TimeoutError:
+            self.wake(ids)
+            return None
+        batch = spawn(self._reconcile(ids), name="reconcile exclusively")
+        try:
+            await asyncio.wait({batch}, timeout=limit)
+        finally:
+            await held.__aexit__(None, None, None)
+        return await batch
+
+    async def _reconcile(self, ids: tuple[PointId, ...]) -> CrossfadeError | None:
+        """Copy one batch. Returns what made the secondary (or the primary's reads) fail, if anything."""
+        site = self._site
+        began = site.clock.now()
+        begin = r.BeginReconcile(
+            route=site.route,
+            collection=site.collection,
+            owner=site.journal.owner,
+            ids=ids,
+            secondary=site.secondary_side,
+        )
+        try:
+            effects = await site.journal.append(begin)
+        except CrossfadeError as error:
+            return error
+        await site.hook("reconciliation begun")
+        report = CopyReport(unclear=set(effects.taken))  # what an unforeseen error leaves
+        try:
+            report = await self._copy(effects.taken)
+        finally:
+            ended = site.journal.append(self._end(effects.position, report))
+        await ended
+        self._count(report, len(effects.taken), site.clock.now() - began)
+        for point_id in ids:
+            if point_id in site.ledger.marks:
+                self._restless[point_id] = self._restless.get(point_id, 0) + 1
+            else:
+                self._restless.pop(point_id, None)
+        return report.error
+
+    def _end(self, begin: int, report: CopyReport) -> r.EndReconcile:
+        site = self._site
+        return r.EndReconcile(
+            route=site.route,
+            collection=site.collection,
+            begin=begin,
+            dirty=tuple(report.dirty),
+            unclear=tuple(report.unclear),
+            parked=tuple(report.parked.items()),
+            hold_seconds=site.stores.hold_seconds(site.secondary_side) if report.unclear else 0.0,
+        )
+
+    async def _copy(self, taken: Mapping[PointId, int | None]) -> CopyReport:
+        site = self._site
+        try:
+            states = await self._states(taken)
+        except CrossfadeError as error:
+            return CopyReport(dirty=set(taken), error=error)
+        await site.hook("reconciliation read")
+        report = await copy_states(site.secondary, site.secondary_name, states)
+        await site.hook("reconciliation written")
+        if report.missing_collection:
+            report.error = await self._restore_collection(report.error)
+        return report
+
+    async def _states(self, taken: Mapping[PointId, int | None]) -> dict[PointId, Point | None]:
+        """What the primary holds: from hints where they are certain, else read after making earlier writes visible."""
+        site = self._site
+        states: dict[PointId, Point | None] = {}
+        unknown: list[PointId] = []
+        for point_id, mark in taken.items():
+            known, state = site.hints.take(point_id, mark)
+            if known:
+                states[point_id] = state
+            else:
+                unknown.append(point_id)
+        site.metrics.hints.add(site.route, "used", amount=len(states))
+        site.metrics.hints.add(site.route, "missing", amount=len(unknown))
+        if unknown:
+            if site.ledger.acknowledged_at > self._settled_at:
+                settling = site.ledger.acknowledged_at
+                await site.primary.settle(site.primary_name)
+                self._settled_at = settling
+            try:
+                found = await site.primary.fetch(site.primary_name, unknown)
+            except CollectionNotFound:
+                found = {}
+            states.update((point_id, found.get(point_id)) for point_id in unknown)
+        return states
+
+    async def _restore_collection(self, error: CrossfadeError | None) -> CrossfadeError | None:
+        """The secondary has no such collection: make it as the primary describes it, and have it swept."""
+        site = self._site
+        try:
+            if await site.make_secondary():
+                await site.journal.append(
+                    r.Unswept(route=site.route, collection=site.collection, reason="the collection was missing")
+                )
+                return None
+        except CrossfadeError as failure:
+            return failure
+        return error
+
+    # --- failing and recovering -----------------------------------------------------------------
+
+    async def _recover(self, failure: CrossfadeError) -> None:
+        """Back off, then wait until both stores answer: a batch tried against a dead store only makes noise."""
+        site = self._site
+        site.metrics.reconcile_errors.add(site.route, failure_kind(failure))
+        self._healthy.clear()
+        try:
+            while not self._closing:
+                delay = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)]
+                if self._failures == 0:
+                    _log.warning("reconciliation waits for a store", extra=self._words(failure))
+                self._failures += 1
+                asked = failure.retry_after_seconds if isinstance(failure, Throttled) else 0.0
+                await site.clock.sleep(max(delay, asked))
+                try:
+                    await site.secondary.probe()
+                    await site.primary.probe()
+                except CrossfadeError as error:
+                    failure = error
+                    continue
+                return
+        finally:
+            self._healthy.set()
+
+    def _words(self, failure: CrossfadeError) -> dict[str, str]:
+        site = self._site
+        return {"route": site.route, "collection": site.collection, "error": str(failure)}
+
+    def _count(self, report: CopyReport, points: int, seconds: float) -> None:
+        site = self._site
+        left = len(report.dirty) + len(report.unclear)
+        outcome = "held" if report.unclear else "dirty again" if report.dirty else "clean"
+        if not left and self._failures:
+            _log.info("reconciliation goes on", extra={"route": site.route, "collection": site.collection})
+            self._failures = 0
+        site.metrics.reconcile_batches.add(site.route, outcome)
+        site.metrics.reconcile_seconds.observe(seconds, site.route)
+        site.metrics.reconcile_batch.observe(points, site.route)
+        site.metrics.reconcile_points.add(site.route, "left for another try", amount=left)
+        site.metrics.reconcile_points.add(site.route, "parked", amount=len(report.parked))
+        site.metrics.reconcile_points.add(site.route, "copied", amount=points - left - len(report.parked))

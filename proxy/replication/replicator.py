@@ -1,0 +1,246 @@
+"""One route's replication: the journal's records in, work for the writers and reconcilers of its collections out.
+
+This is the only place that knows all the parts. It acts on a record only after the journal has applied it, in the
+order of positions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from proxy.clock import Clock
+from proxy.model import Definition, PointId, Side, Write, written_ids
+from proxy.replication import records as r
+from proxy.replication.book import DIRECT, DUAL_WRITE
+from proxy.replication.confirmations import Confirmations
+from proxy.replication.definitions import Definer
+from proxy.replication.hints import Hints
+from proxy.replication.holds import HoldClock
+from proxy.replication.journal import Journal
+from proxy.replication.ledger import Effects, Hold, Ledger
+from proxy.replication.reconciler import Reconciler
+from proxy.replication.scopes import ScopeWriter
+from proxy.replication.site import Hook, Settings, Site, StorePair, no_hook
+from proxy.replication.writer import Primary, Writer, ask
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.tasks import spawn
+from proxy.wire import Response
+
+_log = logging.getLogger("crossfade.replication")
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the secondary is behind. `oldest_seconds`: how long the oldest key has not been clean."""
+
+    open: int = 0
+    dirty: int = 0
+    held: int = 0
+    parked: int = 0
+    oldest_seconds: float = 0.0
+
+    @property
+    def keys(self) -> int:
+        return self.open + self.dirty + self.held
+
+    def __add__(self, other: Lag) -> Lag:
+        return Lag(
+            self.open + other.open,
+            self.dirty + other.dirty,
+            self.held + other.held,
+            self.parked + other.parked,
+            max(self.oldest_seconds, other.oldest_seconds),
+        )
+
+
+class Workshop:
+    """Everything that works on one collection."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.confirmations = Confirmations()
+        self.writer = Writer(site, self.confirmations)
+        self.scopes = ScopeWriter(site, self.confirmations)
+        self.definer = Definer(site)
+        self.reconciler = Reconciler(site)
+
+    def applied(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
+        if effects.certain:
+            self.writer.applied(position, record, effects.certain)
+        if effects.generation:
+            self.site.hints.clear()
+        if effects.settled and isinstance(record, r.EndReconcile):
+            self.confirmations.settled(effects.settled, record.begin)
+        if effects.ready_all:
+            self.reconciler.wake_all()
+        else:
+            self.reconciler.wake(effects.ready)
+
+
+class Replicator:
+    """Made once a route; `close` lets running batches end."""
+
+    def __init__(
+        self,
+        route: str,
+        journal: Journal,
+        stores: StorePair,
+        settings: Settings,
+        clock: Clock,
+        metrics: Metrics,
+        hook: Hook = no_hook,
+    ) -> None:
+        self.route = route
+        self.journal = journal
+        self.stores = stores
+        self.settings = settings
+        self.clock = clock
+        self.metrics = metrics
+        self.book = journal.book.route(route)
+        self._hook = hook
+        self._workshops: dict[str, Workshop] = {}
+        self._holds = HoldClock(route, journal, stores, clock)
+        self._times: deque[tuple[int, float]] = deque(((journal.position, clock.now()),), maxlen=20_000)
+        self._collapsing: set[str] = set()
+        journal.subscribe(self._applied)
+        self._recover()
+
+    # --- the life of the route -------------------------------------------------------------
+
+    @property
+    def mirroring(self) -> bool:
+        """Whether writes are journalled and reach the secondary."""
+        return self.book.phase != DIRECT
+
+    async def start_mirroring(self) -> None:
+        """Leave phase `direct`. Writes that were sent before may still be landing: their keys are held."""
+        if not self.mirroring:
+            hold = self.stores.hold_seconds(self.stores.primary_side)
+            await self.journal.append(r.SetPhase(route=self.route, phase=DUAL_WRITE, hold_seconds=hold))
+
+    def apply_settings(self, settings: Settings) -> None:
+        """Take new settings while running."""
+        self.settings = settings
+        for workshop in self._workshops.values():
+            workshop.site.settings = settings
+            workshop.site.hints.limit_bytes = settings.hint_bytes
+
+    async def close(self) -> None:
+        await self._holds.close()
+        await asyncio.gather(*(workshop.reconciler.close() for workshop in self._workshops.values()))
+
+    # --- what the request path asks --------------------------------------------------------
+
+    async def write(self, collection: str, write: Write, primary: Primary) -> Response:
+        """Carry out a client's write on the collection of that (resolved) name, and have the secondary follow."""
+        if not self.mirroring:
+            return (await ask(primary)).unwrap()
+        workshop = self.workshop(collection)
+        ids = written_ids(write)
+        if ids is None:
+            return await workshop.scopes.write(write, primary)
+        return await workshop.writer.write(write, ids, primary)
+
+    async def define(self, collection: str, definition: Definition, primary: Primary) -> Response:
+        """Carry out a definition on the primary, and have the secondary follow."""
+        if not self.mirroring:
+            return (await ask(primary)).unwrap()
+        return await self.workshop(collection).definer.define(definition, primary)
+
+    def is_clean(self, collection: str, point_id: PointId) -> bool:
+        ledger = self.book.ledgers.get(collection)
+        return ledger is not None and ledger.is_clean(point_id)
+
+    def ledger(self, collection: str) -> Ledger:
+        return self.book.ledger(collection)
+
+    def lag(self, collection: str | None = None) -> Lag:
+        """Of one collection, or of the whole route."""
+        names = self.book.ledgers if collection is None else (collection,)
+        return sum((self._lag(self.book.ledger(name)) for name in names), Lag())
+
+    def _lag(self, ledger: Ledger) -> Lag:
+        oldest = ledger.oldest
+        age = 0.0 if oldest is None else self.clock.now() - self._time_of(oldest)
+        return Lag(ledger.open_count, len(ledger.marks), ledger.held_count, len(ledger.parked), age)
+
+    def _time_of(self, position: int) -> float:
+        """When the record at `position` was applied, by the nearest remembered time before it."""
+        at = self._times[0][1]
+        for known, when in reversed(self._times):
+            if known <= position:
+                return when
+        return at
+
+    # --- the parts -------------------------------------------------------------------------
+
+    def workshop(self, collection: str) -> Workshop:
+        """Everything that works on one collection; made when first asked for."""
+        workshop = self._workshops.get(collection)
+        if workshop is None:
+            site = Site(
+                route=self.route,
+                collection=collection,
+                journal=self.journal,
+                ledger=self.book.ledger(collection),
+                stores=self.stores,
+                settings=self.settings,
+                clock=self.clock,
+                metrics=self.metrics,
+                hints=Hints(self.settings.hint_bytes),
+                hook=self._hook,
+            )
+            workshop = self._workshops[collection] = Workshop(site)
+        return workshop
+
+    def _recover(self) -> None:
+        """Close what an earlier process left open, and start its holds again."""
+        for collection, ledger in list(self.book.ledgers.items()):
+            for position, hold in ledger.holds.items():
+                if position not in self.book.starts:
+                    self._holds.add(collection, position, hold)
+            for interval in list(ledger.intervals.values()):
+                side = getattr(interval.record, "secondary", None) or getattr(interval.record, "primary", None)
+                assert side is not None
+                seconds = self.stores.hold_seconds(side)
+                self.journal.append(
+                    r.Close(route=self.route, collection=collection, begin=interval.position, hold_seconds=seconds)
+                )
+            if self.mirroring:
+                self.workshop(collection)
+        for position, record in self.book.starts.items():
+            self._holds.add("", position, Hold(Side.SOURCE, record.hold_seconds, None))
+
+    def _applied(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
+        if record.route != self.route:
+            return
+        now = self.clock.now()
+        if now - self._times[-1][1] >= 0.05:
+            self._times.append((position, now))
+        if effects.held is not None:
+            self._holds.add(record.collection, position, effects.held)
+        if record.collection:
+            self.workshop(record.collection).applied(position, record, effects)
+            self._collapse_if_due(record.collection)
+        elif effects.ready_all:
+            for workshop in self._workshops.values():
+                workshop.reconciler.wake_all()
+
+    def _collapse_if_due(self, collection: str) -> None:
+        if (
+            len(self.book.ledger(collection).marks) > self.settings.dirty_cap_keys
+            and collection not in self._collapsing
+        ):
+            self._collapsing.add(collection)
+            spawn(self._collapse(collection), name="collapse")
+
+    async def _collapse(self, collection: str) -> None:
+        words = {"route": self.route, "collection": collection, "cap": self.settings.dirty_cap_keys}
+        _log.warning("too many dirty keys: the collection will be swept instead", extra=words)
+        try:
+            await self.journal.append(r.Collapse(route=self.route, collection=collection))
+        finally:
+            self._collapsing.discard(collection)

@@ -1,0 +1,120 @@
+"""Writes whose keys only the primary can tell: by filter, or of a kind that this program cannot decode.
+
+The primary gets the original operation, so that it decides what matches. Before it, under a collection-wide interval,
+the ids that match now are paged into the journal; after it they, and every key that another interval overlapped, are
+dirty. Where no filter tells the reach (an unknown endpoint, too many matches), the collection is swept instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.dialects import Judgement, Outcome
+from proxy.errors import CollectionNotFound, CrossfadeError, InvalidRequest, JournalError, TryAgain, Untranslatable
+from proxy.model import IDS_ONLY, Batch, Filter, PointId, Write, write_filters, written_ids
+from proxy.replication import records as r
+from proxy.replication.confirmations import Confirmations
+from proxy.replication.site import Site
+from proxy.replication.writer import Primary, ask, begin_durably, wait_for_secondary
+from proxy.wire import Response
+
+_PAGE = 1000
+
+
+@dataclass(slots=True)
+class ScopeWriter:
+    """For one collection."""
+
+    site: Site
+    confirmations: Confirmations
+
+    async def write(self, write: Write, primary: Primary) -> Response:
+        """Carry out a write of unnamed keys. Raises as `Writer.write` does."""
+        site = self.site
+        begin = await begin_durably(
+            site,
+            r.BeginScope(
+                route=site.route, collection=site.collection, owner=site.journal.owner, primary=site.primary_side
+            ),
+        )
+        judgement = Judgement(Outcome.UNTOUCHED)  # what holds until the request is sent
+        sweep = ""
+        try:
+            sweep = await self._name_keys(write, begin)
+            await site.hook("BEGIN durable")
+            judgement = Judgement(Outcome.UNKNOWN)
+            answer = await ask(primary)
+            judgement = answer.judgement
+        finally:
+            ended = site.journal.append(self._end(begin, judgement, sweep))
+        site.metrics.writes.add(site.route, type(write).__name__.lower(), judgement.outcome.value)
+        response = answer.unwrap()
+        if judgement.outcome is Outcome.ACCEPTED and site.settings.policy != "primary":
+            effects = await ended
+            await wait_for_secondary(site, self.confirmations, tuple(effects.ready), effects.position)
+        return response
+
+    async def _name_keys(self, write: Write, begin: int) -> str:
+        """Journal the keys that `write` can touch now. Returns why the collection must be swept instead, or ""."""
+        filters = write_filters(write)
+        if filters is None:
+            return "a write of unknown reach"
+        named = _named(write)
+        await self._name(begin, named)
+        count = len(named)
+        for chosen in filters:
+            try:
+                count = await self._name_matches(begin, chosen, count)
+            except CollectionNotFound:
+                return ""  # the primary will say so itself
+            except (Untranslatable, InvalidRequest):
+                return "a write by a filter that cannot be evaluated"
+            except CrossfadeError as error:
+                raise TryAgain(f"the write was refused: the primary did not list what matches ({error})") from error
+            if count > self.site.settings.dirty_cap_keys:
+                return "a write by filter matched too many keys"
+        return ""
+
+    async def _name_matches(self, begin: int, chosen: Filter, count: int) -> int:
+        site = self.site
+        if site.ledger.acknowledged_at:
+            await site.primary.settle(site.primary_name)
+        start: PointId | None = None
+        while True:
+            page = await site.primary.scan(site.primary_name, start, _PAGE, chosen, IDS_ONLY)
+            await self._name(begin, tuple(point.id for point in page.points))
+            count += len(page.points)
+            start = page.next
+            if start is None or count > site.settings.dirty_cap_keys:
+                return count
+
+    async def _name(self, begin: int, ids: tuple[PointId, ...]) -> None:
+        """A single record is kept until it is durable, so a failing journal shows as waiting: bound it."""
+        if not ids:
+            return
+        site = self.site
+        if site.journal.error:
+            raise TryAgain(f"the write was refused because it could not be journalled: {site.journal.error}")
+        try:
+            await site.journal.append(r.NameKeys(route=site.route, collection=site.collection, begin=begin, ids=ids))
+        except JournalError as error:
+            raise TryAgain(f"the write was refused because it could not be journalled: {error}") from error
+
+    def _end(self, begin: int, judgement: Judgement, sweep: str) -> r.EndScope:
+        site = self.site
+        unknown = judgement.outcome is Outcome.UNKNOWN
+        return r.EndScope(
+            route=site.route,
+            collection=site.collection,
+            begin=begin,
+            outcome=judgement.outcome,
+            acknowledged=judgement.acknowledged,
+            hold_seconds=site.stores.hold_seconds(site.primary_side) if unknown else 0.0,
+            sweep=sweep if judgement.outcome is not Outcome.UNTOUCHED else "",
+        )
+
+
+def _named(write: Write) -> tuple[PointId, ...]:
+    """Keys that the request names itself, beside those it chooses by filter."""
+    parts = write.writes if isinstance(write, Batch) else (write,)
+    return tuple(point_id for part in parts for point_id in written_ids(part) or ())

@@ -1,0 +1,183 @@
+"""The path of a client's write, for one collection.
+
+1. Take the lanes of all its keys in one step.
+2. Append BEGIN; durable before anything is sent.
+3. Send the client's own request to the primary; append END with what the answer says of the primary's state.
+4. Answer in the primary's own words: at once (policy `primary`), or when the secondary has confirmed it.
+
+The answer never waits for END to be durable: a crash in between leaves the interval open, and the next owner closes
+it as unknown (dirty and held). A write whose keys only the primary can tell is in scopes.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from proxy.dialects import Judgement, Outcome
+from proxy.errors import (
+    AppliedOnPrimaryOnly,
+    CrossfadeError,
+    JournalError,
+    TryAgain,
+    Unavailable,
+)
+from proxy.model import Point, PointId, Write
+from proxy.replication import records as r
+from proxy.replication.book import DUAL_WRITE
+from proxy.replication.confirmations import Confirmations
+from proxy.replication.hints import certain_states
+from proxy.replication.site import Site
+from proxy.wire import Response
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """How to carry out one request on the primary: send the client's bytes, and judge the answer."""
+
+    send: Callable[[], Awaitable[Response]]
+    judge: Callable[[Response], Judgement]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came of sending: an answer, or the failure to raise after END was written."""
+
+    judgement: Judgement
+    response: Response | None = None
+    failure: BaseException | None = None
+
+    def unwrap(self) -> Response:
+        if self.failure is not None:
+            raise self.failure
+        assert self.response is not None
+        return self.response
+
+
+async def ask(primary: Primary) -> Answer:
+    """Send, and say what is certain about the primary afterwards. Whatever is not an answer is kept as failure."""
+    try:
+        response = await primary.send()
+    except Unavailable as error:
+        return Answer(Judgement(Outcome.UNTOUCHED), failure=error)
+    except BaseException as error:  # noqa: BLE001  unknown outcome; raised again by `unwrap` once END is appended
+        return Answer(Judgement(Outcome.UNKNOWN), failure=error)
+    return Answer(primary.judge(response), response)
+
+
+@dataclass(slots=True)
+class Writer:
+    """Writes whose keys are named in the request."""
+
+    site: Site
+    confirmations: Confirmations = field(default_factory=Confirmations)
+    _states: dict[int, dict[PointId, Point | None]] = field(default_factory=dict)
+    _lost_journal: bool = False
+
+    async def write(self, write: Write, ids: tuple[PointId, ...], primary: Primary) -> Response:
+        """Carry out `write`. Raises what sending raised, JournalError-as-TryAgain, or AppliedOnPrimaryOnly."""
+        site = self.site
+        waited_from = site.clock.now()
+        async with site.lanes.hold(ids):
+            site.metrics.lane_wait_seconds.observe(site.clock.now() - waited_from, site.route)
+            states = await self._certain_states(write)
+            try:
+                begin = await self._begin(ids)
+            except TryAgain:
+                if not site.settings.continue_without_journal:
+                    raise
+                return await self.without_journal(primary)
+            answer = await ask(primary)
+            await site.hook("primary answered")
+            if states and answer.judgement.outcome is Outcome.ACCEPTED:
+                self._states[begin] = states
+            ended = site.journal.append(self._end(begin, answer.judgement))
+        site.metrics.writes.add(site.route, type(write).__name__.lower(), answer.judgement.outcome.value)
+        response = answer.unwrap()
+        if answer.judgement.outcome is Outcome.ACCEPTED and site.settings.policy != "primary":
+            await wait_for_secondary(site, self.confirmations, ids, (await ended).position)
+        return response
+
+    def applied(self, position: int, record: r.AnyRecord, certain: tuple[PointId, ...]) -> None:
+        """END has reached the ledger: keep the hints of the keys it calls certain."""
+        if isinstance(record, r.EndWrite) and (states := self._states.pop(record.begin, None)):
+            kept = {point_id: states[point_id] for point_id in certain if point_id in states}
+            self.site.hints.put(position, kept)
+            self.site.metrics.hints.add(self.site.route, "kept", amount=len(kept))
+
+    async def without_journal(self, primary: Primary) -> Response:
+        """The operator chose to go on: the write is sent, and the collection is marked for a sweep (the journal keeps
+        that record until it is durable; reads stay with the primary while the journal fails)."""
+        site = self.site
+        if not self._lost_journal:
+            self._lost_journal = True
+            reason = "writes went on without the journal"
+            site.journal.append(r.Unswept(route=site.route, collection=site.collection, reason=reason))
+        return (await ask(primary)).unwrap()
+
+    def _found_journal(self) -> None:
+        """The journal works again. What was sent without it may still be landing."""
+        site = self.site
+        self._lost_journal = False
+        hold = site.stores.hold_seconds(site.primary_side)
+        site.journal.append(r.SetPhase(route=site.route, phase=DUAL_WRITE, hold_seconds=hold))
+
+    async def _certain_states(self, write: Write) -> dict[PointId, Point | None]:
+        try:
+            spec = await self.site.known_spec()
+        except CrossfadeError:
+            return {}  # the hint only saves a read
+        return certain_states(write, spec, self.site.primary.capabilities.normalizes_cosine)
+
+    async def _begin(self, ids: tuple[PointId, ...]) -> int:
+        site = self.site
+        begin = r.BeginWrite(
+            route=site.route,
+            collection=site.collection,
+            owner=site.journal.owner,
+            ids=ids,
+            primary=site.primary_side,
+        )
+        position = await begin_durably(site, begin)
+        if self._lost_journal:
+            self._found_journal()
+        await site.hook("BEGIN durable")
+        return position
+
+    def _end(self, begin: int, judgement: Judgement) -> r.EndWrite:
+        site = self.site
+        unknown = judgement.outcome is Outcome.UNKNOWN
+        return r.EndWrite(
+            route=site.route,
+            collection=site.collection,
+            begin=begin,
+            outcome=judgement.outcome,
+            acknowledged=judgement.acknowledged,
+            hold_seconds=site.stores.hold_seconds(site.primary_side) if unknown else 0.0,
+        )
+
+
+async def begin_durably(site: Site, record: r.Begin) -> int:
+    """Append a begin and wait until it is durable; its position. Raises TryAgain if the journal cannot be written:
+    nothing was sent, so the client may try again."""
+    try:
+        return (await site.journal.append(record)).position  # type: ignore[arg-type]
+    except JournalError as error:
+        site.metrics.journal_errors.add()
+        raise TryAgain(f"the write was refused because it could not be journalled: {error}") from error
+
+
+async def wait_for_secondary(site: Site, confirmations: Confirmations, ids: tuple[PointId, ...], after: int) -> None:
+    """Policies `both` and `both-required`. Raises AppliedOnPrimaryOnly for the latter when the time is up, or when a
+    key is one that the secondary cannot hold."""
+    confirmed = await confirmations.wait(ids, after, site.settings.secondary_wait_seconds)
+    site.metrics.secondary_waits.add(site.route, "confirmed" if confirmed else "late")
+    if site.settings.policy != "both-required":
+        return
+    if not confirmed:
+        raise AppliedOnPrimaryOnly(
+            f"the write is applied on the primary; the secondary did not confirm it within "
+            f"{site.settings.secondary_wait_seconds:g} s and will follow. Reading it back shows it"
+        )
+    if any(point_id in site.ledger.parked for point_id in ids):
+        raise AppliedOnPrimaryOnly("the write is applied on the primary; the secondary cannot hold it and it is parked")
