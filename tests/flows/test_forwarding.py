@@ -1,0 +1,598 @@
+"""Forwarders against real sockets: what goes up and comes back is compared with the bytes themselves, and
+every way in which a store can fail is told apart by whether the request can have reached it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from proxy.errors import InvalidRequest, Unavailable, Unclear
+from proxy.stores.forward_grpc import GrpcForwarder
+from proxy.stores.forward_http import HttpForwarder
+from proxy.wire import Request, Response
+from tests.support.sockets import RawServer, Received, Script, raw_server, relay, reset, saying, unused_port
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+MEBIBYTE = 1024 * 1024
+
+
+@asynccontextmanager
+async def forwarding(script: Script, path: str = "", **options: Any) -> AsyncIterator[tuple[HttpForwarder, RawServer]]:
+    async with raw_server(script) as server:
+        forwarder = HttpForwarder(f"http://127.0.0.1:{server.port}{path}", **options)
+        try:
+            yield forwarder, server
+        finally:
+            await forwarder.close()
+
+
+def http(method: str, path: str, **more: Any) -> Request:
+    return Request("http", method, path, **more)
+
+
+async def content(response: Response) -> bytes:
+    if isinstance(response.body, bytes):
+        return response.body
+    return b"".join([chunk async for chunk in response.body])
+
+
+async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+# --- HTTP: what goes up ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "target"),
+    [
+        ("/collections/a%2Fb/points", "", b"/collections/a%2Fb/points"),
+        ("/c/%7e%41/x", "wait=true&ordering=strong", b"/c/%7e%41/x?wait=true&ordering=strong"),
+        ("//double//slash/../up/./here", "", b"//double//slash/../up/./here"),
+        ("/c", "q=a+b%20c&&=&x=%2B;y", b"/c?q=a+b%20c&&=&x=%2B;y"),
+        ("/caf\u00e9", "n=\u4e2d", "/café?n=中".encode()),
+        ("/%", "%zz", b"/%?%zz"),
+    ],
+)
+async def test_path_and_query_travel_unchanged(path: str, query: str, target: bytes) -> None:
+    async with forwarding(saying(OK)) as (forwarder, server):
+        await forwarder.forward(http("GET", path, query=query))
+    assert server.received[0].target == target
+
+
+async def test_a_prefix_of_the_store_comes_first() -> None:
+    async with forwarding(saying(OK), "/base/") as (forwarder, server):
+        await forwarder.forward(http("GET", "/x%2Fy", query="a=1"))
+    assert server.received[0].target == b"/base/x%2Fy?a=1"
+
+
+async def test_only_headers_of_this_hop_are_dropped_and_none_added() -> None:
+    sent = (
+        ("host", "client-facing:1"),
+        ("api-key", "secret"),
+        ("x-twice", "1"),
+        ("x-twice", "2"),
+        ("x-text", "caf\u00e9 \u4e2d"),
+        ("x-empty", ""),
+        ("connection", "keep-alive, X-Hop"),
+        ("x-hop", "for the proxy only"),
+        ("te", "trailers"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "h2c"),
+        ("expect", "100-continue"),
+        ("accept-encoding", "gzip"),
+        ("cookie", "a=b"),
+    )
+    async with forwarding(saying(OK)) as (forwarder, server):
+        await forwarder.forward(http("GET", "/", headers=sent))
+    assert server.received[0].headers == [
+        (b"host", f"127.0.0.1:{server.port}".encode()),
+        (b"api-key", b"secret"),
+        (b"x-twice", b"1"),
+        (b"x-twice", b"2"),
+        (b"x-text", "café 中".encode()),
+        (b"x-empty", b""),
+        (b"accept-encoding", b"gzip"),
+        (b"cookie", b"a=b"),
+    ]
+
+
+async def test_a_key_of_the_store_replaces_that_of_the_client() -> None:
+    async with forwarding(saying(OK), replace_headers=(("api-key", "store's own"),)) as (forwarder, server):
+        await forwarder.forward(http("GET", "/", headers=(("api-key", "client's"),)))
+    assert [value for name, value in server.received[0].headers if name == b"api-key"] == [b"store's own"]
+
+
+@pytest.mark.parametrize("size_bytes", [1, 70_000, 3 * MEBIBYTE + 7])
+async def test_a_body_in_memory_arrives_with_its_length(size_bytes: int) -> None:
+    body = bytes(range(256)) * (size_bytes // 256 + 1)
+    body = body[:size_bytes]
+    headers = (("content-type", "application/json"), ("content-length", "99"))
+    async with forwarding(saying(OK)) as (forwarder, server):
+        await forwarder.forward(http("PUT", "/p", headers=headers, body=body))
+    assert server.received[0].body == body
+    assert (b"content-length", str(size_bytes).encode()) in server.received[0].headers
+    assert (b"content-type", b"application/json") in server.received[0].headers
+
+
+async def test_a_stream_keeps_the_length_that_the_client_stated() -> None:
+    async with forwarding(saying(OK)) as (forwarder, server):
+        await forwarder.forward(
+            http("POST", "/p", headers=(("content-length", "6"),), body=stream(b"abc", b"", b"def"))
+        )
+    assert server.received[0].body == b"abcdef"
+    assert (b"content-length", b"6") in server.received[0].headers
+
+
+async def test_a_stream_of_unknown_length_goes_up_chunked() -> None:
+    async with forwarding(saying(OK)) as (forwarder, server):
+        await forwarder.forward(http("POST", "/p", body=stream(b"abc", b"def")))
+    assert server.received[0].body == b"abcdef"
+    assert (b"transfer-encoding", b"chunked") in server.received[0].headers
+
+
+async def test_a_compressed_body_stays_compressed() -> None:
+    body = gzip.compress(b"x" * 1000)
+    async with forwarding(saying(OK)) as (forwarder, server):
+        await forwarder.forward(http("POST", "/p", headers=(("content-encoding", "gzip"),), body=body))
+    assert server.received[0].body == body
+    assert (b"content-encoding", b"gzip") in server.received[0].headers
+
+
+async def test_a_path_that_is_none_is_refused() -> None:
+    async with forwarding(saying(OK)) as (forwarder, server):
+        with pytest.raises(InvalidRequest, match="must begin with '/'"):
+            await forwarder.forward(http("OPTIONS", "*"))
+    assert server.received == []
+
+
+# --- HTTP: what comes back ------------------------------------------------------------------
+
+
+async def test_status_headers_and_body_come_back_unchanged() -> None:
+    packed = gzip.compress(b'{"result":1}')
+    answer = (
+        b"HTTP/1.1 429 Slow Down Please\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
+        b"Retry-After: 3\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-T: caf\xc3\xa9\r\nKeep-Alive: timeout=5\r\n"
+        b"Connection: keep-alive, x-hop\r\nX-Hop: 1\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    ) + packed
+    async with forwarding(saying(answer)) as (forwarder, _):
+        response = await forwarder.forward(http("GET", "/"))
+    assert response == Response(
+        429,
+        (
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip"),
+            ("retry-after", "3"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("x-t", "café"),
+            ("content-length", str(len(packed))),
+        ),
+        packed,
+        message="Slow Down Please",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("HEAD", b"HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n"),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\ncontent-length: 1234\r\n\r\n"),
+        ("DELETE", b"HTTP/1.1 204 No Content\r\n\r\n"),
+    ],
+)
+async def test_answers_without_a_body_leave_the_connection_usable(method: str, answer: bytes) -> None:
+    async with forwarding(saying(answer)) as (forwarder, server):
+        first = await forwarder.forward(http(method, "/"))
+        second = await forwarder.forward(http(method, "/"))
+    assert first.body == second.body == b""
+    assert first.headers == ((("content-length", "1234"),) if method != "DELETE" else ())
+    assert server.connections == 1
+
+
+async def test_redirects_are_the_clients_business() -> None:
+    answer = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n"
+    async with forwarding(saying(answer)) as (forwarder, server):
+        response = await forwarder.forward(http("GET", "/"))
+    assert (response.status, response.headers[0]) == (307, ("location", "/elsewhere"))
+    assert len(server.received) == 1
+
+
+async def test_cookies_of_the_store_are_not_kept() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nset-cookie: session=1\r\ncontent-length: 0\r\n\r\n"
+    async with raw_server(saying(answer)) as server:
+        forwarder = HttpForwarder(f"http://localhost:{server.port}")  # a name: cookies are not kept for addresses
+        await forwarder.forward(http("GET", "/"))
+        await forwarder.forward(http("GET", "/"))
+        await forwarder.close()
+    assert b"cookie" not in dict(server.received[1].headers)
+
+
+async def test_a_large_answer_is_passed_on_while_it_arrives() -> None:
+    finish = asyncio.Event()
+
+    async def script(_: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await finish.wait()
+        writer.write(b"3\r\ndef\r\n0\r\n\r\n")
+
+    async with forwarding(script) as (forwarder, server):
+        response = await forwarder.forward(http("GET", "/"))
+        assert not isinstance(response.body, bytes)
+        assert await anext(response.body) == b"abc"  # although the server has not finished
+        finish.set()
+        assert await content(response) == b"def"
+        await forwarder.forward(http("GET", "/"))
+        assert server.connections == 1  # read to its end, the connection is free again
+
+
+async def test_an_answer_that_is_left_early_costs_its_connection() -> None:
+    hanging = asyncio.Event()
+
+    async def script(_: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\nabc")
+        await hanging.wait()
+
+    async with forwarding(script) as (forwarder, server):
+        response = await forwarder.forward(http("GET", "/"))
+        assert not isinstance(response.body, bytes)
+        assert await anext(response.body) == b"abc"
+        await response.body.aclose()  # type: ignore[attr-defined]
+        server.arrival.clear()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(forwarder.forward(http("GET", "/")))
+            await server.arrival.wait()
+            assert server.connections == 2
+            hanging.set()
+
+
+async def test_an_answer_that_breaks_off_is_unclear() -> None:
+    async def script(_: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc")
+        writer.close()
+
+    async with forwarding(script) as (forwarder, _):
+        with pytest.raises(Unclear, match="broke off"):
+            await forwarder.forward(http("GET", "/"))
+    async with forwarding(script, collect_bytes=1) as (forwarder, _):
+        response = await forwarder.forward(http("GET", "/"))
+        with pytest.raises(Unclear, match="broke off"):
+            await content(response)
+
+
+# --- HTTP: failures -------------------------------------------------------------------------
+
+
+async def test_a_refused_connection_is_unavailable() -> None:
+    forwarder = HttpForwarder(f"http://127.0.0.1:{unused_port()}")
+    with pytest.raises(Unavailable, match="takes no connections"):
+        await forwarder.forward(http("PUT", "/", body=b"x"))
+    await forwarder.close()
+
+
+async def test_an_unknown_name_is_unavailable() -> None:
+    forwarder = HttpForwarder("http://no-such-host.invalid:6333")
+    with pytest.raises(Unavailable, match="takes no connections"):
+        await forwarder.forward(http("PUT", "/", body=b"x"))
+    await forwarder.close()
+
+
+async def test_a_server_that_speaks_no_tls_is_unavailable() -> None:
+    async with raw_server(saying(OK)) as server:
+        forwarder = HttpForwarder(f"https://127.0.0.1:{server.port}", timeout_seconds=5)
+
+        async def plain(_: Received, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        server.script = plain
+        with pytest.raises(Unavailable):
+            await forwarder.forward(http("PUT", "/", body=b"x"))
+        await forwarder.close()
+
+
+def _closing(_: Received, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+def _resetting(_: Received, writer: asyncio.StreamWriter) -> None:
+    reset(writer)
+
+
+def _babbling(_: Received, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"EHLO there\r\n\r\n")
+
+
+@pytest.mark.parametrize("ending", [_closing, _resetting, _babbling])
+@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("PUT", b"point"), ("DELETE", b"")])
+async def test_no_answer_on_a_used_connection_is_unclear_and_sent_once(
+    ending: Callable[[Received, asyncio.StreamWriter], None], method: str, body: bytes
+) -> None:
+    """The trap: the library repeats these methods by itself when a kept-alive connection fails."""
+
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        if request.target == b"/first":
+            await saying(OK)(request, writer)
+        else:
+            ending(request, writer)
+
+    async with forwarding(script) as (forwarder, server):
+        await forwarder.forward(http("GET", "/first"))
+        with pytest.raises(Unclear, match="gave no answer"):
+            await forwarder.forward(http(method, "/second", body=body))
+        # The next one needs a new connection; had the second been repeated, it would show here.
+        await forwarder.forward(http("GET", "/first"))
+    assert [request.target for request in server.received] == [b"/first", b"/second", b"/first"]
+    assert [request.connection for request in server.received] == [1, 1, 2]
+
+
+async def test_a_silent_server_is_unclear_and_its_connection_closed() -> None:
+    gone = asyncio.Event()
+    forever = asyncio.Event()
+
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        if request.target == b"/slow":
+            try:
+                await forever.wait()
+            finally:
+                gone.set()
+        await saying(OK)(request, writer)
+
+    async with forwarding(script, timeout_seconds=0.2) as (forwarder, server):
+        with pytest.raises(Unclear, match=r"silent for 0\.2 s"):
+            await forwarder.forward(http("PUT", "/slow", body=b"x"))
+        await forwarder.forward(http("GET", "/fast"))
+        assert [request.connection for request in server.received] == [1, 2]
+    assert gone.is_set()
+
+
+async def test_a_slow_client_is_no_silence_of_the_store() -> None:
+    """The client pauses for longer than the store may be silent. (Time is the subject, hence a timer.)"""
+    loop = asyncio.get_running_loop()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"a"
+        pause = loop.create_future()
+        loop.call_later(0.4, pause.set_result, None)
+        await pause
+        yield b"b"
+
+    async with forwarding(saying(OK), timeout_seconds=0.2) as (forwarder, server):
+        response = await forwarder.forward(http("PUT", "/", body=slow()))
+    assert response.status == 200
+    assert server.received[0].body == b"ab"
+
+
+async def test_a_body_that_fails_is_the_clients_error_not_the_stores() -> None:
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"x" * 1000
+        raise InvalidRequest("the request ended before its body was complete")
+
+    async with forwarding(saying(OK)) as (forwarder, server):
+        with pytest.raises(InvalidRequest, match="ended before"):
+            await forwarder.forward(http("PUT", "/", headers=(("content-length", "5000"),), body=failing()))
+    assert server.received == []  # never a whole request
+
+
+async def test_an_answer_before_the_end_of_the_body_is_an_answer() -> None:
+    endless = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 1000
+        await endless.wait()
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig")
+        await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(early, "127.0.0.1", 0)
+    forwarder = HttpForwarder(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    response = await forwarder.forward(http("PUT", "/", headers=(("content-length", "5000"),), body=body()))
+    assert (response.status, response.body) == (413, b"big")
+    await forwarder.close()
+    listening.close()
+    await listening.wait_closed()
+
+
+# --- gRPC -----------------------------------------------------------------------------------
+
+Behaviour = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+class AnyMethod:
+    """A gRPC server's only handler: does what the test says with the bytes of any method."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.methods: list[str] = []
+        self.metadata: list[tuple[tuple[str, str | bytes], ...]] = []
+
+    def service(self, details: Any) -> Any:
+        self.methods.append(details.method)
+        self.metadata.append(tuple((key, value) for key, value in details.invocation_metadata))
+
+        async def unary(message: bytes, context: Any) -> bytes:
+            return await self.behaviour(message, context)
+
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+
+@asynccontextmanager
+async def grpc_server(behaviour: Behaviour) -> AsyncIterator[tuple[int, AnyMethod]]:
+    handler = AnyMethod(behaviour)
+    options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0))
+    server = grpc.aio.server(handlers=(handler,), options=options)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port, handler
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def grpc_forwarder(port: int, **options: Any) -> AsyncIterator[GrpcForwarder]:
+    forwarder = GrpcForwarder(f"127.0.0.1:{port}", **options)
+    try:
+        yield forwarder
+    finally:
+        await forwarder.close()
+
+
+def rpc(body: bytes = b"", **more: Any) -> Request:
+    return Request("grpc", "", "/some.Service/Method", body=body, **more)
+
+
+async def echo(message: bytes, context: Any) -> bytes:
+    await context.send_initial_metadata((("x-initial", "i"), ("raw-bin", b"\x00\xff")))
+    context.set_trailing_metadata((("x-trailing", "t"), ("more-bin", b"\xfe")))
+    return message
+
+
+async def test_grpc_bytes_and_metadata_travel_both_ways() -> None:
+    sent = (
+        ("user-agent", "client/1"),
+        ("te", "trailers"),
+        ("grpc-accept-encoding", "gzip"),
+        ("api-key", "secret"),
+        ("x-twice", "1"),
+        ("x-twice", "2"),
+        ("trace-bin", b"\x00\x01\xff"),
+    )
+    async with grpc_server(echo) as (port, server), grpc_forwarder(port) as forwarder:
+        response = await forwarder.forward(rpc(b"\x00\x80not protobuf", headers=sent))
+    assert response == Response(
+        0,
+        (("x-initial", "i"), ("raw-bin", b"\x00\xff")),
+        b"\x00\x80not protobuf",
+        trailers=(("x-trailing", "t"), ("more-bin", b"\xfe")),
+    )
+    assert server.methods == ["/some.Service/Method"]
+    own = [entry for entry in server.metadata[0] if entry[0] != "user-agent"]
+    assert own == [("api-key", "secret"), ("x-twice", "1"), ("x-twice", "2"), ("trace-bin", b"\x00\x01\xff")]
+    assert ("user-agent", "client/1") not in server.metadata[0]
+
+
+async def test_grpc_a_key_of_the_store_replaces_that_of_the_client() -> None:
+    async with grpc_server(echo) as (port, server), grpc_forwarder(port, replace_headers=(("api-key", "own"),)) as up:
+        await up.forward(rpc(headers=(("api-key", "client's"),)))
+    assert [entry for entry in server.metadata[0] if entry[0] == "api-key"] == [("api-key", "own")]
+
+
+async def test_grpc_large_messages() -> None:
+    body = bytes(20 * MEBIBYTE)
+    async with grpc_server(echo) as (port, _), grpc_forwarder(port) as forwarder:
+        response = await forwarder.forward(rpc(body))
+    assert response.body == body
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+@pytest.mark.parametrize("initial", [True, False])
+async def test_grpc_a_status_of_the_server_is_an_answer(code: Any, initial: bool) -> None:
+    """Whatever its code: UNAVAILABLE and DEADLINE_EXCEEDED too, which the transport also makes up by itself."""
+
+    async def refuse(_: bytes, context: Any) -> bytes:
+        if initial:
+            await context.send_initial_metadata((("x-initial", "i"),))
+        await context.abort(code, "failed to connect to all addresses, says the server: ü", (("retry-after", "3"),))
+        raise AssertionError
+
+    async with grpc_server(refuse) as (port, _), grpc_forwarder(port) as forwarder:
+        response = await forwarder.forward(rpc())
+    assert (response.status, response.message) == (
+        code.value[0],
+        "failed to connect to all addresses, says the server: ü",
+    )
+    assert response.headers == ((("x-initial", "i"),) if initial else ())
+    assert response.trailers == (("retry-after", "3"),)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "no-such-host.invalid:6334"])
+async def test_grpc_no_connection_is_unavailable(address: str) -> None:
+    forwarder = GrpcForwarder(address.format(port=unused_port()))
+    with pytest.raises(Unavailable, match="takes no connections"):
+        await forwarder.forward(rpc())
+    await forwarder.close()
+
+
+@pytest.mark.parametrize("initial", [True, False])
+async def test_grpc_a_line_cut_while_the_server_works_is_unclear(initial: bool) -> None:
+    forever = asyncio.Event()
+    calls = 0
+
+    async def hang(_: bytes, context: Any) -> bytes:
+        nonlocal calls
+        calls += 1
+        if initial:
+            await context.send_initial_metadata((("x-initial", "i"),))
+        working.set()
+        await forever.wait()
+        return b""
+
+    working = asyncio.Event()
+    async with grpc_server(hang) as (port, _), relay(port) as (line, cut), grpc_forwarder(line) as forwarder:
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(_raised(forwarder, rpc(b"write")))
+            await working.wait()
+            cut()
+        assert isinstance(call.result(), Unclear)
+        assert calls == 1  # no retry of the library's own
+
+
+async def _raised(forwarder: GrpcForwarder, request: Request) -> BaseException | None:
+    try:
+        await forwarder.forward(request)
+    except (Unclear, Unavailable) as error:
+        return error
+    return None
+
+
+async def test_grpc_a_time_out_gives_the_connection_up() -> None:
+    forever = asyncio.Event()
+    peers: list[str] = []
+    slow = asyncio.Event()
+
+    async def behave(message: bytes, context: Any) -> bytes:
+        peers.append(context.peer())
+        if message == b"slow":
+            await forever.wait()
+        if message == b"beside":
+            slow.set()
+            await proceed.wait()
+        return message
+
+    proceed = asyncio.Event()
+    async with grpc_server(behave) as (port, _), grpc_forwarder(port, timeout_seconds=20) as forwarder:
+        async with asyncio.TaskGroup() as tasks:
+            beside = tasks.create_task(forwarder.forward(rpc(b"beside")))
+            await slow.wait()
+            with pytest.raises(Unclear, match=r"within 0\.200 s"):
+                await forwarder.forward(rpc(b"slow", timeout_seconds=0.2))
+            after = await forwarder.forward(rpc(b"after"))
+            proceed.set()
+        assert beside.result().body == b"beside"  # what shared the old connection is let finish
+        assert after.body == b"after"
+    assert peers[0] == peers[1] != peers[2]
+
+
+async def test_grpc_the_client_s_deadline_reaches_the_server() -> None:
+    granted: list[float] = []
+
+    async def behave(message: bytes, context: Any) -> bytes:
+        granted.append(context.time_remaining())
+        return message
+
+    async with grpc_server(behave) as (port, _), grpc_forwarder(port, timeout_seconds=30) as forwarder:
+        await forwarder.forward(rpc(timeout_seconds=7))
+        await forwarder.forward(rpc())
+    assert 5 < granted[0] <= 8
+    assert 25 < granted[1] <= 31
