@@ -119,6 +119,9 @@ class Journal:
         """Call `applied(position, record, effects)` for every record from now on, in order."""
         self._applied.append(applied)
 
+    def unsubscribe(self, applied: Callable[[int, r.AnyRecord, Effects], None]) -> None:
+        self._applied.remove(applied)
+
     def append(self, record: r.AnyRecord) -> asyncio.Future[Effects]:
         """Queue `record`. The future gives what it brought about; JournalError if a begin could not be made durable."""
         if self._closing:

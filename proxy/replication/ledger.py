@@ -97,13 +97,15 @@ class Ledger:
     # --- questions -----------------------------------------------------------------------
 
     def is_clean(self, point_id: PointId) -> bool:
-        """Whether both stores are known to hold the same for this key, parked keys excepted."""
+        """Whether both stores are known to hold the same for this key; parked keys are not clean."""
+        return not self.unswept and point_id not in self.parked and self.is_resting(point_id)
+
+    def is_resting(self, point_id: PointId) -> bool:
+        """Nothing is under way for the key, and nothing is known to be outstanding."""
         return not (
-            self.unswept
-            or point_id in self.marks
+            point_id in self.marks
             or point_id in self._writers
             or point_id in self._reconcilers
-            or point_id in self.parked
             or self.is_held(point_id)
             or any(point_id in page.touched for page in self._pages())
             or any(True for _ in self._scopes())

@@ -1,0 +1,300 @@
+"""Backfill: copies what the primary holds to the secondary while the application writes.
+
+Keys are learned only by reading. Each page is a wildcard interval: BEGIN, read a page from the primary, write it to the
+secondary, END with one record that names the page's keys and where the next page starts. The ledger makes sure that no
+live write is overwritten for good and that no deleted point comes back; a page whose outcome is unclear is not tried
+again but left to reconciliation. The next page is read while this one is written; ENDs keep the order of the cursor.
+
+At the end, ids that only the secondary has are marked dirty, and the collection counts as swept. A sweep (after a
+collapse, or a definition that the secondary did not follow) is the same work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.errors import (
+    CollectionNotFound,
+    CrossfadeError,
+    GateClosed,
+    JournalError,
+    Throttled,
+    Unavailable,
+    Unclear,
+)
+from proxy.migration.jobs import Progress
+from proxy.migration.throttle import Throttle
+from proxy.model import EVERYTHING, IDS_ONLY, Page, PointId
+from proxy.replication import records as r
+from proxy.replication.copying import CopyReport, copy_states
+from proxy.replication.ledger import NEVER_SWEPT
+from proxy.replication.replicator import Replicator
+from proxy.replication.site import Site, failure_kind
+from proxy.telemetry.tasks import spawn
+
+_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+_log = logging.getLogger("crossfade.backfill")
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillSettings:
+    page_points: int = 256
+    requests_per_second: float | None = None
+    target_page_seconds: float | None = None
+    adopt: bool = False  # points that are on the target already may be replaced or removed
+
+
+async def refuse_foreign_points(replicator: Replicator, collections: Sequence[str], adopt: bool) -> None:
+    """The gate before the first mirrored write: the target must be empty, or the operator adopts what is there.
+
+    Raises GateClosed, naming the collection and the count.
+    """
+    if adopt:
+        return
+    for collection in collections:
+        if replicator.ledger(collection).unswept != NEVER_SWEPT:
+            continue
+        site = replicator.workshop(collection).site
+        described = await site.secondary.describe(site.secondary_name)
+        if described is not None and described.points:
+            raise GateClosed(
+                f"collection {site.secondary_name!r} on the target already holds {described.points} points. "
+                f"Empty it, or say --adopt: then points that the source lacks are removed from it"
+            )
+
+
+class Backfill:
+    """The work of a backfill or sweep job: every collection of the route, one after the other."""
+
+    def __init__(
+        self,
+        replicator: Replicator,
+        collections: Callable[[], Any],
+        settings: BackfillSettings,
+    ) -> None:
+        self._replicator = replicator
+        self._collections = collections  # coroutine function: the source's collections that the route takes
+        self._settings = settings
+
+    async def __call__(self, progress: Progress) -> Mapping[str, Any]:
+        """Returns points copied and parked. Raises GateClosed, Cancelled, or a store's error that does not pass."""
+        replicator = self._replicator
+        names: list[str] = progress.state.checkpoint.get("collections") or list(await self._collections())
+        if not replicator.mirroring:
+            await refuse_foreign_points(replicator, names, self._settings.adopt)
+            await replicator.start_mirroring()
+        progress.state.checkpoint.setdefault("collections", names)
+        progress.state.checkpoint.setdefault("copied", {})
+        for name in names:
+            if name not in progress.state.checkpoint.get("swept", []):
+                await self._one(name, progress)
+                progress.state.checkpoint.setdefault("swept", []).append(name)
+                await progress.save()
+        copied = sum(progress.state.checkpoint["copied"].values())
+        return {"collections": len(names), "copied": copied, "parked": replicator.lag().parked}
+
+    async def _one(self, collection: str, progress: Progress) -> None:
+        sweep = Sweep(self._replicator.workshop(collection).site, progress, self._settings)
+        await sweep.run()
+
+
+class Sweep:
+    """One collection."""
+
+    def __init__(self, site: Site, progress: Progress, settings: BackfillSettings) -> None:
+        self._site = site
+        self._progress = progress
+        self._page_points = settings.page_points
+        self._throttle = Throttle(settings.requests_per_second, settings.target_page_seconds)
+        self._job = progress.state.id
+
+    async def run(self) -> None:
+        site, progress = self._site, self._progress
+        ledger = site.ledger
+        await progress.wait_until(
+            lambda: not ledger.range_held, f"{site.collection}: waiting for writes that may still be landing"
+        )
+        checkpoint = progress.state.checkpoint
+        began = checkpoint.setdefault(f"began:{site.collection}", site.journal.position)
+        await progress.save()
+        await self._retrying(site.make_secondary)
+        described = await self._retrying(lambda: site.primary.describe(site.primary_name))
+        done = checkpoint["copied"].get(site.collection, 0)
+        if described is not None:
+            progress.step(f"{site.collection}: copying", described.points, done)
+            await self._pages()
+            await self._extras()
+        ledger.cursors.pop(self._job, None)
+        await site.journal.append(r.Swept(route=site.route, collection=site.collection, began=began))
+
+    # --- pages -----------------------------------------------------------------------------
+
+    async def _pages(self) -> None:
+        """Read ahead by one page; write and END in order."""
+        start = self._site.ledger.cursors.get(self._job)
+        begin, page = await self._read(start)
+        while page.next is not None:
+            reading = spawn(self._read(page.next), name="read ahead")
+            try:
+                seconds = await self._write(begin, page)
+            except BaseException:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+                if not reading.cancelled() and reading.exception() is None:
+                    await self._abandon(*reading.result())
+                raise
+            begin, page = await reading
+            try:
+                await self._progress.breathe(self._throttle.after_page(seconds))
+            except BaseException:
+                await self._abandon(begin, page)
+                raise
+        await self._write(begin, page)
+
+    async def _read(self, start: PointId | None) -> tuple[int, Page]:
+        """Open a wildcard and read the page at `start` under it; its position, and the page."""
+        site = self._site
+        begin = r.BeginPage(
+            route=site.route,
+            collection=site.collection,
+            owner=site.journal.owner,
+            secondary=site.secondary_side,
+            job=self._job,
+        )
+
+        async def open_page() -> int:
+            return (await site.journal.append(begin)).position
+
+        async def read() -> Page:
+            if site.ledger.acknowledged_at:
+                await site.primary.settle(site.primary_name)
+            return await site.primary.scan(site.primary_name, start, self._page_points, None, EVERYTHING)
+
+        position = await self._retrying(open_page)
+        try:
+            page = await self._retrying(read)
+        except CollectionNotFound:
+            page = Page((), None)
+        except BaseException:
+            await self._abandon(position, Page((), start))
+            raise
+        await site.hook("page read")
+        return position, page
+
+    async def _write(self, begin: int, page: Page) -> float:
+        """Copy a page and END it; seconds the copy took."""
+        site = self._site
+        started = site.clock.now()
+        ids = tuple(point.id for point in page.points)
+        report = CopyReport(unclear=set(ids))  # what an unforeseen error leaves
+        try:
+            report = await copy_states(site.secondary, site.secondary_name, {point.id: point for point in page.points})
+            await site.hook("page written")
+        finally:
+            ended = site.journal.append(
+                r.EndPage(
+                    route=site.route,
+                    collection=site.collection,
+                    begin=begin,
+                    ids=ids,
+                    next=page.next,
+                    done=page.next is None,
+                    dirty=tuple(report.dirty),
+                    unclear=tuple(report.unclear),
+                    parked=tuple(report.parked.items()),
+                    hold_seconds=site.stores.hold_seconds(site.secondary_side) if report.unclear else 0.0,
+                )
+            )
+        await ended
+        seconds = site.clock.now() - started
+        self._count(report, len(ids), seconds)
+        if report.error is not None:
+            await self._let_recover(report.error)
+        return seconds
+
+    async def _abandon(self, begin: int, page: Page) -> None:
+        """END a page that was read and will not be written: the cursor stays where it started."""
+        site = self._site
+        start = page.points[0].id if page.points else page.next
+        await site.journal.append(
+            r.EndPage(route=site.route, collection=site.collection, begin=begin, ids=(), next=start, done=False)
+        )
+
+    def _count(self, report: CopyReport, points: int, seconds: float) -> None:
+        site = self._site
+        left = len(report.dirty) + len(report.unclear)
+        kind = self._progress.state.kind
+        site.metrics.job_points.add(site.route, kind, "copied", amount=points - left - len(report.parked))
+        site.metrics.job_points.add(site.route, kind, "parked", amount=len(report.parked))
+        site.metrics.job_points.add(site.route, kind, "left to reconciliation", amount=left)
+        site.metrics.job_page_seconds.observe(seconds, site.route, kind)
+        copied = self._progress.state.checkpoint["copied"]
+        copied[site.collection] = copied.get(site.collection, 0) + points
+        self._progress.advance(points)
+
+    # --- what only the secondary has ---------------------------------------------------------
+
+    async def _extras(self) -> None:
+        site, progress = self._site, self._progress
+        total = await self._retrying(lambda: site.secondary.count(site.secondary_name))
+        progress.step(f"{site.collection}: looking for points that only the secondary has", total)
+        start: PointId | None = None
+        while True:
+            page = await self._retrying(lambda at=start: self._ids_page(at))  # type: ignore[misc]
+            ids = [point.id for point in page.points]
+            known = await self._retrying(lambda some=ids: self._known(some))  # type: ignore[misc]
+            extra = tuple(point_id for point_id in ids if point_id not in known)
+            if extra:
+                await site.journal.append(r.Mark(route=site.route, collection=site.collection, ids=extra))
+            progress.advance(len(ids))
+            start = page.next
+            if start is None:
+                return
+            await progress.breathe()
+
+    async def _ids_page(self, start: PointId | None) -> Page:
+        site = self._site
+        return await site.secondary.scan(site.secondary_name, start, 4 * self._page_points, None, IDS_ONLY)
+
+    async def _known(self, ids: Sequence[PointId]) -> Mapping[PointId, Any]:
+        return await self._site.primary.fetch(self._site.primary_name, ids, IDS_ONLY) if ids else {}
+
+    # --- stores that fail ----------------------------------------------------------------------
+
+    async def _retrying(self, read: Callable[[], Any]) -> Any:
+        """A read or an idempotent definition, tried again while the store does not answer. Refusals are raised."""
+        attempt = 0
+        while True:
+            try:
+                return await read()
+            except (Unavailable, Unclear, Throttled, JournalError) as error:
+                await self._pause_for(error, attempt)
+                attempt += 1
+
+    async def _pause_for(self, error: CrossfadeError, attempt: int) -> None:
+        site = self._site
+        kind = self._progress.state.kind
+        site.metrics.job_errors.add(site.route, kind)
+        if attempt == 0:
+            words = {"route": site.route, "collection": site.collection, "error": str(error)}
+            _log.warning("the job waits for a store", extra=words)
+        asked = error.retry_after_seconds if isinstance(error, Throttled) else 0.0
+        await self._progress.breathe(max(asked, _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]))
+
+    async def _let_recover(self, error: CrossfadeError) -> None:
+        """The secondary failed: its keys are dirty already; wait until it answers before the next page."""
+        if failure_kind(error) == "refused":
+            return
+        attempt = 0
+        while True:
+            await self._pause_for(error, attempt)
+            attempt += 1
+            try:
+                await self._site.secondary.probe()
+                return
+            except CrossfadeError as again:
+                error = again

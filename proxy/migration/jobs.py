@@ -1,0 +1,255 @@
+"""The framework of jobs: one state, one life, one way to pause, cancel and resume.
+
+A job is a coroutine that calls `Progress.breathe` between its pages. Its state is kept in the journal, so a job that
+was running when the process ended goes on where it stopped; what it has already done stands in the ledgers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from proxy.clock import Clock
+from proxy.errors import CrossfadeError, GateClosed
+from proxy.replication import records as r
+from proxy.replication.journal import Journal
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.tasks import spawn
+
+RUNNING, PAUSED, DONE, FAILED, CANCELLED = "running", "paused", "done", "failed", "cancelled"
+_ENDED = (DONE, FAILED, CANCELLED)
+_SAVE_EVERY_SECONDS = 2.0
+_KEPT = 50
+_log = logging.getLogger("crossfade.jobs")
+
+
+@dataclass(slots=True)
+class JobState:
+    """What is shown and kept of a job. `done` and `total` are points; total is an estimate, 0 if unknown."""
+
+    id: str
+    kind: str
+    route: str
+    options: dict[str, Any] = field(default_factory=dict)
+    status: str = RUNNING
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    points_per_second: float = 0.0
+    eta_seconds: float | None = None
+    error: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+    checkpoint: dict[str, Any] = field(default_factory=dict)  # the job's own; survives a restart
+
+    @property
+    def ended(self) -> bool:
+        return self.status in _ENDED
+
+
+class Cancelled(Exception):
+    """The operator cancelled the job."""
+
+
+class Progress:
+    """What a running job holds: its state, and the operator's wishes."""
+
+    def __init__(self, state: JobState, clock: Clock, save: Callable[[JobState], Awaitable[None]]) -> None:
+        self.state = state
+        self._clock = clock
+        self._save = save
+        self._go = asyncio.Event()
+        self._go.set()
+        self.cancelled = False
+        self._saved_at = clock.now()
+        self._rate_from = (clock.now(), state.done)
+
+    async def breathe(self, wait_seconds: float = 0.0) -> None:
+        """Between pages: wait as the throttle says and while paused, save now and then. Raises Cancelled."""
+        if wait_seconds:
+            await self._clock.sleep(wait_seconds)
+        while not self._go.is_set() and not self.cancelled:
+            self.state.status = PAUSED
+            await self._go.wait()
+            self._rate_from = (self._clock.now(), self.state.done)
+        if self.cancelled:
+            raise Cancelled
+        self.state.status = RUNNING
+        if self._clock.now() - self._saved_at >= _SAVE_EVERY_SECONDS:
+            await self.save()
+
+    def advance(self, points: int) -> None:
+        state = self.state
+        state.done += points
+        since, done = self._rate_from
+        elapsed = self._clock.now() - since
+        if elapsed > 0:
+            state.points_per_second = (state.done - done) / elapsed
+        left = max(0, state.total - state.done)
+        known = state.total and state.points_per_second
+        state.eta_seconds = left / state.points_per_second if known else None
+
+    def step(self, words: str, total: int = 0, done: int = 0) -> None:
+        """A new part of the work begins."""
+        self.state.step, self.state.total, self.state.done = words, total, done
+        self.state.eta_seconds = None
+        self._rate_from = (self._clock.now(), done)
+
+    async def save(self) -> None:
+        """Keep the state, checkpoint included, before anything that relies on it."""
+        self._saved_at = self._clock.now()
+        await self._save(self.state)
+
+    async def wait_until(self, condition: Callable[[], bool], words: str) -> None:
+        """Wait for something that others bring about; pause and cancel work meanwhile."""
+        if condition():
+            return
+        self.step(words)
+        while not condition():
+            await self.breathe(0.05)
+
+    def pause(self) -> None:
+        self._go.clear()
+
+    def resume(self) -> None:
+        self._go.set()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self._go.set()
+
+
+class Work(Protocol):
+    """One kind of job. Returns its result; raises CrossfadeError to fail with a message for the operator."""
+
+    async def __call__(self, progress: Progress) -> Mapping[str, Any]: ...
+
+
+Maker = Callable[[str, Mapping[str, Any]], Work]  # (route, options) -> the work
+
+
+class Jobs:
+    """All jobs of the process. `makers` maps a kind to what makes its work; making may raise GateClosed."""
+
+    def __init__(self, journal: Journal, clock: Clock, metrics: Metrics, makers: Mapping[str, Maker]) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._metrics = metrics
+        self._makers = makers
+        self._known: dict[str, JobState] = {}
+        self._running: dict[str, tuple[Progress, asyncio.Task[None]]] = {}
+        self._stopping = False
+        for route in journal.book.routes.values():
+            for kept in route.jobs.values():
+                state = JobState(**kept)
+                self._known[state.id] = state
+        metrics.jobs.watch(self._counts)
+
+    def resume_all(self) -> None:
+        """Go on with what was running when the last process ended."""
+        for state in list(self._known.values()):
+            if not state.ended:
+                paused = state.status == PAUSED
+                self._run(state)
+                if paused:
+                    self.pause(state.id)
+
+    async def start(self, kind: str, route: str, options: Mapping[str, Any] | None = None) -> JobState:
+        """Start a job. Raises GateClosed if one of its kind runs on the route, or if the work refuses to begin."""
+        maker = self._makers.get(kind)
+        if maker is None:
+            raise GateClosed(f"there is no job of kind {kind!r}; kinds: {', '.join(sorted(self._makers))}")
+        for state in self._known.values():
+            if state.route == route and state.kind == kind and not state.ended:
+                raise GateClosed(f"{kind} of {route!r} is {state.status} as job {state.id}; cancel it first, or wait")
+        state = JobState(id=f"{kind}-{secrets.token_hex(3)}", kind=kind, route=route, options=dict(options or {}))
+        self._known[state.id] = state
+        await self._save(state)
+        self._run(state)
+        return state
+
+    def all(self) -> list[JobState]:
+        """Every job that is remembered, the oldest first."""
+        return list(self._known.values())
+
+    def get(self, job_id: str) -> JobState:
+        """Raises KeyError naming the known jobs."""
+        if job_id not in self._known:
+            raise KeyError(f"no job {job_id!r}; known: {', '.join(self._known) or 'none'}")
+        return self._known[job_id]
+
+    def pause(self, job_id: str) -> JobState:
+        return self._ask(job_id, Progress.pause, "pause")
+
+    def resume(self, job_id: str) -> JobState:
+        return self._ask(job_id, Progress.resume, "resume")
+
+    def cancel(self, job_id: str) -> JobState:
+        return self._ask(job_id, Progress.cancel, "cancel")
+
+    async def wait(self, job_id: str) -> JobState:
+        """Return when the job has ended."""
+        if job_id in self._running:
+            await asyncio.wait({self._running[job_id][1]})
+        return self.get(job_id)
+
+    async def close(self) -> None:
+        """Stop at the next page; the jobs go on after a restart."""
+        self._stopping = True
+        tasks = [task for _, task in self._running.values()]
+        for progress, _ in self._running.values():
+            progress.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _ask(self, job_id: str, wish: Callable[[Progress], None], words: str) -> JobState:
+        state = self.get(job_id)
+        if job_id not in self._running:
+            raise GateClosed(f"job {job_id} is {state.status}: there is nothing to {words}")
+        wish(self._running[job_id][0])
+        return state
+
+    def _run(self, state: JobState) -> None:
+        progress = Progress(state, self._clock, self._save)
+        task = spawn(self._live(state, progress), name=f"job {state.id}")
+        self._running[state.id] = (progress, task)
+
+    async def _live(self, state: JobState, progress: Progress) -> None:
+        words = {"job": state.id, "kind": state.kind, "route": state.route}
+        _log.info("job runs", extra=words)
+        try:
+            state.result = dict(await self._makers[state.kind](state.route, state.options)(progress))
+            state.status = DONE
+        except Cancelled:
+            if self._stopping:
+                await self._save(state)
+                return
+            state.status = CANCELLED
+        except CrossfadeError as error:
+            state.status, state.error = FAILED, str(error)
+        except Exception as error:
+            state.status, state.error = FAILED, f"internal error: {type(error).__name__}: {error}"
+            raise
+        finally:
+            self._running.pop(state.id, None)
+            if state.ended:
+                state.eta_seconds = None
+                _log.info("job ended", extra=words | {"status": state.status, "error": state.error})
+                await self._save(state)
+
+    async def _save(self, state: JobState) -> None:
+        await self._journal.append(r.SaveJob(route=state.route, job=state.id, state=asdict(state)))
+        ended = [known for known in self._known.values() if known.ended]
+        for old in ended[: max(0, len(ended) - _KEPT)]:
+            del self._known[old.id]
+            self._journal.book.route(old.route).jobs.pop(old.id, None)
+
+    def _counts(self) -> list[tuple[tuple[str, ...], float]]:
+        counts: dict[tuple[str, ...], float] = {}
+        for state in self._known.values():
+            counts[(state.kind, state.status)] = counts.get((state.kind, state.status), 0) + 1
+        return list(counts.items())
