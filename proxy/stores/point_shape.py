@@ -1,0 +1,56 @@
+"""Whether a point has the shape that a collection keeps, and why not.
+
+What does not fit will never fit while the collection stays as it is: a store names such points in its
+WriteReport. The messages are those of the embedded engine (Qdrant 1.19, lib/segment/src/common/operation_error.rs).
+Pure.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import numpy as np
+
+from proxy.model import CollectionSpec, MultiVector, Point, SparseVector, Vector, VectorSpec
+
+FLOAT32_BYTES = 4
+
+
+def misfit(spec: CollectionSpec, point: Point) -> str | None:
+    """Why `point` does not fit into a collection of `spec`; None if it does. Lacking vectors are no reason."""
+    for name, vector in point.vectors.items():
+        expected = spec.vectors.get(name)
+        if expected is None:
+            return f"Not existing vector name error: {name}"
+        if reason := vector_misfit(expected, vector):
+            return reason
+    return None
+
+
+def vector_misfit(expected: VectorSpec, vector: Vector) -> str | None:
+    """Why the vector is not of the expected kind and size, or not finite; None if it is."""
+    match vector:
+        case bytes():
+            rows, kind = (vector,), "dense"
+        case MultiVector(rows):
+            kind = "multi"
+        case SparseVector(_, values):
+            return _kind_misfit("sparse", expected) or _infinite(values)
+        case _:
+            assert_never(vector)
+    return _kind_misfit(kind, expected) or next((r for row in rows if (r := _row_misfit(expected.size, row))), None)
+
+
+def _kind_misfit(kind: str, expected: VectorSpec) -> str | None:
+    return None if kind == expected.kind else f"expected a {expected.kind} vector, got a {kind} one"
+
+
+def _row_misfit(size: int, row: bytes) -> str | None:
+    if len(row) != size * FLOAT32_BYTES:
+        return f"Vector dimension error: expected dim: {size}, got {len(row) // FLOAT32_BYTES}"
+    return _infinite(row)
+
+
+def _infinite(values: bytes) -> str | None:
+    finite = bool(np.isfinite(np.frombuffer(values, dtype="<f4")).all())
+    return None if finite else "the vector has a component that is not finite"

@@ -1,0 +1,101 @@
+"""The stores that the contract suite runs over, one line each in STORES.
+
+A store joins with a line: its name (which says the engine behind it) and an async context manager that takes
+the pytest request, for the engine's own fixtures, and yields the store. One store a session: a test gets an
+emptied collection of it, or makes its own under a fresh name.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from proxy.model import IDS_ONLY, CollectionSpec, Metric, Point, PointId, VectorSpec
+from proxy.stores import Store
+from proxy.stores.memory import MemoryStore
+from proxy.stores.qdrant_edge import QdrantEdgeStore
+from tests.support.contract_points import DIMENSION, dataset
+
+Opener = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Store]]
+
+_names = itertools.count(1)
+
+
+@asynccontextmanager
+async def _memory(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    yield MemoryStore()
+
+
+@asynccontextmanager
+async def _qdrant_edge(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+    store = QdrantEdgeStore(factory.mktemp("qdrant_edge"))
+    yield store
+    await store.close()
+
+
+STORES: dict[str, Opener] = {
+    "memory": _memory,
+    "qdrant_edge": _qdrant_edge,
+}
+
+PLAIN = CollectionSpec({"": VectorSpec(DIMENSION, Metric.COSINE)})
+
+
+def fresh_name() -> str:
+    """A collection name that no other test has."""
+    return f"contract_{next(_names)}"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(STORES))
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    async with STORES[request.param](request) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def plain_collection(store: Store) -> str:
+    """One collection with an unnamed cosine vector; shared, since some engines take seconds to make one."""
+    name = fresh_name()
+    await store.create(name, PLAIN)
+    return name
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def collection(store: Store, plain_collection: str) -> str:
+    """The plain collection, empty."""
+    while ids := [point.id for point in (await store.scan(plain_collection, None, 500, None, IDS_ONLY)).points]:
+        await store.delete(plain_collection, ids)
+    return plain_collection
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A collection with a data set that tries filters hard, beside the reference that holds the same points."""
+
+    store: Store
+    reference: MemoryStore
+    name: str
+    points: Sequence[Point]
+
+    def ids(self) -> set[PointId]:
+        return {point.id for point in self.points}
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def library(store: Store) -> Library:
+    """Filled once. A point that the store cannot represent is in neither."""
+    name, reference = fresh_name(), MemoryStore()
+    await store.create(name, PLAIN)
+    await reference.create(name, PLAIN)
+    points = dataset()
+    report = await store.upsert(name, points)
+    kept = [point for point in points if point.id not in report.refused]
+    await reference.upsert(name, kept)
+    await store.settle(name)
+    return Library(store, reference, name, kept)
