@@ -63,6 +63,7 @@ class _Sources:
             return True
 
     def _read_named(self, name: str) -> str:
+        self._named[name] = ""  # also while it cannot be read, so that it is seen to appear
         self._named[name] = Path(name).read_text("utf-8")
         return self._named[name]
 

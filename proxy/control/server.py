@@ -39,6 +39,7 @@ _ANSWERS: tuple[tuple[type[CrossfadeError], int, str], ...] = (
 
 OPEN = frozenset({"/livez", "/readyz", "/metrics"})
 MAX_BODY_BYTES = 64 * 1024
+_SHUTDOWN_SECONDS = 1.0
 _log = logging.getLogger("crossfade.control")
 
 
@@ -134,7 +135,9 @@ class Server:
     """An application on a socket. `port` is the real one, also where 0 was asked for."""
 
     def __init__(self, application: web.Application, host: str, port: int) -> None:
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            application, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
+        )
         self._host = host
         self._asked = port
         self.port = port
@@ -142,7 +145,7 @@ class Server:
     async def start(self) -> None:
         """Raises ConfigError if the address is taken."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._asked, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, self._host, self._asked)
         try:
             await site.start()
         except OSError as error:

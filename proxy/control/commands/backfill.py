@@ -1,0 +1,31 @@
+"""`crossfade backfill`: copies what was there before dual writes began."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from proxy.control.commands.connection import connected
+from proxy.control.commands.waiting import follow
+
+if TYPE_CHECKING:
+    from proxy.control.client import ControlClient
+
+
+@click.command()
+@click.argument("route")
+@click.option("--wait/--no-wait", default=True, help="Stay until it has ended (default), or only start it.")
+@click.option("--restart", is_flag=True, help="Begin with the first page, not where it stopped.")
+@click.option("--adopt", is_flag=True, help="Take a target that is not empty; what only it has will be removed.")
+@connected
+def backfill(client: ControlClient, route: str, wait: bool, restart: bool, adopt: bool) -> None:
+    """Copy the points of ROUTE to the target, while the application goes on.
+
+    It goes on where it stopped, after a crash too.
+    """
+    job = follow(client, client.start_job("backfill", route, restart=restart, adopt=adopt), wait)
+    if job.counts.get("parked"):
+        click.echo(f"the target cannot hold some points: crossfade parked {route}")
+    if wait:
+        click.echo(f"next: crossfade verify {route}")
