@@ -1,1 +1,17 @@
-"""Qdrant's REST and gRPC, both ends."""
+"""Qdrant's REST and gRPC, both ends. Pure code: no I/O, no clock.
+
+Bytes come in at `rest.QdrantRest` or `grpc.QdrantGrpc`, the two dialects that a listener's requests go through. They
+ask `rest_requests` / `grpc_requests` what a request means and `rest_replies` / `grpc_replies` how its answer must look.
+What a store needs to talk to a Qdrant server (writes and definitions as proto) is here as well.
+
+    ids, vectors, payloads   the parts of a point, JSON and proto
+    filters_json / filters_proto     the filter tree
+    selections               which parts of a point an answer holds
+    collections              definitions and descriptions
+    judge, refusals          what an error means, and how ours look
+
+Names of errors and defaults are taken from the server's sources (github.com/qdrant/qdrant, 1.19.0); each place that
+depends on one names the file.
+"""
+
+from __future__ import annotations

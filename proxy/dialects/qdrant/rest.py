@@ -1,0 +1,130 @@
+"""Qdrant over REST: the client side of the vendor's HTTP interface, as a `Dialect`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import orjson
+
+from proxy.dialects import Call, Judgement
+from proxy.dialects.qdrant.ids import json_of_id
+from proxy.dialects.qdrant.judge import judge_http_error, judge_success
+from proxy.dialects.qdrant.refusals import refusal_of
+from proxy.dialects.qdrant.rest_replies import JSON, json_of_result, result_of_json, success
+from proxy.dialects.qdrant.rest_routes import FromBody, Route, route_of
+from proxy.dialects.qdrant.scores import model_threshold
+from proxy.dialects.qdrant.undecodable import Undecodable
+from proxy.errors import CrossfadeError, InvalidRequest, PointNotFound
+from proxy.model import (
+    Fetch,
+    Metric,
+    Operation,
+    Points,
+    PrimaryOnlyRead,
+    Result,
+    collection_of,
+)
+from proxy.wire import Headers, Request, Response
+
+MetricOf = Callable[[str, str], Metric | None]  # (collection as the client named it, vector name) -> its metric
+
+
+class QdrantRest:
+    """`metric_of` tells the metric of a collection's vector, None if it is not known: a score threshold means something
+    only with it. Without it, a search with a threshold can be answered by the primary alone."""
+
+    vendor = "qdrant"
+
+    def __init__(self, metric_of: MetricOf | None = None) -> None:
+        self._metric_of = metric_of or (lambda collection, using: None)
+
+    def wants_body(self, request: Request) -> bool:
+        return isinstance(route_of(request.method, request.path).asks, FromBody)
+
+    def decode(self, request: Request) -> Call:
+        route = route_of(request.method, request.path)
+        if route.is_read and _asks_consistency(request.query):
+            return Call(request, PrimaryOnlyRead(route.collection, "consistency"), route.form)
+        return Call(request, self._operation(route, request), route.form)
+
+    def _operation(self, route: Route, request: Request) -> Operation:
+        if not isinstance(route.asks, FromBody):
+            return route.asks
+        collection = route.collection or ""
+
+        def score_of(using: str, number: float) -> float:
+            metric = self._metric_of(collection, using)
+            if metric is None:
+                raise Undecodable("score threshold of an unknown metric")
+            return model_threshold(metric, number)
+
+        try:
+            return route.asks.read(collection, orjson.loads(request.bytes), score_of)
+        except Undecodable as problem:
+            return route.asks.otherwise(problem.reason)
+        except (ValueError, RecursionError):
+            return route.asks.otherwise("undecodable")
+
+    def encode(self, call: Call, result: Result, seconds: float) -> Response:
+        """PointNotFound's answer if one point was asked for and is not there."""
+        if call.form == "point" and isinstance(result, Points) and not result.points:
+            [point_id] = call.operation.ids if isinstance(call.operation, Fetch) else [0]
+            return self.refuse(call.request, PointNotFound(f"Point with id {json_of_id(point_id)} does not exists!"))
+        return success(json_of_result(call.operation, call.form, result), seconds)
+
+    def read_reply(self, call: Call, response: Response, *, metric: Metric | None = None) -> Result:
+        """`metric`: of the vectors searched, where the caller knows it; else what `metric_of` says, else cosine."""
+        body = response.body if isinstance(response.body, bytes) else b""
+        read = call.operation
+        if response.status != 200:
+            raise InvalidRequest(error_text(body))
+        collection = collection_of(read) or ""
+
+        def metric_of(using: str) -> Metric:
+            return metric or self._metric_of(collection, using) or Metric.COSINE
+
+        try:
+            return result_of_json(read, call.form, body, metric_of)  # type: ignore[arg-type]  # asserted there
+        except Undecodable as problem:
+            raise InvalidRequest(problem.reason) from None
+
+    def judge(self, call: Call, response: Response) -> Judgement:
+        body = response.body if isinstance(response.body, bytes) else b""
+        if not 200 <= response.status < 300:
+            return judge_http_error(call.operation, response.status, error_text(body))
+        return judge_success(_statuses(response.status, body))
+
+    def refuse(self, request: Request, error: CrossfadeError) -> Response:
+        refusal = refusal_of(error)
+        headers: Headers = JSON
+        body = orjson.dumps({"status": {"error": refusal.text}, "time": 0.0})
+        if refusal.plain:
+            headers, body = (("content-type", "text/plain; charset=utf-8"),), refusal.text.encode()
+        if refusal.retry_after_seconds is not None:
+            headers = (*headers, ("retry-after", str(math.ceil(refusal.retry_after_seconds))))
+        return Response(refusal.http_status, headers, body)
+
+
+def error_text(body: bytes) -> str:
+    """The server's error text: from its envelope, or the body itself (authentication errors are plain text)."""
+    try:
+        return str(orjson.loads(body)["status"]["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:1000].decode("utf-8", "replace")
+
+
+def _statuses(http_status: int, body: bytes) -> list[str]:
+    """The status of each part of an accepted write. Definitions answer true or false: they are complete."""
+    try:
+        result = orjson.loads(body)["result"]
+    except (ValueError, KeyError, TypeError):
+        return ["acknowledged"]
+    if http_status == 202:
+        return ["acknowledged"]
+    parts = result if isinstance(result, list) else [result]
+    return [str(part.get("status")) if isinstance(part, dict) else "completed" for part in parts]
+
+
+def _asks_consistency(query: str) -> bool:
+    return any(part.startswith("consistency=") and part != "consistency=" for part in query.split("&"))
