@@ -18,7 +18,7 @@ from proxy.errors import CrossfadeError
 
 JobKind = Literal["backfill", "verify", "sweep"]
 JobAction = Literal["pause", "resume", "cancel"]
-JobStatus = Literal["waiting", "running", "paused", "done", "failed", "cancelled"]
+JobStatus = Literal["running", "paused", "done", "failed", "cancelled"]
 
 ENDED: frozenset[JobStatus] = frozenset({"done", "failed", "cancelled"})
 
@@ -91,21 +91,20 @@ class ShadowFigures(Value, frozen=True):
 
 
 class JobInfo(Value, frozen=True):
-    """`total` is an estimate, None while unknown; `counts` are points by outcome (copied, different, ...).
-    `problem` is why it failed, or what it waits for. Times are Unix seconds."""
+    """`done` and `total` are points of the present `step`; total is an estimate, 0 while unknown. `result` is what a
+    job that is done found (copied, parked; equal, different, unchecked), `error` why one failed."""
 
     id: str
     kind: JobKind
     route: str
     status: JobStatus
+    step: str = ""
     done: int = 0
-    total: int | None = None
-    counts: dict[str, int] = {}
+    total: int = 0
     points_per_second: float = 0.0
     eta_seconds: float | None = None
-    started_at: float = 0.0
-    ended_at: float | None = None
-    problem: str = ""
+    error: str = ""
+    result: dict[str, Any] = {}
 
 
 class RouteStatus(Value, frozen=True):

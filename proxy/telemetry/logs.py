@@ -29,12 +29,14 @@ FIELDS = frozenset(
     {
         "address",  # host:port of a listener or store
         "attempt",
+        "cap",
         "changes",  # how many things an edit changed
         "collection",
         "count",
         "differences",
         "dropped",
         "epoch",
+        "error",  # an exception, never its text: see `_said`
         "job",
         "kind",
         "level",
@@ -52,6 +54,7 @@ FIELDS = frozenset(
         "port",
         "position",  # in the journal
         "problem",  # why, in words of this program
+        "problems",  # of a configuration, a line each
         "process",
         "reason",  # a short stable phrase
         "role",
@@ -67,8 +70,7 @@ FIELDS = frozenset(
 )
 UNITS = ("_seconds", "_bytes", "_points", "_count", "_percent", "_keys", "_records")
 _SPEAKING = (ConfigError, GateClosed, JournalError, Throttled, Unavailable, OSError)
-_LONGEST_TEXT = 300
-_LONGEST_ERROR = 4000
+_LONGEST_TEXT = 2000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 Style = Literal["json", "text"]
@@ -132,7 +134,9 @@ def _fields(record: logging.LogRecord) -> dict[str, str | int | float | None]:
     for name, value in vars(record).items():
         if name in _STANDARD:
             continue
-        if not _allowed(name, value):
+        if name == "error" and isinstance(value, BaseException):
+            fields[name] = _said(value)
+        elif not _allowed(name, value):
             dropped.append(name)
         elif isinstance(value, str):
             fields[name] = value[:_LONGEST_TEXT]
@@ -144,7 +148,7 @@ def _fields(record: logging.LogRecord) -> dict[str, str | int | float | None]:
 
 
 def _allowed(name: str, value: object) -> bool:
-    if name in FIELDS:
+    if name in FIELDS - {"error"}:
         return value is None or isinstance(value, str | int | float)
     return name.endswith(UNITS) and isinstance(value, int | float)
 
@@ -156,5 +160,11 @@ def _error(exc_info: ExcInfo | bool) -> dict[str, Any] | None:
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     described: dict[str, Any] = {"type": type(error).__name__, "at": places}
     if isinstance(error, _SPEAKING):
-        described["text"] = str(error)[:_LONGEST_ERROR]
+        described["text"] = str(error)[:_LONGEST_TEXT]
     return described
+
+
+def _said(error: BaseException) -> str:
+    """An exception in a field, without where it came from: `Unavailable: no route to host`, or only `Refused`."""
+    text = f": {error}" if isinstance(error, _SPEAKING) else ""
+    return f"{type(error).__name__}{text}"[:_LONGEST_TEXT]

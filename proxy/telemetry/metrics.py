@@ -94,7 +94,7 @@ class Metrics:
         self.hint_bytes = gauge("hints_size", "route", "Memory held by hints", unit="By")
         self.reconcile_batches = count("reconcile_batches", "route outcome", "Batches: clean, dirty again, or held")
         self.reconcile_points = count(
-            "reconcile_points", "route action", "Points copied: upserted, deleted, parked, or left for another try"
+            "reconcile_points", "route action", "Points by what became of them: copied, parked, or left for another try"
         )
         self.reconcile_seconds = spread("reconcile_duration", "route", "Time of one batch", SECONDS)
         self.reconcile_batch = spread("reconcile_batch_points", "route", "Keys in one batch", SIZES)

@@ -96,7 +96,7 @@ async def test_a_migration_step_by_step(control: Control) -> None:
     backfill = await control.call(lambda client: client.start_job("backfill", "docs"))
     await control.operations.finished(backfill.id)
     job = await control.call(lambda client: client.job(backfill.id))
-    assert (job.status, job.done, job.counts) == ("done", 100, {"copied": 100})
+    assert (job.status, job.done, job.result) == ("done", 100, {"copied": 100})
     route = await control.call(lambda client: client.set_weight("docs", 25))
     assert (route.weight.wish, route.weight.override, route.weight.effective) == (0, 25, 25)
     route = await control.call(lambda client: client.clear_weight("docs"))
@@ -257,7 +257,7 @@ async def test_a_migration_from_the_terminal(control: Control) -> None:
 
     copied = await crossfade("backfill", "docs", cwd=here)
     assert copied.code == 0, copied.err
-    assert "100 points (100 copied)" in copied.out
+    assert "backfill of docs is done: 100 copied\n" in copied.out
     assert "next: crossfade verify docs" in copied.out
 
     equal = await crossfade("verify", "docs", cwd=here)

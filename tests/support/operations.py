@@ -150,8 +150,8 @@ class SmallOperations:
             kind=request.kind,
             route=docs.name,
             status="running",
+            step="docs: copying" if request.kind != "verify" else "docs: comparing",
             total=len(docs.source),
-            started_at=time.time(),
         )
         self._jobs[job.id] = job
         self._may_run[job.id] = asyncio.Event()
@@ -172,7 +172,7 @@ class SmallOperations:
                 self._change(id, status="running")
             case "cancel":
                 self._running[id].cancel()
-                self._change(id, status="cancelled", ended_at=time.time())
+                self._change(id, status="cancelled")
         return self._jobs[id]
 
     async def finished(self, id: str) -> JobInfo:
@@ -194,11 +194,9 @@ class SmallOperations:
                 counts[outcome] = counts.get(outcome, 0) + 1
             done = start + len(page)
             rate = done / max(time.monotonic() - began, 1e-6)
-            self._change(
-                id, done=done, counts=dict(counts), points_per_second=rate, eta_seconds=(len(ids) - done) / rate
-            )
+            self._change(id, done=done, points_per_second=rate, eta_seconds=(len(ids) - done) / rate)
             await asyncio.sleep(0)
-        self._change(id, status="done", ended_at=time.time(), eta_seconds=0.0)
+        self._change(id, status="done", result=dict(counts), eta_seconds=None)
 
     def _one(self, request: JobRequest, docs: SmallRoute, id: int) -> str:
         text = docs.source[id]

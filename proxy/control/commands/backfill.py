@@ -25,7 +25,7 @@ def backfill(client: ControlClient, route: str, wait: bool, restart: bool, adopt
     It goes on where it stopped, after a crash too.
     """
     job = follow(client, client.start_job("backfill", route, restart=restart, adopt=adopt), wait)
-    if job.counts.get("parked"):
+    if job.result.get("parked"):
         click.echo(f"the target cannot hold some points: crossfade parked {route}")
     if wait:
         click.echo(f"next: crossfade verify {route}")

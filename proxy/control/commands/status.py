@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxy.control import JobInfo, KeyCounts, RouteStatus, ShadowFigures, Status, Weight
+from proxy.control import ENDED, JobInfo, KeyCounts, RouteStatus, ShadowFigures, Status, Weight
 from proxy.control.commands.connection import connected
 from proxy.control.commands.screen import Grid, console, drawn, duration, percent, show, show_json
-from proxy.control.commands.waiting import counted, rate
+from proxy.control.commands.waiting import found, rate, share
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -92,7 +92,7 @@ def page(current: Status) -> list[Grid]:
 
 
 def jobs_grid(jobs: Sequence[JobInfo]) -> Grid:
-    return Grid("Jobs", ("job", "route", "state", ">done", "points", "rate or problem"), [_job(job) for job in jobs])
+    return Grid("Jobs", ("job", "route", "state", "points", "rate, result or error"), [_job(job) for job in jobs])
 
 
 def _route(route: RouteStatus) -> tuple[str, ...]:
@@ -132,5 +132,6 @@ def _shadow(figures: ShadowFigures) -> str:
 
 
 def _job(job: JobInfo) -> tuple[str, ...]:
-    done = "?" if not job.total else percent(round(100 * job.done / job.total, 1))
-    return (job.id, job.route, job.status, done, counted(job), job.problem or rate(job))
+    if job.status in ENDED:
+        return (job.id, job.route, job.status, "", job.error or found(job))
+    return (job.id, job.route, job.status, share(job), f"{job.step} {rate(job)}".strip())

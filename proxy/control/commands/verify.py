@@ -23,7 +23,7 @@ def verify(client: ControlClient, route: str, repair: bool, wait: bool) -> None:
     job = follow(client, client.start_job("verify", route, repair=repair), wait)
     if not wait:
         return
-    different, unchecked = job.counts.get("different", 0), job.counts.get("unchecked", 0)
+    different, unchecked = job.result.get("different", 0), job.result.get("unchecked", 0)
     if unchecked:
         click.echo(f"{unchecked:,} points could not be checked: they kept changing, or a store did not answer")
     if different:

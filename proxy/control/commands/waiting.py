@@ -29,24 +29,35 @@ def follow(client: ControlClient, job: JobInfo, wait: bool) -> JobInfo:
         raise
     click.echo(ended(job))
     if job.status != "done":
-        raise GateClosed(f"the job {job.id} is {job.status}: {job.problem or 'somebody ended it'}")
+        raise GateClosed(f"the job {job.id} is {job.status}: {job.error or 'somebody ended it'}")
     return job
 
 
 def ended(job: JobInfo) -> str:
     """One line on a job that has ended."""
-    took = f" in {duration(job.ended_at - job.started_at)}" if job.ended_at else ""
-    return f"{job.kind} of {job.route} is {job.status}{took}: {counted(job)}"
+    return f"{job.kind} of {job.route} is {job.status}" + (f": {found(job)}" if found(job) else "")
 
 
-def counted(job: JobInfo) -> str:
-    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(job.counts.items()))
-    return f"{job.done:,} points" + (f" ({counts})" if counts else "")
+def found(job: JobInfo) -> str:
+    """The figures of the result: `4,500 copied, 1 parked`."""
+    figures = [(name, value) for name, value in job.result.items() if isinstance(value, int)]
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in figures)
+
+
+def share(job: JobInfo) -> str:
+    """How far the present step is: `1,200 of 4,500`."""
+    return f"{job.done:,} of {job.total:,}" if job.total else f"{job.done:,}"
 
 
 def rate(job: JobInfo) -> str:
     eta = f", {duration(job.eta_seconds)} left" if job.eta_seconds is not None and job.status == "running" else ""
     return f"{job.points_per_second:,.0f} points/s{eta}"
+
+
+def words(job: JobInfo) -> str:
+    """What it is doing: `backfill docs: copying`, or that it is paused."""
+    doing = job.step if job.status == "running" else job.status
+    return f"{job.kind} {job.route}" + (f", {doing}" if doing else "")
 
 
 def _watch(client: ControlClient, job: JobInfo) -> JobInfo:
@@ -57,15 +68,10 @@ def _watch(client: ControlClient, job: JobInfo) -> JobInfo:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, console=screen, transient=True) as progress:
-        bar = progress.add_task(f"{job.kind} {job.route}", total=job.total, rate="")
+        bar = progress.add_task(words(job), total=job.total or None, rate="")
         while job.status not in ENDED:
-            progress.update(
-                bar,
-                description=f"{job.kind} {job.route}" + ("" if job.status == "running" else f" ({job.status})"),
-                completed=job.done,
-                total=job.total,
-                rate=rate(job),
-            )
+            figures = f"{share(job)} points, {rate(job)}"
+            progress.update(bar, description=words(job), completed=job.done, total=job.total or None, rate=figures)
             time.sleep(_EVERY_SECONDS)
             job = client.job(job.id)
     return job
@@ -74,10 +80,10 @@ def _watch(client: ControlClient, job: JobInfo) -> JobInfo:
 def _lines(client: ControlClient, job: JobInfo) -> JobInfo:
     told = None
     while job.status not in ENDED:
-        tenth = 10 * job.done // job.total if job.total else job.done
-        if (job.status, tenth) != told:
-            told = (job.status, tenth)
-            click.echo(f"{job.kind} {job.route} {job.status}: {job.done:,} of {job.total or '?'} points, {rate(job)}")
+        tenth = 10 * job.done // job.total if job.total else 0
+        if (job.status, job.step, tenth) != told:
+            told = (job.status, job.step, tenth)
+            click.echo(f"{words(job)}: {share(job)} points, {rate(job)}")
         time.sleep(_EVERY_SECONDS)
         job = client.job(job.id)
     return job

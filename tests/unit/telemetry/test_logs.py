@@ -63,6 +63,7 @@ def test_a_line_is_one_json_object(stream: io.StringIO) -> None:
         {"password": SECRET},
         {"filter": SECRET},
         {"hint": object()},
+        {"error": SECRET},  # its text may quote a point; the exception itself is what is passed
         {"route": {"nested": SECRET}},  # an allowed name does not let a container in
         {"late_keys": (SECRET,)},  # a unit in the name lets only numbers in
     ],
@@ -100,6 +101,17 @@ def test_an_error_about_a_connection_keeps_its_text(stream: io.StringIO) -> None
     error = entries(stream)[0]["error"]
     assert isinstance(error, dict)
     assert error["text"] == "127.0.0.1:1 refused the connection"
+
+
+def test_an_error_in_a_field_says_its_type_and_only_harmless_text(stream: io.StringIO) -> None:
+    logs.configure("json", "info", stream)
+    log = logging.getLogger("crossfade.test")
+    log.warning("waits", extra={"error": Refused(f"no point {SECRET}")})
+    log.warning("waits", extra={"error": Unavailable("127.0.0.1:1 refused the connection")})
+    assert [entry["error"] for entry in entries(stream)] == [
+        "Refused",
+        "Unavailable: 127.0.0.1:1 refused the connection",
+    ]
 
 
 def test_a_library_is_quoted_without_its_arguments(stream: io.StringIO) -> None:
@@ -156,9 +168,9 @@ def test_every_logging_call_has_a_constant_message_and_known_fields() -> None:
 
 
 def field_problems(extra: ast.expr) -> list[str]:
-    if not isinstance(extra, ast.Dict):
-        return ["extra must be a literal dict"]
-    names = [key.value if isinstance(key, ast.Constant) else None for key in extra.keys]
+    """What is wrong with the fields that stand literally in the call (those in variables are only met at run time)."""
+    literals = [node for node in ast.walk(extra) if isinstance(node, ast.Dict)]
+    names = [key.value if isinstance(key, ast.Constant) else None for one in literals for key in one.keys]
     return [
         f"the field {name!r} is not in proxy.telemetry.logs.FIELDS"
         for name in names
