@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import orjson
 
 from proxy.dialects import Call, Judgement
 from proxy.dialects.qdrant.ids import json_of_id
 from proxy.dialects.qdrant.judge import judge_http_error, judge_success
+from proxy.dialects.qdrant.metrics import MetricOf, score_of_collection
 from proxy.dialects.qdrant.refusals import refusal_of
 from proxy.dialects.qdrant.rest_replies import JSON, json_of_result, result_of_json, success
 from proxy.dialects.qdrant.rest_routes import FromBody, Route, route_of
-from proxy.dialects.qdrant.scores import model_threshold
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import CrossfadeError, InvalidRequest, PointNotFound
 from proxy.model import (
@@ -27,8 +26,6 @@ from proxy.model import (
 )
 from proxy.wire import Headers, Request, Response
 
-MetricOf = Callable[[str, str], Metric | None]  # (collection as the client named it, vector name) -> its metric
-
 
 class QdrantRest:
     """`metric_of` tells the metric of a collection's vector, None if it is not known: a score threshold means something
@@ -37,7 +34,7 @@ class QdrantRest:
     vendor = "qdrant"
 
     def __init__(self, metric_of: MetricOf | None = None) -> None:
-        self._metric_of = metric_of or (lambda collection, using: None)
+        self._metric_of: MetricOf = metric_of or (lambda collection, using: None)
 
     def wants_body(self, request: Request) -> bool:
         return isinstance(route_of(request.method, request.path).asks, FromBody)
@@ -52,13 +49,7 @@ class QdrantRest:
         if not isinstance(route.asks, FromBody):
             return route.asks
         collection = route.collection or ""
-
-        def score_of(using: str, number: float) -> float:
-            metric = self._metric_of(collection, using)
-            if metric is None:
-                raise Undecodable("score threshold of an unknown metric")
-            return model_threshold(metric, number)
-
+        score_of = score_of_collection(self._metric_of, collection)
         try:
             return route.asks.read(collection, orjson.loads(request.bytes), score_of)
         except Undecodable as problem:

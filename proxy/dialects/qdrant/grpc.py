@@ -1,0 +1,85 @@
+"""Qdrant over gRPC: the client side of the vendor's services, as a `Dialect`."""
+
+from __future__ import annotations
+
+import math
+
+from google.protobuf.message import DecodeError
+
+from proxy.dialects import Call, Judgement
+from proxy.dialects.qdrant.grpc_replies import proto_of_result, result_of_proto
+from proxy.dialects.qdrant.grpc_routes import METHODS, is_harmless, operation_of
+from proxy.dialects.qdrant.judge import judge_grpc_error, judge_success
+from proxy.dialects.qdrant.messages import proto
+from proxy.dialects.qdrant.metrics import MetricOf, score_of_collection
+from proxy.dialects.qdrant.refusals import refusal_of
+from proxy.dialects.qdrant.undecodable import Undecodable
+from proxy.errors import CrossfadeError, InvalidRequest
+from proxy.model import Metric, Result, collection_of
+from proxy.wire import Request, Response
+
+_STATUS_NAMES = {1: "acknowledged", 2: "completed", 3: "clock_rejected", 4: "wait_timeout"}
+
+
+class QdrantGrpc:
+    """`metric_of` tells the metric of a collection's vector, None if it is not known: a score threshold means something
+    only with it. Without it, a search with a threshold can be answered by the primary alone."""
+
+    vendor = "qdrant"
+
+    def __init__(self, metric_of: MetricOf | None = None) -> None:
+        self._metric_of: MetricOf = metric_of or (lambda collection, using: None)
+
+    def wants_body(self, request: Request) -> bool:
+        return not is_harmless(request.path)
+
+    def decode(self, request: Request) -> Call:
+        body = request.bytes if self.wants_body(request) else b""
+        operation = operation_of(request.path, body, lambda name: score_of_collection(self._metric_of, name))
+        return Call(request, operation)
+
+    def encode(self, call: Call, result: Result, seconds: float) -> Response:
+        reply = METHODS[call.request.path].reply
+        return Response(0, body=proto_of_result(reply, call.operation, result, seconds).SerializeToString())
+
+    def read_reply(self, call: Call, response: Response, *, metric: Metric | None = None) -> Result:
+        """`metric`: of the vectors searched, where the caller knows it; else what `metric_of` says, else cosine."""
+        if response.status != 0:
+            raise InvalidRequest(response.message)
+        body = response.body if isinstance(response.body, bytes) else b""
+        collection = collection_of(call.operation) or ""
+
+        def metric_of(using: str) -> Metric:
+            return metric or self._metric_of(collection, using) or Metric.COSINE
+
+        try:
+            reply = METHODS[call.request.path].reply
+            return result_of_proto(reply, call.operation, body, metric_of)  # type: ignore[arg-type]  # asserted there
+        except Undecodable as problem:
+            raise InvalidRequest(problem.reason) from None
+
+    def judge(self, call: Call, response: Response) -> Judgement:
+        if response.status != 0:
+            return judge_grpc_error(call.operation, response.status, response.message)
+        body = response.body if isinstance(response.body, bytes) else b""
+        return judge_success(_statuses(call.request.path, body))
+
+    def refuse(self, request: Request, error: CrossfadeError) -> Response:
+        refusal = refusal_of(error)
+        trailers: tuple[tuple[str, str], ...] = ()
+        if refusal.retry_after_seconds is not None:
+            trailers = (("retry-after", str(math.ceil(refusal.retry_after_seconds))),)
+        return Response(refusal.grpc_code, message=refusal.text, trailers=trailers)
+
+
+def _statuses(path: str, body: bytes) -> list[str]:
+    """The status of each part of an accepted write. Definitions answer true or false: they are complete."""
+    method = METHODS.get(path)
+    if method is None or method.reply == "CollectionOperationResponse":
+        return ["completed"]
+    try:
+        message = getattr(proto, method.reply).FromString(body)
+    except DecodeError:
+        return ["acknowledged"]
+    parts = message.result if method.reply == "UpdateBatchResponse" else [message.result]
+    return [_STATUS_NAMES.get(part.status, "unknown") for part in parts]

@@ -1,0 +1,169 @@
+"""gRPC methods -> what is asked, with which message.
+
+Methods are those of the services in lib/api/src/grpc/proto (collections_service, points_service, snapshots_service,
+qdrant). Tables hold the ones that are decoded, the reads that only the primary can answer, and those that touch neither
+points nor definitions. Any other method is a write whose effect nobody here knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from proxy.dialects.qdrant import grpc_requests as ask
+from proxy.dialects.qdrant.collections import index_of_proto, spec_of_proto
+from proxy.dialects.qdrant.messages import proto
+from proxy.dialects.qdrant.rest_requests import ScoreOf
+from proxy.dialects.qdrant.undecodable import Undecodable
+from proxy.model import (
+    Administration,
+    CreateCollection,
+    Describe,
+    DropCollection,
+    DropPayloadIndex,
+    Exists,
+    ListAliases,
+    ListCollections,
+    OpaqueWrite,
+    Operation,
+    PrimaryOnlyRead,
+)
+
+Reader = Callable[[Any, ScoreOf], Operation]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a method's request is read, and the message of its answer."""
+
+    request: str
+    reply: str
+    read: Reader
+    is_read: bool
+
+
+def _asks(request: str, reply: str, read: Callable[[Any], Operation]) -> Method:
+    return Method(request, reply, lambda message, _: read(message), is_read=True)
+
+
+def _searches(request: str, reply: str, read: Reader) -> Method:
+    return Method(request, reply, read, is_read=True)
+
+
+def _writes(request: str, read: Callable[[str, Any], Operation], reply: str = "PointsOperationResponse") -> Method:
+    return Method(request, reply, lambda message, _: read(message.collection_name, message), is_read=False)
+
+
+def _defines(request: str, read: Callable[[Any], Operation], reply: str = "CollectionOperationResponse") -> Method:
+    return Method(request, reply, lambda message, _: read(message), is_read=False)
+
+
+METHODS: dict[str, Method] = {
+    "/qdrant.Points/Get": _asks("GetPoints", "GetResponse", ask.fetch),
+    "/qdrant.Points/Scroll": _asks("ScrollPoints", "ScrollResponse", ask.scroll),
+    "/qdrant.Points/Count": _asks("CountPoints", "CountResponse", ask.count),
+    "/qdrant.Points/Query": _searches("QueryPoints", "QueryResponse", ask.query),
+    "/qdrant.Points/QueryBatch": _searches("QueryBatchPoints", "QueryBatchResponse", ask.query_batch),
+    "/qdrant.Points/Search": _searches("SearchPoints", "SearchResponse", ask.search),
+    "/qdrant.Points/SearchBatch": _searches("SearchBatchPoints", "SearchBatchResponse", ask.search_batch),
+    "/qdrant.Points/Upsert": _writes("UpsertPoints", ask.upsert),
+    "/qdrant.Points/Delete": _writes("DeletePoints", ask.delete),
+    "/qdrant.Points/UpdateVectors": _writes("UpdatePointVectors", ask.update_vectors),
+    "/qdrant.Points/DeleteVectors": _writes("DeletePointVectors", ask.delete_vectors),
+    "/qdrant.Points/SetPayload": _writes("SetPayloadPoints", ask.set_payload),
+    "/qdrant.Points/OverwritePayload": _writes("SetPayloadPoints", ask.overwrite_payload),
+    "/qdrant.Points/DeletePayload": _writes("DeletePayloadPoints", ask.delete_payload),
+    "/qdrant.Points/ClearPayload": _writes("ClearPayloadPoints", ask.clear_payload),
+    "/qdrant.Points/UpdateBatch": _writes("UpdateBatchPoints", ask.batch, "UpdateBatchResponse"),
+    "/qdrant.Points/CreateFieldIndex": _defines(
+        "CreateFieldIndexCollection", index_of_proto, "PointsOperationResponse"
+    ),
+    "/qdrant.Points/DeleteFieldIndex": _defines(
+        "DeleteFieldIndexCollection",
+        lambda message: DropPayloadIndex(message.collection_name, message.field_name),
+        "PointsOperationResponse",
+    ),
+    "/qdrant.Collections/Get": _asks(
+        "GetCollectionInfoRequest", "GetCollectionInfoResponse", lambda message: Describe(message.collection_name)
+    ),
+    "/qdrant.Collections/List": _asks(
+        "ListCollectionsRequest", "ListCollectionsResponse", lambda message: ListCollections()
+    ),
+    "/qdrant.Collections/CollectionExists": _asks(
+        "CollectionExistsRequest", "CollectionExistsResponse", lambda message: Exists(message.collection_name)
+    ),
+    "/qdrant.Collections/ListAliases": _asks(
+        "ListAliasesRequest", "ListAliasesResponse", lambda message: ListAliases()
+    ),
+    "/qdrant.Collections/ListCollectionAliases": _asks(
+        "ListCollectionAliasesRequest",
+        "ListAliasesResponse",
+        lambda message: ListAliases(message.collection_name),
+    ),
+    "/qdrant.Collections/Create": _defines(
+        "CreateCollection", lambda message: CreateCollection(message.collection_name, spec_of_proto(message))
+    ),
+    "/qdrant.Collections/Update": _defines("UpdateCollection", ask.update_collection),
+    "/qdrant.Collections/Delete": _defines("DeleteCollection", lambda message: DropCollection(message.collection_name)),
+    "/qdrant.Collections/UpdateAliases": _defines("ChangeAliases", ask.update_aliases),
+}
+
+_PRIMARY_ONLY = {
+    "/qdrant.Points/QueryGroups": "query groups",
+    "/qdrant.Points/SearchGroups": "search groups",
+    "/qdrant.Points/Recommend": "recommend",
+    "/qdrant.Points/RecommendBatch": "recommend",
+    "/qdrant.Points/RecommendGroups": "recommend",
+    "/qdrant.Points/Discover": "discover",
+    "/qdrant.Points/DiscoverBatch": "discover",
+    "/qdrant.Points/Facet": "facet",
+    "/qdrant.Points/SearchMatrixPairs": "search matrix",
+    "/qdrant.Points/SearchMatrixOffsets": "search matrix",
+}
+_HARMLESS = {
+    "/qdrant.Qdrant/HealthCheck": "version",
+    "/grpc.health.v1.Health/Check": "healthz",
+    "/grpc.health.v1.Health/Watch": "healthz",
+    "/qdrant.Collections/CollectionClusterInfo": "cluster",
+    "/qdrant.Collections/ListShardKeys": "cluster",
+    "/qdrant.Collections/CreateShardKey": "shard key",
+    "/qdrant.Snapshots/Create": "snapshot",
+    "/qdrant.Snapshots/List": "snapshot",
+    "/qdrant.Snapshots/Delete": "snapshot",
+    "/qdrant.Snapshots/CreateFull": "snapshot",
+    "/qdrant.Snapshots/ListFull": "snapshot",
+    "/qdrant.Snapshots/DeleteFull": "snapshot",
+}
+_REFLECTION = "/grpc.reflection."
+
+
+def is_harmless(path: str) -> bool:
+    """Whether the method touches no points and no definitions; its body is of no interest."""
+    return path in _HARMLESS or path.startswith(_REFLECTION)
+
+
+def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], ScoreOf]) -> Operation:
+    """What a call asks. `score_of_collection` gives, for a collection, how its score thresholds are read.
+
+    Raises InvalidRequest for NaN and infinity in a vector.
+    """
+    if is_harmless(path):
+        return Administration(_HARMLESS.get(path, "reflection"))
+    if path in _PRIMARY_ONLY:
+        return PrimaryOnlyRead(ask.named_collection(body), _PRIMARY_ONLY[path])
+    method = METHODS.get(path)
+    if method is None:
+        return OpaqueWrite(ask.named_collection(body), None, "unknown endpoint")
+    collection: str | None = None
+    try:
+        message = getattr(proto, method.request).FromString(body)
+        collection = getattr(message, "collection_name", None) or None
+        return method.read(message, score_of_collection(collection or ""))
+    except Undecodable as problem:
+        reason = problem.reason
+    except DecodeError:
+        reason = "undecodable"
+    return PrimaryOnlyRead(collection, reason) if method.is_read else OpaqueWrite(collection, None, reason)
