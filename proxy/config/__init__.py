@@ -11,9 +11,11 @@ way to read a file are arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from proxy.config.changes import changed
 from proxy.config.checks import cross_check
@@ -82,10 +84,16 @@ def parse(text: str, environment: Mapping[str, str], read_file: ReadFile) -> Con
     return config
 
 
+@cache
 def json_schema() -> dict[str, Any]:
-    """The format as JSON Schema (2020-12), for editors and for config/crossfade.schema.json."""
-    schema = Config.model_json_schema()
+    """The format as JSON Schema (2020-12), for editors and for config/crossfade.schema.json. Not to be changed."""
+    schema = Config.model_json_schema(schema_generator=_Untitled)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False  # a title that only repeats the key helps nobody
 
 
 def _listed(document: Document) -> str:

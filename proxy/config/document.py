@@ -30,6 +30,7 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})\Z")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]{1,3})?\Z")
 _NAME = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-.*)?\Z", re.DOTALL)
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^{}]*)\}|\$\{")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # a problem stays on one line
 _ESCAPE = "$${"
 _PLAIN_TAGS = {
     yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG,
@@ -48,7 +49,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{shown_path(self.path)}: " if self.path else ""
-        return f"line {self.line}: {where}{self.message}"
+        return _CONTROL.sub(lambda match: repr(match[0])[1:-1], f"line {self.line}: {where}{self.message}")
 
 
 class Substituted(str):

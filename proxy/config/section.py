@@ -106,10 +106,8 @@ def _given(secret: SecretStr | None) -> SecretStr | None:
     return secret if secret is not None and secret.get_secret_value() else None
 
 
-def _not_empty(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value():
-        raise ValueError("is empty")
-    return secret
+def _those_given(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    return tuple(secret for secret in secrets if secret.get_secret_value())
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
@@ -117,7 +115,7 @@ Address = Annotated[str, AfterValidator(_address)]  # to listen on; port 0 takes
 Server = Annotated[str, AfterValidator(_server)]  # to connect to
 Url = Annotated[str, AfterValidator(_url)]
 OptionalSecret = Annotated[SecretStr | None, AfterValidator(_given)]  # empty text counts as none
-Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
+Secrets = Annotated[tuple[SecretStr, ...], AfterValidator(_those_given)]  # empty texts are left out
 Text = Annotated[str, Field(min_length=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]

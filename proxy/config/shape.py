@@ -14,7 +14,7 @@ from proxy.config.section import (
     Name,
     OptionalSecret,
     Seconds,
-    Secret,
+    Secrets,
     Section,
     Text,
     is_loopback,
@@ -50,7 +50,7 @@ class Auth(Section):
         description="none: anybody's, so listeners must be on loopback; keys: who shows one of `keys`; ask-primary: "
         "whom the primary accepts",
     )
-    keys: tuple[Secret, ...] = Field(default=(), description="Accepted keys, for mode keys")
+    keys: Secrets = Field(default=(), description="Accepted keys, for mode keys; empty ones do not count")
     cache_seconds: Seconds = Field(
         default=60, description="How long the primary's word about a key is believed, for mode ask-primary (seconds)"
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from proxy.config.document import scalar
 from proxy.config.section import QDRANT_PORT, is_loopback
 from proxy.errors import ConfigError
 
@@ -145,42 +145,39 @@ def _store(name: str, place: _Place, variable: str, ids: str) -> list[str]:
 
 
 def _routes(stores: tuple[str, str], collections: Sequence[str], to_milvus: bool) -> list[str]:
+    if not collections:
+        return _route("all", "*", {}, stores, _REMARKS)
     lines: list[str] = []
-    taken: set[str] = set()
-    copies: set[str] = set(collections)
-    for collection in collections or (None,):
-        name = _unused(_identifier(collection, r"[^A-Za-z0-9_.-]+", "-").strip("-._") if collection else "all", taken)
-        taken.add(name)
-        copy = _identifier(collection, r"[^A-Za-z0-9_]", "_") if collection and to_milvus else collection
-        if collection and copy and copy != collection:
-            copy = _unused(copy if re.match(r"[A-Za-z_]", copy) else f"_{copy}", copies)
-            copies.add(copy)
-        lines += _route(name, collection, copy, stores, commented=not lines)
+    names: set[str] = set()
+    copies = set(collections)
+    for collection in collections:
+        name = _unused(re.sub(r"[^A-Za-z0-9_.-]+", "-", collection).strip("-._") or "collection", names)
+        names.add(name)
+        copy = _milvus_name(collection, copies) if to_milvus else collection
+        copies.add(copy)
+        renamed = {collection: copy} if copy != collection else {}
+        lines += _route(name, escape(collection), renamed, stores, {} if lines else _REMARKS)
     return lines
 
 
 def _route(
-    name: str, collection: str | None, copy: str | None, stores: tuple[str, str], *, commented: bool
+    name: str, pattern: str, renamed: Mapping[str, str], stores: tuple[str, str], remarks: Mapping[str, str]
 ) -> list[str]:
-    remarks = _REMARKS if commented else dict.fromkeys(_REMARKS, "")
-    renamed = (
-        [f"    names: {{{_quoted(collection)}: {_quoted(copy)}}}"] if collection and copy != collection and copy else []
-    )
     return [
-        f"  - name: {name}",
-        f"    collections: [{_quoted(escape(collection)) if collection else _quoted('*')}]",
+        f"  - name: {name if isinstance(scalar(name), str) else _quoted(name)}",
+        f"    collections: [{_quoted(pattern)}]",
         f"    source: {stores[0]}",
         f"    target: {stores[1]}",
-        *renamed,
+        *[f"    names: {{{_quoted(old)}: {_quoted(new)}}}" for old, new in renamed.items()],
         "    writes:",
-        f"      policy: primary{remarks['policy']}",
+        f"      policy: primary{remarks.get('policy', '')}",
         "    reads:",
-        f"      weight: 0{remarks['weight']}",
-        f"      sticky: none{remarks['sticky']}",
-        f"      max_lag_seconds: 10{remarks['lag']}",
-        f"    rules: []{remarks['rules']}",
+        f"      weight: 0{remarks.get('weight', '')}",
+        f"      sticky: none{remarks.get('sticky', '')}",
+        f"      max_lag_seconds: 10{remarks.get('lag', '')}",
+        f"    rules: []{remarks.get('rules', '')}",
         "    shadow:",
-        f"      sample_percent: 0{remarks['shadow']}",
+        f"      sample_percent: 0{remarks.get('shadow', '')}",
     ]
 
 
@@ -194,13 +191,16 @@ _REMARKS = {
 }
 
 
-def _identifier(text: str, forbidden: str, instead: str) -> str:
-    return re.sub(forbidden, instead, text)
+def _milvus_name(collection: str, taken: Iterable[str]) -> str:
+    """`collection` if Milvus takes it: letters, digits and _, no digit first. Otherwise a name of its own."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", collection)
+    name = f"_{name}" if name[0].isdecimal() else name
+    return name if name == collection else _unused(name, taken)
 
 
 def _unused(name: str, taken: Iterable[str]) -> str:
-    """`name`, or the first of name_2, name_3, ... that is not taken."""
-    name = (name or "collection")[:90]
+    """`name`, shortened, or the first of name_2, name_3, ... that is not taken."""
+    name = name[:90]
     number, candidate = 1, name
     while candidate in taken:
         number += 1
@@ -208,6 +208,7 @@ def _unused(name: str, taken: Iterable[str]) -> str:
     return candidate
 
 
-def _quoted(text: str | None) -> str:
-    """A YAML scalar in double quotes (JSON's form is one), in which `${` stands for itself."""
-    return json.dumps(text or "").replace("${", "$${")
+def _quoted(text: str) -> str:
+    """A YAML scalar in double quotes, in which `${` stands for itself."""
+    escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
+    return f'"{escaped}"'.replace("${", "$${")

@@ -20,7 +20,7 @@ _TIMEOUT = "How long a request of the proxy's own waits for this store's answer 
 class QdrantConfig(Section):
     """A Qdrant server."""
 
-    kind: Literal["qdrant"]
+    kind: Literal["qdrant"] = Field(description="What the store is")
     url: Url = Field(description="REST address, http:// or https://; port 6333 if it names none")
     grpc_url: Url | None = Field(
         default=None, description="gRPC address as a URL; if not given, the host of `url` and the port after its port"
@@ -62,7 +62,7 @@ class MilvusIndex(Section):
 class MilvusConfig(Section):
     """A Milvus server, Milvus Lite included."""
 
-    kind: Literal["milvus"]
+    kind: Literal["milvus"] = Field(description="What the store is")
     address: Server = Field(description="gRPC address, host:port")
     token: OptionalSecret = Field(default=None, description="Token, or user:password")
     database: Text = Field(default="default", description="Database that holds the collections")
@@ -83,7 +83,7 @@ class MilvusConfig(Section):
 class QdrantEdgeConfig(Section):
     """Qdrant's engine inside this process (`pip install crossfade[edge]`)."""
 
-    kind: Literal["qdrant_edge"]
+    kind: Literal["qdrant_edge"] = Field(description="What the store is")
     path: Text = Field(description="Directory of the data, made if it is not there")
     longest_request_seconds: Seconds = Field(default=1, description=_LONGEST)
 
@@ -91,7 +91,7 @@ class QdrantEdgeConfig(Section):
 class MemoryConfig(Section):
     """A store in memory, gone with the process: for tests."""
 
-    kind: Literal["memory"]
+    kind: Literal["memory"] = Field(description="What the store is")
     longest_request_seconds: Seconds = Field(default=1, description=_LONGEST)
 
 
