@@ -30,6 +30,7 @@ LOOK_EVERY_MS = 500
 SETTLE_MS = 300  # changes that follow each other are taken together, for at most this long
 
 Applied = Callable[[Config, Config], None]
+Refused = Callable[[str], None]
 
 
 class _Sources:
@@ -74,12 +75,13 @@ class LiveConfig:
     `config` is what is in force; `refused` is why the newest text is not, or None.
     """
 
-    def __init__(self, path: Path, applied: Applied) -> None:
-        """Reads the file; raises ConfigError. `applied(old, new)` is called for every later one that is taken,
-        on the event loop's thread, before `config` shows it."""
+    def __init__(self, path: Path, applied: Applied, refused: Refused) -> None:
+        """Reads the file; raises ConfigError. On the event loop's thread, `applied(old, new)` is called for every
+        later text that is taken, before `config` shows it, and `refused(why)` for every one that is not."""
         self._sources = _Sources(path)
         self._path = path
         self._applied = applied
+        self._refused = refused
         self.config = self._sources.load()
         self.refused: str | None = None
 
@@ -122,4 +124,5 @@ class LiveConfig:
 
     def _refuse(self, why: str) -> None:
         self.refused = why
+        self._refused(why)
         _log.error("configuration refused, nothing changed", extra={"path": str(self._path), "problems": why})
