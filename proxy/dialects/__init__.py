@@ -72,3 +72,16 @@ class Dialect(Protocol):
     def refuse(self, request: Request, error: CrossfadeError) -> Response:
         """The vendor's own kind of error for `error`; never carries more than the message."""
         ...
+
+    def client_key(self, request: Request) -> str | None:
+        """The key that the client sent, in whichever of the vendor's places; None if it sent none."""
+        ...
+
+    def access_probe(self, request: Request, collection: str) -> Request:
+        """A cheap read-only request with the client's own credentials that the vendor's server only grants to whoever
+        may read the collection."""
+        ...
+
+    def grants_access(self, request: Request, response: Response) -> bool:
+        """Whether the answer to an `access_probe` of `request` grants it."""
+        ...

@@ -280,7 +280,7 @@ class Sweep:
         kind = self._progress.state.kind
         site.metrics.job_errors.add(site.route, kind)
         if attempt == 0:
-            words = {"route": site.route, "collection": site.collection, "error": str(error)}
+            words = {"route": site.route, "collection": site.collection, "error": error}
             _log.warning("the job waits for a store", extra=words)
         asked = error.retry_after_seconds if isinstance(error, Throttled) else 0.0
         await self._progress.breathe(max(asked, _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]))

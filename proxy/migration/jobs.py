@@ -158,18 +158,27 @@ class Jobs:
                     self.pause(state.id)
 
     async def start(self, kind: str, route: str, options: Mapping[str, Any] | None = None) -> JobState:
-        """Start a job. Raises GateClosed if one of its kind runs on the route, or if the work refuses to begin."""
+        """Start a job, or go on with the one that was cancelled or failed (option `restart`: anew). Raises GateClosed
+        if one of its kind runs on the route."""
         maker = self._makers.get(kind)
         if maker is None:
             raise GateClosed(f"there is no job of kind {kind!r}; kinds: {', '.join(sorted(self._makers))}")
         for state in self._known.values():
             if state.route == route and state.kind == kind and not state.ended:
                 raise GateClosed(f"{kind} of {route!r} is {state.status} as job {state.id}; cancel it first, or wait")
-        state = JobState(id=f"{kind}-{secrets.token_hex(3)}", kind=kind, route=route, options=dict(options or {}))
-        self._known[state.id] = state
+        state = self._interrupted(kind, route) if not (options or {}).get("restart") else None
+        if state is None:
+            state = JobState(id=f"{kind}-{secrets.token_hex(3)}", kind=kind, route=route)
+            self._known[state.id] = state
+        state.options, state.status, state.error = dict(options or {}), RUNNING, ""
         await self._save(state)
         self._run(state)
         return state
+
+    def _interrupted(self, kind: str, route: str) -> JobState | None:
+        """The latest job of that kind and route, if it was cancelled or failed: a new start goes on from there."""
+        latest = [state for state in self._known.values() if (state.kind, state.route) == (kind, route)]
+        return latest[-1] if latest and latest[-1].status in (CANCELLED, FAILED) else None
 
     def all(self) -> list[JobState]:
         """Every job that is remembered, the oldest first."""
@@ -238,7 +247,7 @@ class Jobs:
             self._running.pop(state.id, None)
             if state.ended:
                 state.eta_seconds = None
-                _log.info("job ended", extra=words | {"status": state.status, "error": state.error})
+                _log.info("job ended", extra=words | {"status": state.status, "problem": state.error})
                 await self._save(state)
 
     async def _save(self, state: JobState) -> None:

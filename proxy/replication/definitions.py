@@ -76,7 +76,7 @@ class Definer:
         site.metrics.writes.add(site.route, type(definition).__name__.lower(), outcome.value)
         if begin is None:
             if outcome is Outcome.ACCEPTED:
-                await self._pass_on(definition)
+                await self.pass_on(definition)
             return
         sweep, equal = "the definition's outcome is unknown", False
         try:
@@ -109,12 +109,12 @@ class Definer:
         except CollectionExists:
             made = False
         except CrossfadeError as error:
-            words = {"route": site.route, "collection": site.collection, "error": str(error)}
+            words = {"route": site.route, "collection": site.collection, "error": error}
             _log.warning("the secondary did not follow a definition", extra=words)
             return f"the secondary did not follow a definition ({failure_kind(error)})", False
         return ("", True) if made else ("the collection was already on the secondary", False)
 
-    async def _pass_on(self, definition: Definition) -> None:
+    async def pass_on(self, definition: Definition) -> None:
         """Indexes, parameters and aliases, to a secondary that has such things."""
         site = self.site
         secondary = site.secondary
@@ -130,5 +130,5 @@ class Definer:
             await secondary.define(mapped)
         except CrossfadeError as error:
             site.metrics.store_errors.add(site.secondary_side.value, failure_kind(error))
-            words = {"route": site.route, "collection": site.collection, "error": str(error)}
+            words = {"route": site.route, "collection": site.collection, "error": error}
             _log.warning("the secondary did not follow an index, alias or parameter change", extra=words)

@@ -251,9 +251,9 @@ class Reconciler:
         finally:
             self._healthy.set()
 
-    def _words(self, failure: CrossfadeError) -> dict[str, str]:
+    def _words(self, failure: CrossfadeError) -> dict[str, object]:
         site = self._site
-        return {"route": site.route, "collection": site.collection, "error": str(failure)}
+        return {"route": site.route, "collection": site.collection, "error": failure}
 
     def _count(self, report: CopyReport, points: int, seconds: float) -> None:
         site = self._site

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from proxy.clock import Clock
-from proxy.model import Definition, PointId, Side, Write, written_ids
+from proxy.model import Definition, PointId, Side, UpdateAliases, Write, written_ids
 from proxy.replication import records as r
 from proxy.replication.book import DIRECT, DUAL_WRITE
 from proxy.replication.confirmations import Confirmations
@@ -149,6 +149,12 @@ class Replicator:
         if not self.mirroring:
             return (await ask(primary)).unwrap()
         return await self.workshop(collection).definer.define(definition, primary)
+
+    def pass_on(self, definition: UpdateAliases) -> None:
+        """Give an alias change that the primary took to a secondary that has aliases, in the background."""
+        if self.mirroring:
+            for workshop in list(self._workshops.values())[:1]:
+                spawn(workshop.definer.pass_on(definition), name="alias change on the secondary")
 
     def is_clean(self, collection: str, point_id: PointId) -> bool:
         ledger = self.book.ledgers.get(collection)

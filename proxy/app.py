@@ -1,0 +1,316 @@
+"""The composition root: configuration -> objects -> a running process. Every layer of the request path is put together
+in `App._build`, a line each; nothing here decides anything about a request.
+
+Starts although stores are down (they are asked again and again, and `status` tells); does not start on a configuration
+with a mistake, on a journal that another process owns, or on one that cannot be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import signal
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from proxy.clock import Clock, SystemClock
+from proxy.config import Config, Route, split_address
+from proxy.config import Listener as ListenerConfig
+from proxy.control import ListenerStatus
+from proxy.control import token as control_token
+from proxy.control.operator import Operator
+from proxy.control.reload import LiveConfig
+from proxy.control.server import Server, api, probes
+from proxy.dialects import Dialect
+from proxy.dialects.qdrant import QdrantGrpc, QdrantRest
+from proxy.emulator import LocalForwarder
+from proxy.listeners import Listener
+from proxy.listeners.grpc_listener import GrpcListener
+from proxy.listeners.http_listener import HttpListener
+from proxy.migration.backfill import Backfill, BackfillSettings
+from proxy.migration.jobs import Jobs, Work
+from proxy.migration.throttle import Throttle
+from proxy.migration.verify import Verify
+from proxy.pipeline import Pipeline, Switchboard
+from proxy.replication.journal import Commit, Journal
+from proxy.replication.ledger import NEVER_SWEPT
+from proxy.replication.replicator import Replicator
+from proxy.replication.site import Hook, StorePair, no_hook
+from proxy.routing import RouteTable, target_name
+from proxy.serving.access import Gatekeeper
+from proxy.serving.live import Breaker, LiveRoute, settings_of
+from proxy.serving.reads import Reader
+from proxy.serving.upstream import Upstream
+from proxy.shadow import ShadowReader
+from proxy.stores import PrimaryStore, Store
+from proxy.stores.opening import open_forwarders, open_store
+from proxy.telemetry import logs
+from proxy.telemetry.exposition import Exposition
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.tasks import spawn
+from proxy.wire import Transport
+
+DRAIN_SECONDS = 10.0
+_SWEEP_LOOK_SECONDS = 1.0
+_log = logging.getLogger("crossfade.app")
+
+
+async def serve(config_path: Path) -> None:
+    """Run the proxy until SIGTERM or SIGINT. Raises ConfigError or JournalError if it cannot start."""
+    app = App(config_path)
+    await app.start()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    following = spawn(app.live_config.follow(), name="configuration")
+    await stop.wait()
+    _log.info("stopping")
+    following.cancel()
+    await app.stop()
+
+
+class App:
+    """One proxy process. `clock` and `hook` are for tests."""
+
+    def __init__(self, config_path: Path, clock: Clock | None = None, hook: Hook = no_hook) -> None:
+        self.live_config = LiveConfig(config_path, self._apply)
+        self.clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self.routes: dict[str, LiveRoute] = {}
+        self._config_path = config_path
+        self._hook = hook
+        self._listeners: list[tuple[ListenerConfig, Listener]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        config = self.live_config.config
+        logs.configure(config.logging.format, config.logging.level)
+        self.journal = Journal.open(Path(config.data_dir) / "journal.db")
+        self.journal.on_commit = self._count_commit
+        self._build(config)
+        await self._open_sockets(config)
+        self.jobs.resume_all()
+        self._tasks.append(spawn(self._sweep_when_needed(), name="sweeper"))
+        gc.collect()
+        gc.freeze()
+        _log.info("serving", extra={"version": version("crossfade")})
+
+    async def stop(self) -> None:
+        """Answer what is being answered, let running batches end, and leave the journal as it is."""
+        await asyncio.gather(*(listener.stop(DRAIN_SECONDS) for _, listener in self._listeners))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.jobs.close()
+        await asyncio.gather(*(route.shadow.close() for route in self.routes.values()))
+        await asyncio.gather(*(route.replicator.close() for route in self.routes.values()))
+        await self.control.stop()
+        if self.probes is not None:
+            await self.probes.stop()
+        await asyncio.gather(*(upstream.close() for upstream in self.upstreams.values()))
+        await asyncio.gather(*(store.close() for store in self.stores.values()))
+        await self.journal.close()
+        self.exposition.close()
+
+    # --- putting it together --------------------------------------------------------------------
+
+    def _build(self, config: Config) -> None:
+        self.stores: dict[str, Store] = {name: open_store(store) for name, store in config.stores.items()}
+        sources = dict.fromkeys([*(route.source for route in config.routes), config.source_of_the_rest])
+        self.upstreams = {name: self._upstream(config, name) for name in sources}
+        self.gatekeeper = Gatekeeper(config.auth, self.clock, self.metrics)
+        self.reader = Reader(self.gatekeeper, self.metrics, random.random)
+        for route in config.routes:
+            self.routes[route.name] = self._live_route(config, route)
+        self.switchboard = Switchboard(
+            RouteTable.of(config), self.routes, self.upstreams, self.upstreams[config.source_of_the_rest]
+        )
+        makers = {"backfill": self._backfill, "sweep": self._sweep, "verify": self._verify}
+        self.jobs = Jobs(self.journal, self.clock, self.metrics, makers)
+        self.exposition = Exposition(self.metrics)
+        self._watch_gauges()
+
+    def _upstream(self, config: Config, name: str) -> Upstream:
+        store = self.stores[name]
+        forwarders: Mapping[Transport, Any] = open_forwarders(config.stores[name])
+        if not forwarders and isinstance(store, PrimaryStore):
+            forwarders = {"http": LocalForwarder(QdrantRest(), store), "grpc": LocalForwarder(QdrantGrpc(), store)}
+        return Upstream.of(name, store, forwarders, self.clock)
+
+    def _live_route(self, config: Config, route: Route) -> LiveRoute:
+        pair = StorePair(
+            source=self.stores[route.source],
+            target=self.stores[route.target],
+            source_hold_seconds=config.stores[route.source].longest_request_seconds,
+            target_hold_seconds=config.stores[route.target].longest_request_seconds,
+            map_name=lambda collection: target_name(self.routes[route.name].config, collection),
+        )
+        replicator = Replicator(
+            route.name, self.journal, pair, settings_of(route), self.clock, self.metrics, self._hook
+        )
+        live = LiveRoute(
+            config=route,
+            upstream=self.upstreams[route.source],
+            shadow=ShadowReader(route.name, route.shadow, self.clock, self.metrics),
+            replicator=replicator,
+            clock=self.clock,
+            breaker=Breaker(self.clock),
+        )
+        live.shadow.unclean = live.unclean
+        return live
+
+    async def _open_sockets(self, config: Config) -> None:
+        for listener in config.listeners:
+            host, port = split_address(listener.address)
+            dialect: Dialect = QdrantRest() if listener.transport == "http" else QdrantGrpc()
+            pipeline = Pipeline(
+                listener, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
+            )
+            kind = HttpListener if listener.transport == "http" else GrpcListener
+            socket: Listener = kind(pipeline, host, port)
+            await socket.start()
+            self._listeners.append((listener, socket))
+        token = config.control.token
+        secret = token.get_secret_value() if token else control_token.load_or_create(Path(config.data_dir))
+        operator = Operator(
+            config_path=self._config_path,
+            live_config=self.live_config,
+            routes=self.routes,
+            stores=self.stores,
+            jobs=self.jobs,
+            listeners=self.listening,
+            collections_of=self.collections_of,
+            clock=self.clock,
+            version=version("crossfade"),
+            ready=self.not_ready,
+        )
+        self.control = Server(
+            api(operator, self.exposition, self.not_ready, secret), *split_address(config.control.address)
+        )
+        await self.control.start()
+        self.probes: Server | None = None
+        if config.probes.address is not None:
+            self.probes = Server(probes(self.exposition, self.not_ready), *split_address(config.probes.address))
+            await self.probes.start()
+
+    # --- what others ask --------------------------------------------------------------------------
+
+    def listening(self) -> Sequence[ListenerStatus]:
+        return [
+            ListenerStatus(
+                name=config.name,
+                transport=config.transport,
+                address=f"{split_address(config.address)[0]}:{listener.port}",
+            )
+            for config, listener in self._listeners
+        ]
+
+    def not_ready(self) -> str | None:
+        """Why this process should get no requests; a store that is down is no reason."""
+        return f"journal: {self.journal.error}" if self.journal.error else None
+
+    async def collections_of(self, route: LiveRoute) -> list[str]:
+        """The source's collections that the route takes. Raises what the source raises."""
+        await route.upstream.names.need()
+        names = route.upstream.names
+        table = self.switchboard.table
+        return [
+            collection
+            for collection in sorted(await route.upstream.store.collections())
+            if getattr(table.find(collection, names.aliases_of(collection)), "name", None) == route.name
+        ]
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    def _backfill(self, route: str, options: Mapping[str, Any]) -> Work:
+        live = self.routes[route]
+        return Backfill(live.replicator, lambda: self.collections_of(live), _backfill_settings(live.config, options))
+
+    def _sweep(self, route: str, options: Mapping[str, Any]) -> Work:
+        live = self.routes[route]
+
+        async def collections() -> list[str]:
+            return list(options.get("collections") or await self.collections_of(live))
+
+        settings = _backfill_settings(live.config, {**options, "adopt": True})
+        return Backfill(live.replicator, collections, settings)
+
+    def _verify(self, route: str, options: Mapping[str, Any]) -> Work:
+        live = self.routes[route]
+        throttle = Throttle(live.config.backfill.requests_per_second)
+        return Verify(
+            live.replicator,
+            lambda: self.collections_of(live),
+            live.config.backfill.page_points,
+            throttle,
+            bool(options.get("repair")),
+        )
+
+    async def _sweep_when_needed(self) -> None:
+        """A collection that was in step once and has to be swept is swept, without anybody asking."""
+        while True:
+            await self.clock.sleep(_SWEEP_LOOK_SECONDS)
+            for name, route in self.routes.items():
+                needing = [
+                    collection
+                    for collection, ledger in route.replicator.book.ledgers.items()
+                    if ledger.unswept and ledger.unswept != NEVER_SWEPT
+                ]
+                busy = any(state.route == name and not state.ended for state in self.jobs.all())
+                if needing and not busy and route.replicator.mirroring:
+                    _log.warning("collections have to be swept", extra={"route": name, "count": len(needing)})
+                    await self.jobs.start("sweep", name, {"collections": needing, "restart": True})
+
+    # --- reload and figures -------------------------------------------------------------------------
+
+    def _apply(self, old: Config, new: Config) -> None:
+        for route in new.routes:
+            self.routes[route.name].apply(route)
+        self.switchboard.table = RouteTable.of(new)
+        if old.auth != new.auth:
+            self.gatekeeper.apply(new.auth)
+        if old.logging != new.logging:
+            logs.configure(new.logging.format, new.logging.level)
+
+    def _count_commit(self, commit: Commit) -> None:
+        self.metrics.journal_commit_seconds.observe(commit.seconds)
+        self.metrics.journal_batch.observe(commit.records)
+
+    def _watch_gauges(self) -> None:
+        def keys() -> list[tuple[tuple[str, ...], float]]:
+            readings: list[tuple[tuple[str, ...], float]] = []
+            for name, route in self.routes.items():
+                lag = route.replicator.lag()
+                for state in ("open", "dirty", "held", "parked"):
+                    readings.append(((name, state), getattr(lag, state)))
+            return readings
+
+        def readable() -> list[tuple[tuple[str, ...], float]]:
+            return [
+                ((name,), float(all(route.obstacle(c) is None for c in route.replicator.book.ledgers)))
+                for name, route in self.routes.items()
+            ]
+
+        def weights() -> list[tuple[tuple[str, ...], float]]:
+            return [
+                ((name,), route.config.reads.weight if route.weight_override is None else route.weight_override)
+                for name, route in self.routes.items()
+            ]
+
+        self.metrics.keys.watch(keys)
+        self.metrics.secondary_readable.watch(readable)
+        self.metrics.weight.watch(weights)
+        self.metrics.build.set(1, version("crossfade"))
+
+
+def _backfill_settings(route: Route, options: Mapping[str, Any]) -> BackfillSettings:
+    return BackfillSettings(
+        page_points=route.backfill.page_points,
+        requests_per_second=route.backfill.requests_per_second,
+        target_page_seconds=route.backfill.target_latency_ms / 1000,
+        adopt=bool(options.get("adopt")),
+    )

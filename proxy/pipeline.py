@@ -1,0 +1,189 @@
+"""The request path on one screen: start reading here.
+
+    bytes ─► listener ─► Request ─► `Pipeline.__call__`
+                                        │  admit (access) · read the body if the dialect needs it
+                                        ▼
+                                     decode (dialect) ─► Call(operation)
+                                        │  which collection, which route (names, routing)
+              ┌─────────────────────────┼───────────────────────────┐
+              ▼                         ▼                           ▼
+        data read: Reader        write, definition:         everything else:
+        decide, ask a store,     Replicator: journal,       the source's own answer,
+        fall back, shadow        primary, secondary         byte for byte
+              └─────────────────────────┼───────────────────────────┘
+                                        ▼
+                             Response ─► listener ─► bytes
+
+What the primary answers goes back as it came. Errors of our own are told in the client's dialect. A request of
+unknown effect on a mirrored collection is carried out and leaves "needs sweep" behind: nothing diverges in silence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.clock import Clock
+from proxy.config import Listener
+from proxy.dialects import Call, Dialect, Outcome
+from proxy.errors import CrossfadeError, NotServed, RequestError
+from proxy.model import DataRead, Definition, OpaqueWrite, PrimaryOnlyRead, UpdateAliases, Write, collection_of
+from proxy.replication import records as r
+from proxy.replication.writer import Primary, ask
+from proxy.routing import RouteTable, Unrouted
+from proxy.serving.access import Gatekeeper
+from proxy.serving.live import LiveRoute
+from proxy.serving.reads import Answered, Reader
+from proxy.serving.upstream import Upstream
+from proxy.telemetry.metrics import NO_ROUTE, Metrics
+from proxy.wire import Request, Response, collected
+
+_log = logging.getLogger("crossfade.pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a collection is: its resolved name, its source, and the route that has it (None: no route does)."""
+
+    collection: str
+    upstream: Upstream
+    route: LiveRoute | None
+
+
+@dataclass(slots=True)
+class Switchboard:
+    """All routes and sources of the process; `table` is replaced by a reload."""
+
+    table: RouteTable
+    routes: Mapping[str, LiveRoute]
+    upstreams: Mapping[str, Upstream]
+    default: Upstream  # answers what belongs to no collection
+
+    def locate(self, name: str) -> Place:
+        """Where the collection is that a client calls `name`. Raises NotServed if the configuration refuses it."""
+        for source, upstream in self.upstreams.items():
+            collection = upstream.names.resolve(name)
+            found = self.table.find(collection, upstream.names.aliases_of(collection))
+            if not isinstance(found, Unrouted) and found.source == source:
+                return Place(collection, upstream, self.routes[found.name])
+        if isinstance(found, Unrouted) and found.refused:
+            raise NotServed(f"collection {name!r} belongs to no route, and unknown_collections is `refuse`")
+        upstream = self.upstreams[found.source]
+        return Place(upstream.names.resolve(name), upstream, None)
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Answers the requests of one listener."""
+
+    listener: Listener
+    dialect: Dialect
+    switchboard: Switchboard
+    gatekeeper: Gatekeeper
+    reader: Reader
+    clock: Clock
+    metrics: Metrics
+
+    async def __call__(self, request: Request) -> Response:
+        began = self.clock.now()
+        operation, route = "unknown", NO_ROUTE
+        self.metrics.in_flight.add(1, self.listener.name)
+        try:
+            self.gatekeeper.admit(self.dialect, request)
+            if self.dialect.wants_body(request):
+                request = await collected(request, self.listener.max_body_bytes)
+            call = self.dialect.decode(request)
+            operation = type(call.operation).__name__.lower()
+            place = self._place(call)
+            route = place.route.name if place and place.route else NO_ROUTE
+            answered = await self._answer(call, place)
+            status = "ok"
+        except CrossfadeError as error:
+            status = "refused" if isinstance(error, RequestError) else "failed"
+            answered = Answered(self.dialect.refuse(request, error), "proxy", type(error).__name__)
+        finally:
+            self.metrics.in_flight.add(-1, self.listener.name)
+        self.metrics.requests.add(self.listener.name, operation, route, answered.by, answered.reason, status)
+        self.metrics.request_seconds.observe(self.clock.now() - began, operation, "client")
+        if self.listener.debug_headers:
+            return answered.response.with_headers(("x-crossfade-route", f"{answered.by}; {answered.reason}"))
+        return answered.response
+
+    def _place(self, call: Call) -> Place | None:
+        """Where the request belongs; None where it names no collection."""
+        name = collection_of(call.operation)
+        return self.switchboard.locate(name) if name is not None else None
+
+    async def _answer(self, call: Call, place: Place | None) -> Answered:
+        operation = call.operation
+        if isinstance(operation, DataRead) and place is not None and place.route is not None:
+            return await self.reader.read(self.dialect, call, operation, place.route, place.collection)
+        if isinstance(operation, OpaqueWrite) and place is None:
+            return await self._write_anywhere(call, operation)
+        if isinstance(operation, UpdateAliases):
+            return await self._change_aliases(call, operation)
+        if isinstance(operation, Write | Definition) and place is not None:
+            return await self._change(call, operation)
+        upstream = place.upstream if place is not None else self.switchboard.default
+        reason = operation.reason if isinstance(operation, PrimaryOnlyRead) else "not routed"
+        if isinstance(operation, PrimaryOnlyRead) and place is not None and place.route is not None:
+            self.metrics.primary_only.add(place.route.name, reason)
+        return Answered(await upstream.forward(call.request), "primary", reason)
+
+    # --- what changes something -------------------------------------------------------------------
+
+    async def _change(self, call: Call, operation: Write | Definition) -> Answered:
+        """A write or definition of one collection. Its name must not change its meaning before it has arrived."""
+        name = collection_of(operation)
+        assert name is not None
+        while True:
+            place = self.switchboard.locate(name)
+            async with place.upstream.door.shared():
+                if self.switchboard.locate(name) != place:
+                    continue
+                return Answered(await self._carry_out(call, operation, place), "primary", "write")
+
+    async def _carry_out(self, call: Call, operation: Write | Definition, place: Place) -> Response:
+        primary = self._primary(call, place.upstream)
+        if place.route is None or not place.route.replicator.mirroring:
+            return await primary.send()
+        await place.upstream.names.need()
+        if isinstance(operation, Definition):
+            return await place.route.replicator.define(place.collection, operation, primary)
+        return await place.route.replicator.write(place.collection, operation, primary)
+
+    async def _change_aliases(self, call: Call, operation: UpdateAliases) -> Answered:
+        """Alone: running writes have arrived, later ones wait until the new names are known."""
+        upstream = self.switchboard.default
+        primary = self._primary(call, upstream)
+        async with upstream.door.alone():
+            answer = await ask(primary)
+            upstream.names.known = False
+            try:
+                await upstream.names.refresh()
+            except CrossfadeError as error:
+                _log.warning("aliases could not be read after a change", extra={"error": error})
+        if answer.judgement.outcome is Outcome.ACCEPTED:
+            for route in self.switchboard.routes.values():
+                if route.upstream is upstream:
+                    route.replicator.pass_on(operation)
+        return Answered(answer.unwrap(), "primary", "write")
+
+    async def _write_anywhere(self, call: Call, operation: OpaqueWrite) -> Answered:
+        """A write that names no collection: every mirrored one of the source may have changed."""
+        upstream = self.switchboard.default
+        answer = await ask(self._primary(call, upstream))
+        if answer.judgement.outcome is not Outcome.UNTOUCHED:
+            await self._mark_all(upstream, operation.reason)
+        return Answered(answer.unwrap(), "primary", operation.reason)
+
+    async def _mark_all(self, upstream: Upstream, reason: str) -> None:
+        for route in self.switchboard.routes.values():
+            if route.upstream is upstream and route.replicator.mirroring:
+                for collection in tuple(route.replicator.book.ledgers):
+                    record = r.Unswept(route=route.name, collection=collection, reason=reason)
+                    await route.replicator.journal.append(record)
+
+    def _primary(self, call: Call, upstream: Upstream) -> Primary:
+        return Primary(lambda: upstream.forward(call.request), lambda response: self.dialect.judge(call, response))

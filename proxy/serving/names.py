@@ -1,0 +1,65 @@
+"""Names: which collection an alias stands for, as the source says. Lanes and keys use the resolved name.
+
+Aliases are asked for again after every alias call that passes here, and every few seconds: a change that goes past
+the proxy is seen late. Until the first answer nothing is resolved, and writes are refused rather than misfiled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from proxy.clock import Clock
+from proxy.errors import CrossfadeError, TryAgain
+from proxy.stores import Store
+from proxy.telemetry.tasks import spawn
+
+_EVERY_SECONDS = 5.0
+_log = logging.getLogger("crossfade.names")
+
+
+class Names:
+    """Of one source."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._by_alias: Mapping[str, str] = {}
+        self._by_collection: dict[str, tuple[str, ...]] = {}
+        self.known = False
+        self._task = spawn(self._refresh_forever(), name="aliases")
+
+    def resolve(self, name: str) -> str:
+        return self._by_alias.get(name, name)
+
+    def aliases_of(self, collection: str) -> tuple[str, ...]:
+        return self._by_collection.get(collection, ())
+
+    async def refresh(self) -> None:
+        """Ask now. Raises what the store raises."""
+        by_alias = await self._store.aliases()
+        by_collection: dict[str, tuple[str, ...]] = {}
+        for alias, collection in by_alias.items():
+            by_collection[collection] = (*by_collection.get(collection, ()), alias)
+        self._by_alias, self._by_collection, self.known = by_alias, by_collection, True
+
+    async def need(self) -> None:
+        """Raises TryAgain while the source has never told its aliases."""
+        if not self.known:
+            try:
+                await self.refresh()
+            except CrossfadeError as error:
+                raise TryAgain(f"the source does not answer yet, so names cannot be resolved: {error}") from error
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _refresh_forever(self) -> None:
+        while True:
+            try:
+                await self.refresh()
+            except CrossfadeError as error:
+                _log.debug("aliases could not be read", extra={"error": error})
+            await self._clock.sleep(_EVERY_SECONDS if self.known else 0.5)

@@ -1,0 +1,36 @@
+"""An upstream: a source as its clients know it, and as this program does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxy.clock import Clock
+from proxy.serving.door import AliasDoor
+from proxy.serving.names import Names
+from proxy.stores import Forwarder, Store
+from proxy.wire import Request, Response, Transport
+
+
+@dataclass(slots=True)
+class Upstream:
+    """`forwarders` speak the vendor's own protocols; `store` is the same database through the model."""
+
+    name: str
+    store: Store
+    forwarders: Mapping[Transport, Forwarder]
+    names: Names
+    door: AliasDoor = field(default_factory=AliasDoor)
+
+    @classmethod
+    def of(cls, name: str, store: Store, forwarders: Mapping[Transport, Forwarder], clock: Clock) -> Upstream:
+        return cls(name, store, forwarders, Names(store, clock))
+
+    async def forward(self, request: Request) -> Response:
+        """The source's own answer. Raises Unavailable or Unclear."""
+        return await self.forwarders[request.transport].forward(request)
+
+    async def close(self) -> None:
+        await self.names.close()
+        await asyncio.gather(*(forwarder.close() for forwarder in self.forwarders.values()))

@@ -1,0 +1,75 @@
+"""From configuration to adapters: the one table of vendors. Add yours here."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import assert_never
+from urllib.parse import urlsplit
+
+from proxy.config import MemoryConfig, MilvusConfig, QdrantConfig, QdrantEdgeConfig, StoreConfig
+from proxy.stores import Forwarder, Store
+from proxy.stores.forward_grpc import GrpcForwarder
+from proxy.stores.forward_http import HttpForwarder
+from proxy.stores.memory import MemoryStore
+from proxy.stores.milvus import MilvusStore
+from proxy.stores.qdrant import QdrantStore
+from proxy.wire import Transport
+
+
+def open_store(config: StoreConfig) -> Store:
+    """The adapter; it connects when it is first used. Inside the running event loop."""
+    match config:
+        case QdrantConfig():
+            grpc_url = urlsplit(config.grpc_endpoint)
+            return QdrantStore(
+                grpc_address=grpc_url.netloc,
+                api_key=config.api_key.get_secret_value() if config.api_key else None,
+                tls=grpc_url.scheme == "https",
+                timeout_seconds=config.timeout_seconds,
+            )
+        case MilvusConfig():
+            return MilvusStore(
+                address=config.address,
+                token=config.token.get_secret_value() if config.token else None,
+                database=config.database,
+                tls=config.tls,
+                ids=config.ids,
+                index=config.index,
+                consistency=config.consistency,
+                timeout_seconds=config.timeout_seconds,
+            )
+        case QdrantEdgeConfig():
+            from proxy.stores.qdrant_edge import QdrantEdgeStore  # an optional dependency, and slow to import
+
+            return QdrantEdgeStore(path=Path(config.path))
+        case MemoryConfig():
+            return MemoryStore()
+        case _:
+            assert_never(config)
+
+
+def open_forwarders(config: StoreConfig) -> dict[Transport, Forwarder]:
+    """What passes clients' requests on to a server, by transport; empty for a store that lives in this process."""
+    if not isinstance(config, QdrantConfig):
+        return {}
+    grpc_url = urlsplit(config.grpc_endpoint)
+    secure = grpc_url.scheme == "https"
+    return {
+        "http": HttpForwarder(
+            config.url,
+            timeout_seconds=config.longest_request_seconds,
+            tls=ssl.create_default_context() if config.url.startswith("https") else None,
+        ),
+        "grpc": GrpcForwarder(
+            grpc_url.netloc,
+            tls=_channel_credentials() if secure else None,
+            timeout_seconds=config.longest_request_seconds,
+        ),
+    }
+
+
+def _channel_credentials() -> object:
+    import grpc
+
+    return grpc.ssl_channel_credentials()
