@@ -16,12 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
 from multidict import CIMultiDict
 
 from proxy.errors import BodyTooLarge, InvalidRequest
@@ -112,13 +116,17 @@ class HttpListener:
     async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
         """One request and its answer, from its head to the last byte written."""
         connection = incoming.protocol
+        assert isinstance(connection, _Connection)
+        connection.body = incoming.content
         self._busy.add(connection)
         self._quiet.clear()
         try:
-            reply = _Reply(await self._answer(incoming), closing=self._stopping)
+            response = await self._answer(incoming)
+            reply = _Reply(response, closing=self._stopping or connection.broken)
             await reply.send(incoming)
             return reply
         finally:
+            connection.body = None
             self._busy.discard(connection)
             if not self._busy:
                 self._quiet.set()
@@ -135,7 +143,7 @@ class HttpListener:
             return _neutral(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the proxy's log has the details")
 
     def _request(self, incoming: web.BaseRequest) -> Request:
-        path, _, query = _origin_form(_utf8(incoming.message.path)).partition("?")
+        path, _, query = _origin_form(_utf8(incoming.raw_path)).partition("?")
         return Request(
             transport="http",
             method=incoming.method,
@@ -172,9 +180,27 @@ class HttpListener:
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's protocol object, but for what it says to bytes that are not HTTP."""
+    """aiohttp's protocol object, but for what it does with bytes that are not HTTP.
 
-    __slots__ = ()
+    `body` is that of the request being answered. aiohttp queues a parser's error as if it were the next request,
+    and leaves whoever reads a malformed body waiting for ever; here the body ends, and so does the connection.
+    """
+
+    __slots__ = ("body", "broken")
+
+    def __init__(self, server: web.Server, **options: Any) -> None:
+        super().__init__(server, **options)
+        self.body: StreamReader | None = None
+        self.broken = False
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            self.broken = True
+            for body in (self.body, *(body for _, body in self._messages)):
+                if body is not None and not body.is_eof():
+                    body.set_exception(web.RequestPayloadError("it is not valid HTTP"))
+                    body.feed_eof()
 
     def handle_error(
         self,
@@ -224,8 +250,7 @@ class _Reply(web.StreamResponse):
         except Exception as error:
             # Not ours to repair: whatever broke the answer, the client must not take it for complete.
             _log.warning("answer broken off", extra={"kind": type(error).__name__})
-            if request.transport is not None:
-                request.transport.abort()
+            _break(request.transport)
             raise ConnectionResetError("the answer was broken off") from error
         return None
 
@@ -272,6 +297,13 @@ class _Reply(web.StreamResponse):
     def _status_line(self, request: web.BaseRequest) -> str:
         phrase = self._response.message or self.reason
         return f"HTTP/{request.version.major}.{request.version.minor} {self.status} {phrase}"
+
+
+def _break(transport: asyncio.Transport | None) -> None:
+    """End a connection by RST: a plain end is how an HTTP/1.0 answer without a length says that it is complete."""
+    if transport is not None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
 
 def _neutral(status: HTTPStatus, text: str) -> Response:
