@@ -1,0 +1,156 @@
+"""Payloads: a point's payload <-> the JSON object in its row's dynamic field (`$meta`).
+
+The payload's keys stand there as they are, so that an application finds its data under the names it knows. A key that
+is taken (a field of the collection, a name of the vendor's, our own prefix) gets `_crossfade_key_` in front. Two
+reserved keys stand beside them: the id with its type, and the marks.
+
+**Marks** tell of values that a filter expression would judge differently than the model does: filters use them to be
+exact (filters.py), so a row without odd values has none. A mark is a letter and the path, "c:tags":
+
+    c  an object or array          n  null                 e  an empty array
+    t  true, or an array with it   b  false, or an array with it
+    f  a whole number written as a float (1.0), or an array with one
+    m  an array that holds an integer beside a boolean or such a float
+    s  a string that looks like a JSON object or array
+
+Elements of arrays have no paths of their own. What JSON cannot say exactly on both ends is refused, never bent:
+integers beyond 64 signed bits, NaN, infinity, lone surrogates, more than 65,536 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from proxy.dialects.milvus.ids import tagged, untagged
+from proxy.dialects.milvus.limits import INT64, MAX_DYNAMIC_FIELD_BYTES, MAX_NESTING, UnrepresentableError
+from proxy.dialects.milvus.names import DYNAMIC_FIELD, RESERVED_PREFIX
+from proxy.dialects.milvus.paths import Path, path_text
+from proxy.model import Json, PointId
+
+ID_KEY = RESERVED_PREFIX + "id"
+MARKS_KEY = RESERVED_PREFIX + "kinds"
+_ESCAPED_KEY = RESERVED_PREFIX + "key_"
+_VENDOR_KEYS = frozenset({DYNAMIC_FIELD, "_seq", "_partition"})  # Milvus Lite drops the last two without a word
+
+
+def stored_key(key: str, fields: frozenset[str]) -> str:
+    """The key in the dynamic field for a top-level key of a payload; `fields` are the collection's own."""
+    taken = key in fields or key in _VENDOR_KEYS or key.startswith(RESERVED_PREFIX)
+    return _ESCAPED_KEY + key if taken else key
+
+
+def encode_payload(
+    payload: Mapping[str, Json], point_id: PointId, fields: frozenset[str]
+) -> tuple[bytes, frozenset[str]]:
+    """The dynamic field's JSON, and the marks in it. Raises UnrepresentableError."""
+    survey = _Survey()
+    survey.of_object((), payload, MAX_NESTING)
+    stored: dict[str, Any] = {stored_key(key, fields): value for key, value in payload.items()}
+    stored[ID_KEY] = tagged(point_id)
+    if survey.marks:
+        stored[MARKS_KEY] = sorted(survey.marks)
+    try:
+        text = orjson.dumps(stored)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise UnrepresentableError(f"the payload has no exact JSON form: {error}") from error
+    if len(text) > MAX_DYNAMIC_FIELD_BYTES:
+        raise UnrepresentableError(
+            f"the payload takes {len(text)} bytes with its id, the dynamic field holds {MAX_DYNAMIC_FIELD_BYTES}"
+        )
+    return text, frozenset(survey.marks)
+
+
+def decode_payload(text: bytes) -> tuple[PointId | None, dict[str, Json]]:
+    """The id in the reserved key (None if there is none) and the payload without anything of ours."""
+    stored: dict[str, Any] = orjson.loads(text) if text else {}
+    point_id = untagged(stored.pop(ID_KEY, None))
+    stored.pop(MARKS_KEY, None)
+    return point_id, {key.removeprefix(_ESCAPED_KEY): value for key, value in stored.items()}
+
+
+@dataclass(slots=True)
+class _Survey:
+    """Walks a payload once: collects marks, and raises for numbers that JSON cannot hold on both ends."""
+
+    marks: set[str] = field(default_factory=set)
+
+    def of_object(self, path: Path, members: Mapping[str, Json], levels: int) -> None:
+        for key, value in members.items():
+            self._of_value((*path, key), value, levels - 1)
+
+    def _of_value(self, path: Path, value: Json, levels: int) -> None:
+        kinds = "".join(_kinds(value))
+        if kinds and (text := path_text(path)) is not None:
+            self.marks.update(f"{kind}:{text}" for kind in kinds)
+        match value:
+            case dict():
+                _check_levels(levels)
+                self.of_object(path, value, levels)
+            case list():
+                _check_elements(value, levels)
+            case _:
+                _check_number(value)
+
+
+def _kinds(value: Json) -> Iterator[str]:
+    """The letters of the marks that the value gets."""
+    match value:
+        case None:
+            yield "n"
+        case dict():
+            yield "c"
+        case list():
+            yield from _kinds_of_array(value)
+        case str():
+            if value.lstrip(" \t\r\n")[:1] in ("[", "{"):
+                yield "s"
+        case _:
+            yield from _kinds_of_number(value)
+
+
+def _kinds_of_array(elements: list[Json]) -> Iterator[str]:
+    yield "c"
+    if not elements:
+        yield "e"
+    found = {kind for element in elements if isinstance(element, bool | float) for kind in _kinds_of_number(element)}
+    yield from found
+    if found and any(isinstance(element, int) and not isinstance(element, bool) for element in elements):
+        yield "m"
+
+
+def _kinds_of_number(value: bool | int | float) -> Iterator[str]:
+    if value is True:
+        yield "t"
+    elif value is False:
+        yield "b"
+    elif isinstance(value, float) and value.is_integer():
+        yield "f"
+
+
+def _check_elements(elements: list[Json], levels: int) -> None:
+    _check_levels(levels)
+    for element in elements:
+        match element:
+            case list():
+                _check_elements(element, levels - 1)
+            case dict():
+                _check_elements(list(element.values()), levels - 1)
+            case _:
+                _check_number(element)
+
+
+def _check_levels(levels: int) -> None:
+    if levels < 0:
+        raise UnrepresentableError(f"the payload nests deeper than {MAX_NESTING} levels")
+
+
+def _check_number(value: bool | int | float | str | None) -> None:
+    if isinstance(value, int) and value not in INT64:
+        raise UnrepresentableError(f"the payload has an integer beyond 64 bits: {value}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UnrepresentableError(f"the payload has a number that JSON does not know: {value}")

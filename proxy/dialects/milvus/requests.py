@@ -1,0 +1,134 @@
+"""Requests of the RPCs that a store makes.
+
+A read says which writes it must see by `Guarantee`: Milvus waits until its time has passed the given timestamp (its
+consistency guide; internal/proxy/util.go, parseGuaranteeTsFromConsistency). Milvus Lite sees every write at once and
+ignores it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from proxy.dialects.milvus.limits import MAX_WINDOW
+from proxy.dialects.milvus.messages import common, milvus
+from proxy.dialects.milvus.rows import Row, columns
+from proxy.dialects.milvus.schema import METRICS, Layout, VectorField
+
+_LEVELS = common.ConsistencyLevel
+_FLOAT_VECTOR = common.PlaceholderType.Value("FloatVector")
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """A consistency level (its number in common.ConsistencyLevel) and the timestamp that goes with it."""
+
+    level: int
+    timestamp: int
+
+
+STRONG = Guarantee(_LEVELS.Value("Strong"), 0)
+BOUNDED = Guarantee(_LEVELS.Value("Bounded"), 2)
+EVENTUALLY = Guarantee(_LEVELS.Value("Eventually"), 1)
+
+
+def after(timestamp: int) -> Guarantee:
+    """Everything up to a write that happened at `timestamp`."""
+    return Guarantee(_LEVELS.Value("Session"), timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A collection by its Milvus name, in its database ("" is the default one)."""
+
+    database: str
+    collection: str
+
+    def fields(self) -> dict[str, str]:
+        return {"db_name": self.database, "collection_name": self.collection}
+
+
+def connect() -> Any:
+    return milvus.ConnectRequest(client_info=common.ClientInfo(sdk_type="Crossfade"))
+
+
+def create_collection(place: Place, serialized_schema: bytes) -> Any:
+    return milvus.CreateCollectionRequest(
+        schema=serialized_schema, shards_num=1, consistency_level=_LEVELS.Value("Bounded"), **place.fields()
+    )
+
+
+def create_index(place: Place, field: str, parameters: Sequence[Any]) -> Any:
+    return milvus.CreateIndexRequest(field_name=field, extra_params=parameters, **place.fields())
+
+
+def load_collection(place: Place) -> Any:
+    return milvus.LoadCollectionRequest(replica_number=1, **place.fields())
+
+
+def upsert(place: Place, rows: Sequence[Row], layout: Layout) -> Any:
+    return milvus.UpsertRequest(fields_data=columns(rows, layout), num_rows=len(rows), **place.fields())
+
+
+def delete(place: Place, condition: str) -> Any:
+    return milvus.DeleteRequest(expr=condition, **place.fields())
+
+
+def query(place: Place, condition: str, output: Sequence[str], guarantee: Guarantee, limit: int | None = None) -> Any:
+    """A query; with a limit, its rows come in the order of their keys, and fewer of them do not mean the end."""
+    request = milvus.QueryRequest(
+        expr=condition,
+        output_fields=output,
+        guarantee_timestamp=guarantee.timestamp,
+        consistency_level=guarantee.level,
+        **place.fields(),
+    )
+    if limit is not None:
+        # `iterator` makes Milvus Lite sort; `reduce_stop_for_best` makes the full server stop where the first of its
+        # segments has no more rows to give, instead of going on with the others and leaving rows out.
+        asked = {"limit": str(min(limit, MAX_WINDOW)), "iterator": "True", "reduce_stop_for_best": "True"}
+        request.query_params.extend(_pairs(asked))
+    return request
+
+
+def count(place: Place, condition: str, guarantee: Guarantee) -> Any:
+    return query(place, condition, ["count(*)"], guarantee)
+
+
+def search(
+    place: Place,
+    query_vector: bytes,
+    vector: VectorField,
+    window: int,
+    condition: str,
+    output: Sequence[str],
+    guarantee: Guarantee,
+    parameters: Mapping[str, int],
+) -> Any:
+    """The `window` nearest rows; `parameters` are those of the index."""
+    placeholder = common.PlaceholderValue(tag="$0", type=_FLOAT_VECTOR, values=[query_vector])
+    asked = {
+        "anns_field": vector.field,
+        "topk": str(window),
+        "metric_type": METRICS[vector.metric],
+        "params": orjson.dumps(dict(parameters)).decode(),
+        "round_decimal": "-1",
+    }
+    return milvus.SearchRequest(
+        dsl=condition,
+        dsl_type=common.DslType.Value("BoolExprV1"),
+        placeholder_group=common.PlaceholderGroup(placeholders=[placeholder]).SerializeToString(),
+        nq=1,
+        output_fields=output,
+        search_params=_pairs(asked),
+        guarantee_timestamp=guarantee.timestamp,
+        consistency_level=guarantee.level,
+        **place.fields(),
+    )
+
+
+def _pairs(values: Mapping[str, str]) -> list[Any]:
+    return [common.KeyValuePair(key=key, value=value) for key, value in values.items()]
