@@ -1,3 +1,3 @@
 """Shared fixtures; each module of tests/support brings its own."""
 
-pytest_plugins: list[str] = ["tests.support.milvus_engines", "tests.support.contract_stores"]
+pytest_plugins: list[str] = ["tests.support.milvus_engines", "tests.support.contract_stores", "tests.support.qdrant_engines"]

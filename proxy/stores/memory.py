@@ -140,7 +140,7 @@ class MemoryStore:
         return sum(1 for _ in self._collection(collection).matching(filter))
 
     async def settle(self, collection: str) -> None:
-        self._collection(collection)
+        pass
 
     async def close(self) -> None:
         pass

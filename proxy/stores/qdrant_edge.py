@@ -38,7 +38,7 @@ from proxy.model import (
     Written,
 )
 from proxy.stores import Capabilities, WriteReport
-from proxy.stores.qdrant_edge_engine import EdgeEngine, EngineFacts
+from proxy.stores.qdrant_edge_engine import EdgeEngine
 from proxy.stores.qdrant_edge_files import EdgeFiles
 
 T = TypeVar("T")
@@ -80,9 +80,9 @@ class QdrantEdgeStore:
     async def describe(self, collection: str) -> Described | None:
         return await self._run(lambda: self._engine.describe(collection))
 
-    async def facts(self, collection: str) -> EngineFacts:
-        """The engine's own numbers about a collection. Raises CollectionNotFound."""
-        return await self._run(lambda: self._engine.facts(collection))
+    def metric_of(self, collection: str, using: str) -> Metric | None:
+        """The metric of a vector, if there is such a one; without waiting for calls that are under way."""
+        return self._engine.metric_of(collection, using)
 
     async def create(self, collection: str, spec: CollectionSpec) -> None:
         await self._run(lambda: self._engine.create(collection, spec))
@@ -119,7 +119,7 @@ class QdrantEdgeStore:
 
     async def settle(self, collection: str) -> None:
         """Calls run in order, so this one comes after every write."""
-        await self._run(lambda: self._engine.facts(collection))
+        await self._run(self._engine.collections)
 
     async def close(self) -> None:
         """Sync to disk and release the directory; the store is not used afterwards."""
@@ -144,7 +144,7 @@ class QdrantEdgeStore:
             case UpdateAliases(actions):
                 self._engine.change_aliases(actions)
             case CreatePayloadIndex(collection, field_name, kind, native):
-                self._engine.create_index(collection, field_name, kind, native)
+                self._engine.create_index(collection, field_name, kind, native.get("field_schema"))
             case DropPayloadIndex(collection, field_name):
                 self._engine.drop_index(collection, field_name)
             case _:

@@ -58,6 +58,7 @@ from proxy.stores.qdrant_edge_values import (
     payload_selector,
     spec_from_json,
     spec_to_json,
+    updated_native,
     vector_selector,
 )
 from proxy.stores.qdrant_edge_writes import engine_operation
@@ -79,15 +80,6 @@ class OpenCollection:
     spec: CollectionSpec
     shard: edge.EdgeShard
     operations: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineFacts:
-    """What the engine tells about a collection beside its description; `indexed_points`: field -> points in it."""
-
-    segments: int
-    indexed_vectors: int
-    indexed_points: Mapping[str, int]
 
 
 class EdgeEngine:
@@ -135,11 +127,11 @@ class EdgeEngine:
             indexes = {field: index_kind(known.data_type) for field, known in info.payload_schema.items()}
             return Described(name, replace(found.spec, payload_indexes=indexes), info.points_count)
 
-    def facts(self, collection: str) -> EngineFacts:
-        with _mapped():
-            info = self._collection(collection).shard.info()
-            indexed = {field: known.points for field, known in info.payload_schema.items()}
-            return EngineFacts(info.segments_count, info.indexed_vectors_count, indexed)
+    def metric_of(self, collection: str, using: str) -> Metric | None:
+        """The one method that may be called from any thread: it looks into dictionaries only."""
+        found = self._open.get(self._aliases.get(collection, collection))
+        vector = None if found is None else found.spec.vectors.get(using)
+        return None if vector is None else vector.metric
 
     def create(self, collection: str, spec: CollectionSpec) -> None:
         if collection in self._open:
@@ -151,8 +143,10 @@ class EdgeEngine:
         with _mapped():
             config = engine_config(spec)
             shard = edge.EdgeShard.create(self._files.shard(collection), config)
+            schemas = spec.native.get("payload_indexes") or {}
             for field, kind in spec.payload_indexes.items():
-                shard.update(edge.UpdateOperation.create_field_index(field, index_parameters(kind, {})))
+                parameters = index_parameters(kind, schemas.get(field))
+                shard.update(edge.UpdateOperation.create_field_index(field, parameters))
         self._files.describe(collection, spec_to_json(collection, spec))
         self._open[collection] = OpenCollection(spec, shard)
 
@@ -168,24 +162,34 @@ class EdgeEngine:
     def change_aliases(self, actions: Sequence[CreateAlias | DropAlias | RenameAlias]) -> None:
         self._keep_aliases(changed_aliases(self._aliases, self._open, actions))
 
-    def update_native(self, collection: str, native: Mapping[str, Any]) -> None:
+    def update_native(self, collection: str, changes: Mapping[str, Any]) -> None:
         """Keep changed parameters in the description; the engine searches without an index and needs none."""
-        found = self._collection(collection)
-        found.spec = replace(found.spec, native=_overlaid(found.spec.native, native))
-        name = self._aliases.get(collection, collection)
-        self._files.describe(name, spec_to_json(name, found.spec))
+        native = updated_native(self._collection(collection).spec.native, changes)
+        self._keep_native(collection, native)
 
-    def create_index(self, collection: str, field: str, kind: str | None, native: Mapping[str, Any]) -> None:
+    def create_index(self, collection: str, field: str, kind: str | None, schema: object) -> None:
         found = self._collection(collection)
         if kind is None:
             raise InvalidRequest(f"Unable to infer type for the field '{field}'. Please specify `field_type`")
         with _mapped():
-            found.shard.update(edge.UpdateOperation.create_field_index(field, index_parameters(kind, native)))
+            found.shard.update(edge.UpdateOperation.create_field_index(field, index_parameters(kind, schema)))
+        schemas = dict(found.spec.native.get("payload_indexes") or {})
+        schemas[field] = schema if isinstance(schema, Mapping) else {"type": kind}
+        self._keep_native(collection, {**found.spec.native, "payload_indexes": schemas})
 
     def drop_index(self, collection: str, field: str) -> None:
         found = self._collection(collection)
         with _mapped():
             found.shard.update(edge.UpdateOperation.delete_field_index(field))
+        schemas = dict(found.spec.native.get("payload_indexes") or {})
+        if schemas.pop(field, None) is not None:
+            self._keep_native(collection, {**found.spec.native, "payload_indexes": schemas})
+
+    def _keep_native(self, collection: str, native: Mapping[str, Any]) -> None:
+        name = self._aliases.get(collection, collection)
+        found = self._open[name]
+        found.spec = replace(found.spec, native=native)
+        self._files.describe(name, spec_to_json(name, found.spec))
 
     # --- points --------------------------------------------------------------------------
 
@@ -288,15 +292,6 @@ def _unfit(spec: CollectionSpec, point: Point) -> str | None:
     except InvalidRequest as error:
         return str(error)
     return misfit(spec, point)
-
-
-def _overlaid(native: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`native` with the values of `changes` put over it, objects merged."""
-    merged = dict(native)
-    for key, value in changes.items():
-        known = merged.get(key)
-        merged[key] = _overlaid(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 @contextmanager

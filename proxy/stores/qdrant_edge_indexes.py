@@ -32,32 +32,35 @@ _TOKENIZERS = {
 _TEXT_OPTIONS = ("min_token_len", "max_token_len", "lowercase", "ascii_folding", "phrase_matching")
 
 
-def index_kind(data_type: Any) -> str:
+def index_kind(data_type: edge.PayloadSchemaType) -> str:
     """The model's word for an index that the engine has."""
     return next(kind for kind, known in _KINDS.items() if known == data_type)
 
 
-def index_parameters(kind: str, native: Mapping[str, Any]) -> Any:
-    """What the engine takes to make an index. Raises InvalidRequest for an unknown kind or tokenizer,
-    Untranslatable for stop words and stemmers."""
+def index_parameters(kind: str, schema: object) -> edge.PayloadSchemaType | edge.PayloadSchemaParams:
+    """What the engine takes to make an index; `schema` is the vendor's object for it, or just the kind.
+
+    Raises InvalidRequest for an unknown kind or tokenizer, Untranslatable for stop words and stemmers.
+    """
     known = _KINDS.get(kind)
     if known is None:
         raise InvalidRequest(f"unknown index type {kind!r}, expected one of: {', '.join(_KINDS)}")
+    options: Mapping[str, Any] = schema if isinstance(schema, Mapping) else {}
     match kind:
         case "text":
-            return _text(native)
-        case "integer" if "lookup" in native or "range" in native:
-            return edge.IntegerIndexParams(lookup=native.get("lookup"), range=native.get("range"))
+            return _text(options)
+        case "integer" if "lookup" in options or "range" in options:
+            return edge.IntegerIndexParams(lookup=options.get("lookup"), range=options.get("range"))
         case _:
             return known
 
 
-def _text(native: Mapping[str, Any]) -> Any:
+def _text(schema: Mapping[str, Any]) -> edge.TextIndexParams:
     for option in ("stopwords", "stemmer"):
-        if native.get(option) is not None:
+        if schema.get(option) is not None:
             raise Untranslatable(f"text index with {option}")
-    tokenizer = native.get("tokenizer")
+    tokenizer = schema.get("tokenizer")
     if tokenizer is not None and tokenizer not in _TOKENIZERS:
         raise InvalidRequest(f"unknown tokenizer {tokenizer!r}, expected one of: {', '.join(_TOKENIZERS)}")
-    options = {option: native[option] for option in _TEXT_OPTIONS if option in native}
+    options = {option: schema[option] for option in _TEXT_OPTIONS if schema.get(option) is not None}
     return edge.TextIndexParams(tokenizer=_TOKENIZERS[tokenizer or "word"], **options)

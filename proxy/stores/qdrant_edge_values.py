@@ -162,3 +162,31 @@ def spec_from_json(described: Mapping[str, Any]) -> CollectionSpec:
         for name, vector in described["vectors"].items()
     }
     return CollectionSpec(vectors, native=described["native"])
+
+
+def updated_native(native: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The create body `native` as it would have to be for the collection after an update with `changes`.
+
+    Both are the vendor's REST bodies. In an update the unnamed vector is called "", collection parameters stand
+    under `params`, and quantization can be "Disabled".
+    """
+    top = {key: value for key, value in changes.items() if key not in {"params", "vectors"}}
+    updated = _overlaid(_overlaid(native, top), changes.get("params") or {})
+    for name, change in (changes.get("vectors") or {}).items():
+        vectors = updated.get("vectors") or {}
+        updated["vectors"] = _overlaid(vectors, change if name == "" and "size" in vectors else {name: change})
+    return updated
+
+
+def _overlaid(native: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`native` with the values of `changes` put over it: objects merged, null says nothing."""
+    merged = dict(native)
+    for key, value in changes.items():
+        known = merged.get(key)
+        if value == "Disabled":
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            merged[key] = _overlaid(known if isinstance(known, Mapping) else {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged

@@ -75,7 +75,9 @@ async def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     await store.create("a/b c", SPEC)
     await store.create("plain", PLAIN)
     await store.upsert("a/b c", [WHOLE])
-    await store.define(CreatePayloadIndex("a/b c", "k", "keyword"))
+    await store.define(
+        CreatePayloadIndex("a/b c", "k", "keyword", {"field_schema": {"type": "keyword", "is_tenant": True}})
+    )
     await store.define(UpdateAliases((CreateAlias("alias", "a/b c"),)))
     await store.define(UpdateCollection("alias", {"hnsw_config": {"ef_construct": 50}}))
     await store.close()
@@ -87,7 +89,10 @@ async def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     assert described is not None
     assert described.points == 1
     assert described.spec.vectors == SPEC.vectors
-    assert described.spec.native == {"hnsw_config": {"m": 8, "ef_construct": 50}}
+    assert described.spec.native == {
+        "hnsw_config": {"m": 8, "ef_construct": 50},
+        "payload_indexes": {"k": {"type": "keyword", "is_tenant": True}},
+    }
     assert described.spec.payload_indexes == {"k": "keyword"}
     assert await again.fetch("alias", [1]) == {1: WHOLE}
     await again.close()

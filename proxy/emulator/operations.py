@@ -1,0 +1,118 @@
+"""Any operation of the model, carried out on a store that answers for writes itself.
+
+What the model cannot say (PrimaryOnlyRead, OpaqueWrite, Administration) never comes here.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from proxy.errors import CollectionNotFound
+from proxy.model import (
+    Aliases,
+    Batch,
+    ClearPayload,
+    CollectionNames,
+    Count,
+    Counted,
+    CreateAlias,
+    CreateCollection,
+    CreatePayloadIndex,
+    DataRead,
+    Defined,
+    Definition,
+    Delete,
+    DeletePayload,
+    DeleteVectors,
+    Describe,
+    DropCollection,
+    DropPayloadIndex,
+    Existence,
+    Exists,
+    Fetch,
+    HitsBatch,
+    ListAliases,
+    ListCollections,
+    MetadataRead,
+    OverwritePayload,
+    Points,
+    Result,
+    Scroll,
+    Search,
+    SearchBatch,
+    SetPayload,
+    UpdateAliases,
+    UpdateCollection,
+    UpdateVectors,
+    Upsert,
+)
+from proxy.stores import PrimaryStore
+
+PointWrite = (
+    Upsert
+    | Delete
+    | SetPayload
+    | OverwritePayload
+    | DeletePayload
+    | ClearPayload
+    | UpdateVectors
+    | DeleteVectors
+    | Batch
+)
+Served = DataRead | MetadataRead | PointWrite | Definition
+
+
+async def execute(store: PrimaryStore, operation: Served) -> Result:
+    """Raises RequestError and StoreError, as the store does."""
+    match operation:
+        case Search() | SearchBatch() | Fetch() | Scroll() | Count():
+            return await _read(store, operation)
+        case Describe() | Exists() | ListCollections() | ListAliases():
+            return await _describe(store, operation)
+        case (
+            CreateCollection()
+            | UpdateCollection()
+            | DropCollection()
+            | UpdateAliases()
+            | CreatePayloadIndex()
+            | DropPayloadIndex()
+        ):
+            return Defined(await store.define(operation))
+        case _:
+            return await store.apply(operation)
+
+
+async def _read(store: PrimaryStore, read: DataRead) -> Result:
+    match read:
+        case Search():
+            return await store.search(read)
+        case SearchBatch(searches=searches):
+            return HitsBatch(tuple([await store.search(search) for search in searches]))
+        case Fetch(collection, ids, selection):
+            found = await store.fetch(collection, ids, selection)
+            return Points(tuple(found[point_id] for point_id in ids if point_id in found))
+        case Scroll(collection, limit, start, filter, selection):
+            return await store.scan(collection, start, limit, filter, selection)
+        case Count(collection, filter):
+            return Counted(await store.count(collection, filter))
+        case _:
+            assert_never(read)
+
+
+async def _describe(store: PrimaryStore, read: MetadataRead) -> Result:
+    match read:
+        case Describe(collection):
+            described = await store.describe(collection)
+            if described is None:
+                raise CollectionNotFound(collection)
+            return described
+        case Exists(collection):
+            return Existence(await store.describe(collection) is not None)
+        case ListCollections():
+            return CollectionNames(await store.collections())
+        case ListAliases(collection):
+            aliases = await store.aliases()
+            wanted = sorted(item for item in aliases.items() if collection in {None, item[1]})
+            return Aliases(tuple(CreateAlias(alias, name) for alias, name in wanted))
+        case _:
+            assert_never(read)
