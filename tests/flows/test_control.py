@@ -403,3 +403,15 @@ async def test_schema_and_version() -> None:
     schema = await crossfade("schema")
     assert json.loads(schema.out)["title"] == "Config"
     assert (await crossfade("version")).out.startswith("crossfade 0.")
+
+
+async def test_the_container_s_health_check_sees_whether_the_proxy_lives(control: Control) -> None:
+    dockerfile = (Path(__file__).parents[2] / "Dockerfile").read_text().replace("\\\n", " ")
+    (command,) = [line for line in dockerfile.splitlines() if line.startswith("HEALTHCHECK")]
+    _, flag, code = json.loads(command.partition("CMD ")[2])
+    code = code.replace("http://127.0.0.1:7700", control.url)
+    for ending in ("", "-nothing"):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, flag, code.replace("/livez", f"/livez{ending}"), stderr=asyncio.subprocess.DEVNULL
+        )
+        assert (await process.wait() == 0) is (ending == "")
