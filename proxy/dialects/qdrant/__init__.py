@@ -1,8 +1,8 @@
 """Qdrant's REST and gRPC, both ends. Pure code: no I/O, no clock.
 
 Bytes come in at `rest.QdrantRest` or `grpc.QdrantGrpc`, the two dialects that a listener's requests go through. They
-ask `rest_requests` / `grpc_requests` what a request means and `rest_replies` / `grpc_replies` how its answer must look.
-What a store needs to talk to a Qdrant server (writes and definitions as proto) is here as well.
+ask `rest_routes` / `grpc_routes` what a request means and `rest_replies` / `grpc_replies` how its answer must look.
+What a store sends to a Qdrant server (writes and definitions as proto) is in `grpc_writes`.
 
     ids, vectors, payloads   the parts of a point, JSON and proto
     filters_json / filters_proto     the filter tree

@@ -20,10 +20,10 @@ from proxy.dialects.qdrant.filters_proto import filter_of_proto
 from proxy.dialects.qdrant.ids import id_of_proto, ids_of_proto
 from proxy.dialects.qdrant.messages import known, proto
 from proxy.dialects.qdrant.payloads import payload_of_proto
-from proxy.dialects.qdrant.rest_requests import DEFAULT_LIMIT, ScoreOf
+from proxy.dialects.qdrant.rest_reads import DEFAULT_LIMIT, ScoreOf
 from proxy.dialects.qdrant.selections import selection_of_proto
 from proxy.dialects.qdrant.undecodable import Undecodable
-from proxy.dialects.qdrant.vectors import FLOAT32, dense_query, finite, vectors_of_proto
+from proxy.dialects.qdrant.vectors import FLOAT32, dense_query, finite, finite_vectors, vectors_of_proto
 from proxy.model import (
     Batch,
     ClearPayload,
@@ -171,6 +171,7 @@ def _batch_of(
         own = type(one)()
         own.CopyFrom(one)
         own.collection_name = collection
+        own.ClearField("read_consistency")
         decoded.append(decode(own, score_of))
     return SearchBatch(collection, tuple(decoded))
 
@@ -197,7 +198,7 @@ def upsert(collection: str, message: Any) -> Upsert | OpaqueWrite:
 
 
 def _point(point_id: PointId, message: Any) -> Point:
-    return Point(point_id, vectors_of_proto(known(message).vectors), payload_of_proto(message.payload))
+    return Point(point_id, finite_vectors(vectors_of_proto(known(message).vectors)), payload_of_proto(message.payload))
 
 
 def update_vectors(collection: str, message: Any) -> UpdateVectors | OpaqueWrite:
@@ -205,7 +206,7 @@ def update_vectors(collection: str, message: Any) -> UpdateVectors | OpaqueWrite
     try:
         known(message)
         points = tuple(
-            Point(point_id, vectors_of_proto(known(point).vectors))
+            Point(point_id, finite_vectors(vectors_of_proto(known(point).vectors)))
             for point_id, point in zip(ids, message.points, strict=True)
         )
         condition = filter_of_proto(message.update_filter) if message.HasField("update_filter") else None

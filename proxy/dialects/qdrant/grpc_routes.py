@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from proxy.dialects.qdrant import grpc_requests as ask
 from proxy.dialects.qdrant.collections import index_of_proto, spec_of_proto
 from proxy.dialects.qdrant.messages import proto
-from proxy.dialects.qdrant.rest_requests import ScoreOf
+from proxy.dialects.qdrant.rest_reads import ScoreOf
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.model import (
     Administration,
@@ -145,8 +145,11 @@ def is_harmless(path: str) -> bool:
     return path in _HARMLESS or path.startswith(_REFLECTION)
 
 
-def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], ScoreOf]) -> Operation:
-    """What a call asks. `score_of_collection` gives, for a collection, how its score thresholds are read.
+def operation_of(
+    path: str, body: bytes, score_of_collection: Callable[[str], ScoreOf], *, single_copy: bool
+) -> Operation:
+    """What a call asks. `score_of_collection` gives, for a collection, how its score thresholds are read;
+    `single_copy` says that any read consistency holds.
 
     Raises InvalidRequest for NaN and infinity in a vector.
     """
@@ -161,6 +164,8 @@ def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], Sc
     try:
         message = getattr(proto, method.request).FromString(body)
         collection = getattr(message, "collection_name", None) or None
+        if single_copy and "read_consistency" in message.DESCRIPTOR.fields_by_name:
+            message.ClearField("read_consistency")
         return method.read(message, score_of_collection(collection or ""))
     except Undecodable as problem:
         reason = problem.reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy.dialects.qdrant.rest_requests import ScoreOf
+from proxy.dialects.qdrant.rest_reads import ScoreOf
 from proxy.dialects.qdrant.scores import model_threshold
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.model import Metric

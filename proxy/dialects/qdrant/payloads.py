@@ -7,11 +7,11 @@ without a kind is null, and a double that is no JSON number is malformed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.undecodable import Undecodable
+from proxy.errors import Untranslatable
 from proxy.model import Json
 
 _INT64 = range(-(2**63), 2**63)
@@ -40,35 +40,52 @@ def value_of_proto(value: Any) -> Json:
 
 
 def fill_payload(target: Any, payload: Mapping[str, Json]) -> None:
-    """Write `payload` into a proto map<string, Value>."""
+    """Write `payload` into a proto map<string, Value>, as the server does in its answers."""
     for key, value in payload.items():
-        _fill_value(target[key], value)
+        _fill_value(target[key], value, _rounded)
 
 
-def proto_of_value(value: Json) -> Any:
-    message = proto.Value()
-    _fill_value(message, value)
-    return message
+def fill_exact_payload(target: Any, payload: Mapping[str, Json]) -> None:
+    """The same on the way to a server. Raises Untranslatable for a number that proto or the server cannot hold."""
+    for key, value in payload.items():
+        _fill_value(target[key], value, _refused)
 
 
-def _fill_value(message: Any, value: Json) -> None:
+def _rounded(message: Any, number: int | float) -> None:
+    message.double_value = float(number)
+
+
+def _refused(message: Any, number: int | float) -> None:
+    """For numbers that `_fill_value` could not place exactly."""
+    raise Untranslatable(
+        "payload number is not finite" if isinstance(number, float) else "payload integer beyond int64"
+    )
+
+
+def _fill_value(message: Any, value: Json, fallback: Callable[[Any, int | float], None]) -> None:
+    """`fallback` gets the numbers that have no exact place."""
     if value is None:
         message.null_value = 0
     elif isinstance(value, bool):
         message.bool_value = value
-    elif isinstance(value, int):
-        if value in _INT64:
-            message.integer_value = value
-        else:
-            message.double_value = float(value)
-    elif isinstance(value, float):
-        message.double_value = value
+    elif isinstance(value, int | float):
+        _fill_number(message, value, fallback)
     elif isinstance(value, str):
         message.string_value = value
     elif isinstance(value, list):
         message.list_value.SetInParent()
         for item in value:
-            _fill_value(message.list_value.values.add(), item)
+            _fill_value(message.list_value.values.add(), item, fallback)
     else:
         message.struct_value.SetInParent()
-        fill_payload(message.struct_value.fields, value)
+        for key, item in value.items():
+            _fill_value(message.struct_value.fields[key], item, fallback)
+
+
+def _fill_number(message: Any, value: int | float, fallback: Callable[[Any, int | float], None]) -> None:
+    if isinstance(value, int) and value in _INT64:
+        message.integer_value = value
+    elif isinstance(value, float) and math.isfinite(value):
+        message.double_value = value
+    else:
+        fallback(message, value)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from proxy.dialects.qdrant import rest_requests as ask
+from proxy.dialects.qdrant import rest_reads as ask
+from proxy.dialects.qdrant import rest_writes as tell
 from proxy.dialects.qdrant.collections import index_of_json, spec_of_body
 from proxy.dialects.qdrant.ids import id_of_path
-from proxy.dialects.qdrant.rest_requests import ScoreOf
+from proxy.dialects.qdrant.rest_reads import ScoreOf
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.model import (
     EVERYTHING,
@@ -69,15 +70,15 @@ _READS: dict[str, tuple[Reader, Form]] = {
     "POST points/search/batch": (ask.search_batch, "search"),
 }
 _WRITES: dict[str, tuple[Reader, Form]] = {
-    "PUT points": (lambda collection, body, _: ask.upsert(collection, body), ""),
-    "POST points/delete": (lambda collection, body, _: ask.delete(collection, body), ""),
-    "POST points/payload": (lambda collection, body, _: ask.set_payload(collection, body), ""),
-    "PUT points/payload": (lambda collection, body, _: ask.overwrite_payload(collection, body), ""),
-    "POST points/payload/delete": (lambda collection, body, _: ask.delete_payload(collection, body), ""),
-    "POST points/payload/clear": (lambda collection, body, _: ask.clear_payload(collection, body), ""),
-    "PUT points/vectors": (lambda collection, body, _: ask.update_vectors(collection, body), ""),
-    "POST points/vectors/delete": (lambda collection, body, _: ask.delete_vectors(collection, body), ""),
-    "POST points/batch": (lambda collection, body, _: ask.batch(collection, body), ""),
+    "PUT points": (lambda collection, body, _: tell.upsert(collection, body), ""),
+    "POST points/delete": (lambda collection, body, _: tell.delete(collection, body), ""),
+    "POST points/payload": (lambda collection, body, _: tell.set_payload(collection, body), ""),
+    "PUT points/payload": (lambda collection, body, _: tell.overwrite_payload(collection, body), ""),
+    "POST points/payload/delete": (lambda collection, body, _: tell.delete_payload(collection, body), ""),
+    "POST points/payload/clear": (lambda collection, body, _: tell.clear_payload(collection, body), ""),
+    "PUT points/vectors": (lambda collection, body, _: tell.update_vectors(collection, body), ""),
+    "POST points/vectors/delete": (lambda collection, body, _: tell.delete_vectors(collection, body), ""),
+    "POST points/batch": (lambda collection, body, _: tell.batch(collection, body), ""),
     "PUT": (lambda collection, body, _: CreateCollection(collection, spec_of_body(body)), ""),
     "PATCH": (lambda collection, body, _: UpdateCollection(collection, _object(body)), ""),
     "PUT index": (lambda collection, body, _: index_of_json(collection, body), "index"),
@@ -137,7 +138,7 @@ def route_of(method: str, path: str) -> Route:
         case ["aliases"] if verb == "GET":
             return Route(None, ListAliases())
         case ["collections", "aliases"] if verb == "POST":
-            return _write(None, lambda _, body, __: ask.update_aliases(body), "")
+            return _write(None, lambda _, body, __: tell.update_aliases(body), "")
         case ["collections", collection, *rest]:
             return _below_collection(verb, collection, rest)
         case [area, *_] if area in _HARMLESS_AREAS:

@@ -3,8 +3,9 @@
 Numbers never become Python floats on the way to or from proto: the wire form of a repeated float is the buffer itself
 after a tag and a length, so a DenseVector is serialized or parsed instead of copied number by number.
 
-JSON numbers are read as float64 and rounded to float32, as the server does; what is then not finite is refused
-(InvalidRequest), because an engine would take it and never find the point again.
+JSON numbers are read as float64 and rounded to float32, as the server does. What a client sends must be finite (an
+engine would take NaN and never find the point again): `finite...` raise InvalidRequest. What a store holds is read as
+it is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,19 @@ from proxy.model import MultiVector, SparseVector, Vector
 FLOAT32 = np.dtype("<f4")
 _NUMBERS = frozenset({int, float})
 _PACKED_FIELD_1 = b"\x0a"
+
+
+def finite_vectors(vectors: dict[str, Vector]) -> dict[str, Vector]:
+    """The vectors themselves. Raises InvalidRequest if a number in them is not finite."""
+    for vector in vectors.values():
+        match vector:
+            case SparseVector(values=values):
+                finite(values)
+            case MultiVector(rows=rows):
+                finite(b"".join(rows))
+            case _:
+                finite(vector)
+    return vectors
 
 
 def finite(buffer: bytes) -> bytes:
@@ -117,8 +131,7 @@ def vector_of_proto(message: Any) -> Vector:
         case "dense":
             return dense_of_proto(message.dense)
         case "sparse":
-            values = finite(np.array(message.sparse.values, FLOAT32).tobytes())
-            return _sparse(list(message.sparse.indices), values)
+            return _sparse(list(message.sparse.indices), np.array(message.sparse.values, FLOAT32).tobytes())
         case "multi_dense":
             return MultiVector(tuple(map(dense_of_proto, message.multi_dense.vectors)))
         case None:
@@ -129,7 +142,7 @@ def vector_of_proto(message: Any) -> Vector:
 
 def _flat(message: Any) -> Vector:
     """The form before Qdrant 1.16: one list of numbers, with indices (sparse) or a number of rows (multi) beside it."""
-    buffer = finite(np.array(message.data, FLOAT32).tobytes())
+    buffer = np.array(message.data, FLOAT32).tobytes()
     if message.HasField("indices"):
         return _sparse(list(message.indices.data), buffer)
     if message.HasField("vectors_count"):
@@ -142,14 +155,14 @@ def _flat(message: Any) -> Vector:
 
 
 def dense_of_proto(message: Any) -> bytes:
-    """A DenseVector's numbers as a buffer. Raises InvalidRequest if they are not finite."""
+    """A DenseVector's numbers as a buffer."""
     wire: bytes = message.SerializeToString()
     if not wire:
         return b""
     if wire[:1] != _PACKED_FIELD_1:
-        return finite(np.array(message.data, FLOAT32).tobytes())
+        return np.array(message.data, FLOAT32).tobytes()
     size_bytes, start = _varint(wire, 1)
-    return finite(wire[start : start + size_bytes])
+    return wire[start : start + size_bytes]
 
 
 def fill_dense(message: Any, buffer: bytes) -> None:
@@ -204,10 +217,10 @@ def _varint_of(value: int) -> bytes:
 
 
 def dense_query(message: Any) -> bytes:
-    """The vector of a VectorInput. Raises Undecodable for every other kind of input, named."""
+    """The vector of a VectorInput. Raises Undecodable for every other kind of input, named, and InvalidRequest."""
     match known(message).WhichOneof("variant"):
         case "dense":
-            return dense_of_proto(message.dense)
+            return finite(dense_of_proto(message.dense))
         case "id":
             raise Undecodable("query by id")
         case "sparse":
