@@ -1,0 +1,186 @@
+"""Asks the other side what it would have answered, where no client waits for it.
+
+Rules of the file:
+
+- `offer` is synchronous, never blocks and never raises. The client's answer is written first; even decoding it for
+  the comparison happens afterwards.
+- At most `max_in_flight` shadow reads are under way; one more is shed and counted, as is every one while `busy()`.
+- A comparison only counts if the keys that differ are clean. They are asked about before the other side is read
+  (for the client's answer) and after it (for both), and what is unclean at either time makes the read "unsettled".
+  A key that is written and reconciled entirely within one shadow read is not noticed.
+- What goes wrong is a figure. Only a defect of ours is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Set
+from dataclasses import dataclass
+
+from proxy.clock import Clock
+from proxy.config import Shadow
+from proxy.errors import CrossfadeError
+from proxy.model import DataRead, PointId, Result, Search, SearchBatch
+from proxy.shadow.compare import Comparison, compare, ids_of, scores_of
+from proxy.shadow.report import IDS_KEPT, Disagreement, Report
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.tasks import spawn
+
+_log = logging.getLogger("crossfade.shadow")
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRead:
+    """A read that a client got its answer to.
+
+    collection: as the figures name it. answered_seconds: the time that the store took which answered.
+    answered: gives the client's answer (and may decode it, at leisure). read_other: asks the other side.
+    """
+
+    read: DataRead
+    collection: str
+    answered_seconds: float
+    answered: Callable[[], Result]
+    read_other: Callable[[], Awaitable[Result]]
+
+
+class ShadowReader:
+    """The shadow reads of one route.
+
+    unclean: which of these ids of a collection may differ between the stores now; set by whoever has the ledger.
+    busy: whether load is so high that shadow reads should not add to it.
+    timeout_seconds: longest wait for the other side. tie_tolerance: see `compare`.
+    """
+
+    def __init__(
+        self,
+        route: str,
+        settings: Shadow,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        timeout_seconds: float = 5.0,
+        tie_tolerance: float = 1e-5,
+    ) -> None:
+        self.unclean: Callable[[str, Iterable[PointId]], Set[PointId]] = lambda _collection, _ids: frozenset()
+        self.busy: Callable[[], bool] = lambda: False
+        self.report = Report(settings.keep_worst)
+        self._route = route
+        self._settings = settings
+        self._clock = clock
+        self._metrics = metrics
+        self._timeout_seconds = timeout_seconds
+        self._tie_tolerance = tie_tolerance
+        self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
+
+    def apply(self, settings: Shadow) -> None:
+        """Take edited settings; what was found so far stays."""
+        self._settings = settings
+        self.report.keep(settings.keep_worst)
+
+    def offer(self, read: ShadowRead) -> bool:
+        """Compare the client's answer with the other side's, later. False if that was shed."""
+        if self._closed or len(self._running) >= self._settings.max_in_flight or self.busy():
+            self.report.shed(read.collection)
+            self._metrics.shadow.add(self._route, "shed")
+            return False
+        task = spawn(self._run(read), name="shadow read")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return True
+
+    async def close(self) -> None:
+        """Give up what is under way; later offers are shed."""
+        self._closed = True
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def _run(self, read: ShadowRead) -> None:
+        await asyncio.sleep(0)  # behind the client's answer, which is about to be written
+        try:
+            outcome = await self._compared(read)
+        except (CrossfadeError, TimeoutError):
+            outcome = "error"
+            self.report.failed(read.collection)
+        except Exception:  # noqa: BLE001 - a defect of ours must not end in the request path; it is logged
+            outcome = "error"
+            self.report.failed(read.collection)
+            _log.exception("shadow read failed", extra={"route": self._route})
+        self._metrics.shadow.add(self._route, outcome)
+
+    async def _compared(self, read: ShadowRead) -> str:
+        answered = read.answered()
+        ids = ids_of(answered)
+        unclean = set(self.unclean(read.collection, ids))
+        began = self._clock.now()
+        async with asyncio.timeout(self._timeout_seconds):
+            other = await read.read_other()
+        seconds = self._clock.now() - began
+        comparison = compare(
+            answered, other, k=self._settings.k, limits=_limits(read.read), tie_tolerance=self._tie_tolerance
+        )
+        if comparison.differing:
+            unclean |= self.unclean(read.collection, ids | ids_of(other))
+            if comparison.differing & unclean:
+                self.report.unsettled(read.collection)
+                return "unsettled"
+        ratio = seconds / read.answered_seconds if read.answered_seconds > 0 else None
+        self._record(read, comparison, ratio)
+        if not comparison.agrees:
+            self.report.disagreed(self._disagreement(read, answered, other, comparison, ratio))
+        return "compared"
+
+    def _record(self, read: ShadowRead, comparison: Comparison, ratio: float | None) -> None:
+        self.report.compared(read.collection, comparison, ratio)
+        metrics, route = self._metrics, self._route
+        metrics.shadow_overlap.observe(comparison.overlap, route)
+        if comparison.score_difference is not None:
+            metrics.shadow_score_difference.observe(comparison.score_difference, route)
+        if ratio is not None:
+            metrics.shadow_latency_ratio.observe(ratio, route)
+        if comparison.missing:
+            metrics.shadow_missing.add(route, amount=len(comparison.missing))
+
+    def _disagreement(
+        self, read: ShadowRead, answered: Result, other: Result, comparison: Comparison, ratio: float | None
+    ) -> Disagreement:
+        return Disagreement(
+            collection=read.collection,
+            operation=type(read.read).__name__.lower(),
+            fingerprint=fingerprint(read.read),
+            k=min(self._settings.k, max(_limits(read.read), default=self._settings.k)),
+            overlap=comparison.overlap,
+            missing=comparison.missing[:IDS_KEPT],
+            unexpected=comparison.unexpected[:IDS_KEPT],
+            changed=comparison.changed[:IDS_KEPT],
+            score_difference=comparison.score_difference or 0.0,
+            latency_ratio=ratio or 0.0,
+            at=time.time(),
+            answered=scores_of(answered, IDS_KEPT),
+            shadow=scores_of(other, IDS_KEPT),
+        )
+
+
+def fingerprint(read: DataRead) -> str:
+    """16 hex digits that are the same for the same read (vector, filter, limits and all), in any process."""
+    return hashlib.blake2b(repr(read).encode(), digest_size=8).hexdigest()
+
+
+def _limits(read: DataRead) -> tuple[int, ...]:
+    match read:
+        case Search(limit=limit):
+            return (limit,)
+        case SearchBatch(searches=searches):
+            return tuple(search.limit for search in searches)
+        case _:
+            return ()
