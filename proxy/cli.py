@@ -6,13 +6,15 @@ Exit codes: 0 done, 1 refused or failed (or verify found differences), 2 wrong u
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import click
 
 from proxy.control.commands.backfill import backfill
-from proxy.control.commands.connection import DEFAULT_CONFIG, config_option, read_text
+from proxy.control.commands.connection import config_option, read_text
+from proxy.control.commands.init import init
 from proxy.control.commands.jobs import job, jobs
 from proxy.control.commands.mirror import mirror
 from proxy.control.commands.parked import parked
@@ -37,6 +39,11 @@ class _Commands(click.Group):
         except CrossfadeError as error:
             click.echo(f"crossfade: {str(error).replace(chr(10), chr(10) + '  ')}", err=True)
             ctx.exit(1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output left; click ends quietly
+                raise
+            click.echo(f"crossfade: {error}", err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,21 +51,7 @@ def main() -> None:
     """Move a live application from one vector database to another."""
 
 
-@main.command()
-@click.option("--from", "source", required=True, metavar="URL", help="The database to leave: qdrant://host:6333")
-@click.option("--to", "target", required=True, metavar="URL", help="The database to move to: milvus://host:19530")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The file to write.",
-)
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
-def init(source: str, target: str, output: Path, force: bool) -> None:
-    """Write a first configuration, with a route for each collection of the source."""
-    raise NotImplementedError
+main.add_command(init)
 
 
 @main.command()

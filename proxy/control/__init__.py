@@ -34,7 +34,7 @@ class NotKnown(CrossfadeError):
         self.known = tuple(known)
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True):
+class Value(msgspec.Struct, frozen=True):
     """What travels."""
 
 
@@ -198,8 +198,9 @@ class Operations(Protocol):
     async def status(self) -> Status: ...
 
     async def start_job(self, request: JobRequest) -> JobInfo:
-        """Start it, or go on with the one of that kind and route that was interrupted. Options: backfill
-        `restart` (from the first page), `adopt` (the target may hold points already); verify `repair`."""
+        """Start it, or go on with the latest of its kind that was cancelled or failed. Options: `restart` (anew);
+        backfill `adopt` (the target may hold points already); verify `repair` (mark what differs). GateClosed if one
+        of its kind runs on the route."""
         ...
 
     async def jobs(self) -> Sequence[JobInfo]:

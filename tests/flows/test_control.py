@@ -330,6 +330,18 @@ async def test_a_job_that_is_cancelled_while_waited_for_fails(control: Control) 
     assert "the job backfill-1 is cancelled" in ran.err
 
 
+async def test_a_backfill_that_runs_is_followed_or_begun_again(control: Control) -> None:
+    control.operations.hold_pages.clear()
+    await control.call(lambda client: client.mirror("docs"))
+    where = ("-c", str(control.config))
+    first = await crossfade("backfill", "docs", "--no-wait", *where)
+    again = await crossfade("backfill", "docs", "--no-wait", *where)
+    assert first.out == again.out == "backfill of docs is running: job backfill-1; see `crossfade jobs`\n"
+    anew = await crossfade("backfill", "docs", "--restart", "--no-wait", *where)
+    assert "job backfill-2" in anew.out
+    assert (await control.operations.job("backfill-1")).status == "cancelled"
+
+
 async def test_parked_and_shadow_show_what_is_kept(control: Control) -> None:
     docs = control.operations.docs
     where = ("-c", str(control.config))

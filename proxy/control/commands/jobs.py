@@ -34,6 +34,6 @@ def jobs(client: ControlClient, as_json: bool) -> None:
 @click.argument("action", type=click.Choice(["pause", "resume", "cancel"]))
 @connected
 def job(client: ControlClient, id: str, action: str) -> None:
-    """Pause, resume or cancel the job ID. A cancelled backfill goes on where it stopped when started again."""
+    """Pause, resume or cancel the job ID. What a cancelled job has copied stays copied."""
     now = client.act_on_job(id, cast(JobAction, action))
     click.echo(f"{now.id} is {now.status}")

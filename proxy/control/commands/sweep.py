@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from proxy.control.commands.connection import connected
-from proxy.control.commands.waiting import follow
+from proxy.control.commands.waiting import job_options, run
 
 if TYPE_CHECKING:
     from proxy.control.client import ControlClient
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("route")
-@click.option("--wait/--no-wait", default=True, help="Stay until it has ended (default), or only start it.")
+@job_options
 @connected
-def sweep(client: ControlClient, route: str, wait: bool) -> None:
+def sweep(client: ControlClient, route: str, wait: bool, restart: bool) -> None:
     """Bring the target of ROUTE back in step where single keys are no longer known.
 
     `crossfade status` says when a route needs it.
     """
-    follow(client, client.start_job("sweep", route), wait)
+    run(client, "sweep", route, wait, restart)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from proxy.control.commands.connection import connected
-from proxy.control.commands.waiting import follow
+from proxy.control.commands.waiting import job_options, run
 
 if TYPE_CHECKING:
     from proxy.control.client import ControlClient
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("route")
 @click.option("--repair", is_flag=True, help="Mark what differs to be copied again.")
-@click.option("--wait/--no-wait", default=True, help="Stay until it has ended (default), or only start it.")
+@job_options
 @connected
-def verify(client: ControlClient, route: str, repair: bool, wait: bool) -> None:
+def verify(client: ControlClient, route: str, wait: bool, restart: bool, repair: bool) -> None:
     """Compare the stores of ROUTE, while the application goes on. Exits with 1 if they differ."""
-    job = follow(client, client.start_job("verify", route, repair=repair), wait)
+    job = run(client, "verify", route, wait, restart, repair=repair)
     if not wait:
         return
     different, unchecked = job.result.get("different", 0), job.result.get("unchecked", 0)

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from proxy.control import ENDED, JobInfo
+from proxy.control import ENDED, JobInfo, JobKind
 from proxy.control.commands.screen import console, duration
 from proxy.errors import GateClosed
 
 if TYPE_CHECKING:
     from proxy.control.client import ControlClient
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _EVERY_SECONDS = 0.3
 
 
-def follow(client: ControlClient, job: JobInfo, wait: bool) -> JobInfo:
-    """Tell about the job; with `wait` until it has ended. Raises GateClosed if it did not come to a good end."""
+def job_options(command: F) -> F:
+    """The options that every command that runs a job has: `wait` and `restart`."""
+    restart = click.option("--restart", is_flag=True, help="Begin anew, not where the last one stopped.")
+    wait = click.option("--wait/--no-wait", default=True, help="Stay until it has ended (default), or only start it.")
+    return restart(wait(command))
+
+
+def run(client: ControlClient, kind: JobKind, route: str, wait: bool, restart: bool, **options: bool) -> JobInfo:
+    """Start the job, or follow the one that runs already (with `restart` that one is cancelled first).
+
+    Raises GateClosed if it does not come to a good end."""
+    job = next(
+        (one for one in client.jobs() if (one.kind, one.route) == (kind, route) and one.status not in ENDED), None
+    )
+    if job is not None and restart:
+        _until_ended(client, client.act_on_job(job.id, "cancel"))
+        job = None
+    if job is None or any(options.values()):  # options that the running one may not have: the proxy refuses
+        job = client.start_job(kind, route, restart=restart, **options)
+    return _follow(client, job, wait)
+
+
+def _follow(client: ControlClient, job: JobInfo, wait: bool) -> JobInfo:
     if not wait:
         click.echo(f"{job.kind} of {job.route} is {job.status}: job {job.id}; see `crossfade jobs`")
         return job
@@ -31,6 +55,13 @@ def follow(client: ControlClient, job: JobInfo, wait: bool) -> JobInfo:
     if job.status != "done":
         raise GateClosed(f"the job {job.id} is {job.status}: {job.error or 'somebody ended it'}")
     return job
+
+
+def _until_ended(client: ControlClient, job: JobInfo) -> None:
+    """It was asked to end, and does so at its next page."""
+    while job.status not in ENDED:
+        time.sleep(_EVERY_SECONDS)
+        job = client.job(job.id)
 
 
 def ended(job: JobInfo) -> str:
