@@ -1,3 +1,7 @@
 """Shared fixtures; each module of tests/support brings its own."""
 
-pytest_plugins: list[str] = ["tests.support.milvus_engines", "tests.support.contract_stores", "tests.support.qdrant_engines"]
+pytest_plugins: list[str] = [
+    "tests.support.milvus_engines",
+    "tests.support.qdrant_engines",
+    "tests.support.contract_stores",
+]

@@ -30,6 +30,7 @@ from proxy.model import (
     PrimaryOnlyRead,
     Result,
     Written,
+    collection_of,
 )
 from proxy.stores.qdrant_edge import QdrantEdgeStore
 from proxy.wire import Request, Response, collected
@@ -63,6 +64,8 @@ class QdrantEmulator:
             limit_bytes = REST_LIMIT_BYTES if request.transport == "http" else GRPC_LIMIT_BYTES
             whole = await collected(request, limit_bytes)
             call = dialect.decode(whole)
+            if call.operation == PrimaryOnlyRead(collection_of(call.operation), "consistency"):
+                call = dialect.decode(_without_consistency(whole))
             if isinstance(call.operation, Administration):
                 return _administered(whole, call.operation)
             return dialect.encode(call, await self._result(call), time.monotonic() - began)
@@ -116,6 +119,16 @@ class QdrantEmulator:
     def _metric_of(self, collection: str, using: str) -> Metric:
         """Any metric will do for a vector that is not there: the store says so when it is asked."""
         return self._store.metric_of(collection, using) or Metric.COSINE
+
+
+def _without_consistency(request: Request) -> Request:
+    """A single node has one answer for every read consistency."""
+    if request.transport == "http":
+        kept = [part for part in request.query.split("&") if not part.startswith("consistency=")]
+        return replace(request, query="&".join(kept))
+    message = getattr(proto, METHODS[request.path].request).FromString(request.bytes)
+    message.ClearField("read_consistency")
+    return replace(request, body=message.SerializeToString())
 
 
 def _waits(request: Request) -> bool:

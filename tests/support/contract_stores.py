@@ -18,8 +18,10 @@ import pytest_asyncio
 from proxy.model import IDS_ONLY, CollectionSpec, Metric, Point, PointId, VectorSpec
 from proxy.stores import Store
 from proxy.stores.memory import MemoryStore
+from proxy.stores.qdrant import QdrantStore
 from proxy.stores.qdrant_edge import QdrantEdgeStore
 from tests.support.contract_points import DIMENSION, dataset
+from tests.support.qdrant_engines import QdrantAddress
 
 Opener = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Store]]
 
@@ -39,9 +41,18 @@ async def _qdrant_edge(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     await store.close()
 
 
+@asynccontextmanager
+async def _qdrant(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    address: QdrantAddress = request.getfixturevalue("qdrant")
+    store = QdrantStore(grpc_address=address.grpc_address, api_key=address.api_key)
+    yield store
+    await store.close()
+
+
 STORES: dict[str, Opener] = {
     "memory": _memory,
     "qdrant_edge": _qdrant_edge,
+    "qdrant": _qdrant,
 }
 
 PLAIN = CollectionSpec({"": VectorSpec(DIMENSION, Metric.COSINE)})
