@@ -1,0 +1,145 @@
+"""Rules of the ledger that are easier to read one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy.dialects import Outcome
+from proxy.model import Side
+from proxy.replication import records as r
+from proxy.replication.ledger import NEVER_SWEPT, Ledger
+
+HERE: Any = {"route": "docs", "collection": "c"}
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger(unswept="")
+
+
+def begin_write(*ids: int) -> r.BeginWrite:
+    return r.BeginWrite(**HERE, owner="A", ids=ids, primary=Side.SOURCE)
+
+
+def end_write(begin: int, outcome: Outcome = Outcome.ACCEPTED, acknowledged: bool = False) -> r.EndWrite:
+    hold = 5.0 if outcome is Outcome.UNKNOWN else 0.0
+    return r.EndWrite(**HERE, begin=begin, outcome=outcome, acknowledged=acknowledged, hold_seconds=hold)
+
+
+def begin_reconcile(*ids: int) -> r.BeginReconcile:
+    return r.BeginReconcile(**HERE, owner="A", ids=ids, secondary=Side.TARGET)
+
+
+def test_a_write_leaves_its_keys_dirty_until_they_are_reconciled(ledger: Ledger) -> None:
+    ledger.apply(1, begin_write(7, 8))
+    assert not ledger.is_clean(7)
+    effects = ledger.apply(2, end_write(1))
+    assert effects.certain == (7, 8)
+    assert ledger.marks == {7: 2, 8: 2}
+    assert ledger.apply(3, begin_reconcile(7, 8)).taken == {7: 2, 8: 2}
+    assert not ledger.is_clean(7)
+    assert ledger.apply(4, r.EndReconcile(**HERE, begin=3, dirty=(8,))).settled == (7,)
+    assert ledger.is_clean(7)
+    assert not ledger.is_clean(8)
+
+
+def test_two_reconciliations_of_a_key_that_overlap_leave_it_dirty(ledger: Ledger) -> None:
+    ledger.apply(1, r.Mark(**HERE, ids=(7,)))
+    ledger.apply(2, begin_reconcile(7))
+    ledger.apply(3, r.Mark(**HERE, ids=(7,)))
+    ledger.apply(4, begin_reconcile(7))
+    assert ledger.apply(5, r.EndReconcile(**HERE, begin=2)).settled == ()
+    assert ledger.apply(6, r.EndReconcile(**HERE, begin=4)).settled == ()
+    assert 7 in ledger.marks
+
+
+def test_a_write_that_was_refused_leaves_nothing(ledger: Ledger) -> None:
+    ledger.apply(1, begin_write(7))
+    ledger.apply(2, end_write(1, Outcome.UNTOUCHED))
+    assert ledger.is_clean(7)
+    assert ledger.at_rest
+
+
+def test_an_error_that_may_have_changed_something_leaves_dirty_keys_without_a_hint(ledger: Ledger) -> None:
+    ledger.apply(1, begin_write(7))
+    assert ledger.apply(2, end_write(1, Outcome.FAILED)).certain == ()
+    assert 7 in ledger.marks
+    assert not ledger.is_held(7)
+
+
+def test_a_write_that_was_only_acknowledged_gives_no_hint(ledger: Ledger) -> None:
+    ledger.apply(1, begin_write(7))
+    assert ledger.apply(2, end_write(1, acknowledged=True)).certain == ()
+    assert ledger.acknowledged_at == 2
+
+
+def test_a_key_twice_in_a_request_gives_no_hint(ledger: Ledger) -> None:
+    ledger.apply(1, begin_write(7, 7, 8))
+    assert ledger.apply(2, end_write(1)).certain == (8,)
+
+
+def test_a_held_key_is_not_reconciled_until_it_is_released(ledger: Ledger) -> None:
+    ledger.apply(1, begin_write(7))
+    ledger.apply(2, end_write(1, Outcome.UNKNOWN))
+    assert ledger.apply(3, begin_reconcile(7)).skipped == {7}
+    ledger.apply(4, r.EndReconcile(**HERE, begin=3))
+    assert 7 in ledger.marks
+    assert tuple(ledger.apply(5, r.Release(**HERE, hold=2)).ready) == (7,)
+    assert ledger.apply(6, begin_reconcile(7)).taken == {7: 2}
+
+
+def test_a_parked_key_is_not_clean_and_leaves_the_parking_when_it_is_copied(ledger: Ledger) -> None:
+    ledger.apply(1, r.Mark(**HERE, ids=(7,)))
+    ledger.apply(2, begin_reconcile(7))
+    ledger.apply(3, r.EndReconcile(**HERE, begin=2, parked=((7, r.Parking("too large", 70_000)),)))
+    assert ledger.parked[7].reason == "too large"
+    assert not ledger.is_clean(7)
+    ledger.apply(4, r.Mark(**HERE, ids=(7,)))
+    ledger.apply(5, begin_reconcile(7))
+    ledger.apply(6, r.EndReconcile(**HERE, begin=5))
+    assert ledger.is_clean(7)
+
+
+def test_nothing_is_clean_before_the_backfill() -> None:
+    ledger = Ledger()
+    assert ledger.unswept == NEVER_SWEPT
+    assert not ledger.is_clean(7)
+    ledger.apply(9, r.Swept(**HERE, began=5))
+    assert ledger.is_clean(7)
+
+
+def test_a_sweep_does_not_cover_what_was_lost_while_it_ran(ledger: Ledger) -> None:
+    ledger.apply(1, r.Unswept(**HERE, reason="first"))
+    ledger.apply(3, r.Collapse(**HERE))
+    ledger.apply(4, r.Swept(**HERE, began=2))
+    assert ledger.unswept == "too many dirty keys"
+    ledger.apply(6, r.Swept(**HERE, began=5))
+    assert ledger.unswept == ""
+
+
+def test_a_definition_keeps_reconciliation_away_and_makes_open_pages_stale(ledger: Ledger) -> None:
+    ledger.apply(1, r.BeginPage(**HERE, owner="A", secondary=Side.TARGET, job="j"))
+    ledger.apply(2, r.Mark(**HERE, ids=(7,)))
+    ledger.apply(3, r.BeginScope(**HERE, owner="A", primary=Side.SOURCE, definition=True))
+    assert ledger.blocked
+    assert ledger.apply(4, begin_reconcile(7)).skipped == {7}
+    ledger.apply(5, r.EndReconcile(**HERE, begin=4))
+    effects = ledger.apply(6, r.EndScope(**HERE, begin=3, outcome=Outcome.ACCEPTED, equal=True))
+    assert effects.generation
+    ledger.apply(7, r.EndPage(**HERE, begin=1, ids=(8, 9), next=None, done=True))
+    assert {8, 9} <= ledger.marks.keys()
+    assert ledger.unswept
+
+
+def test_marks_stand_in_the_order_of_their_positions(ledger: Ledger) -> None:
+    ledger.apply(1, r.Mark(**HERE, ids=(7, 8)))
+    ledger.apply(2, r.Mark(**HERE, ids=(7,)))
+    assert list(ledger.marks) == [8, 7]
+    assert ledger.oldest == 1
+
+
+def test_the_end_of_an_unknown_interval_asks_for_a_sweep(ledger: Ledger) -> None:
+    ledger.apply(5, end_write(2))
+    assert ledger.unswept
