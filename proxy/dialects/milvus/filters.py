@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -61,7 +62,7 @@ def key_condition(layout: Layout, operator: str, key: int | str) -> str:
     return f"{layout.primary_field} {operator} {literal(key) if isinstance(key, str) else key}"
 
 
-def ids_condition(layout: Layout, ids: tuple[PointId, ...] | list[PointId]) -> str:
+def ids_condition(layout: Layout, ids: Sequence[PointId]) -> str:
     """Rows with one of the ids; ids that can have no row here are left out. Empty where that leaves none."""
     keys: list[str] = []
     for point_id in ids:

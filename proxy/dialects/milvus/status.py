@@ -22,6 +22,9 @@ _THROTTLED = frozenset({3, 4, 7, 8, 9, 11, 12})  # memory, requests, disk, rate,
 # In the middle of the work: replicas, channels, segments, nodes, storage, queue; cancelled, timed out.
 _INTERRUPTED = frozenset({5, *range(400, 700), *range(900, 1100), *range(1300, 1400), 10_000, 10_001})
 
+_INVALID = range(1100, 1200)
+_LITE_INVALID = 6  # the number that Milvus Lite gives as both codes for a row that does not fit
+
 _OLD_NOT_FOUND = frozenset({_OLD.Value("CollectionNotExists"), _OLD.Value("CollectionNameNotFound")})
 _OLD_NOT_READY = frozenset(
     _OLD.Value(name)
@@ -45,9 +48,13 @@ class ResultTooLargeError(Refused):
     """The answer would be larger than a message may be; ask for fewer rows."""
 
 
+class InvalidRowError(Refused):
+    """What was sent is not valid, and never will be."""
+
+
 def raise_for_status(status: Any, collection: str, *, writes: bool = False) -> None:
     """Raises what a status that is not success means: CollectionNotFound, NotLoadedError, ResultTooLargeError,
-    Throttled, Unavailable, Unclear (only if it `writes`) or Refused."""
+    InvalidRowError, Throttled, Unavailable, Unclear (only if it `writes`) or Refused."""
     if status.code or status.error_code:
         raise _error_of(status, collection, writes)
 
@@ -67,4 +74,6 @@ def _error_of(status: Any, collection: str, writes: bool) -> CrossfadeError:
         return ResultTooLargeError(message)
     if status.retriable or code in _INTERRUPTED:
         return Unclear(message) if writes else Unavailable(message)
+    if code in _INVALID or code == _LITE_INVALID:
+        return InvalidRowError(message)
     return Refused(message)

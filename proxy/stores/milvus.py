@@ -1,0 +1,424 @@
+"""A Milvus server, full or Lite, as a store, over gRPC with messages of our own (protos/milvus).
+
+How points stand there is told in docs/milvus.md and done by proxy/dialects/milvus. Rules of this adapter:
+
+- **Every write that returned is seen** by fetch, scan and count: they read at the timestamp of this process's last
+  write, or strongly while there was none. Searches see at least that, and otherwise what `consistency` says.
+- **A refused batch is tried point by point**, so that one bad point does not take others with it. What Milvus could
+  not hold exactly is refused before anything is sent.
+- **Writes to a collection of Milvus Lite go one at a time**; it loses some otherwise.
+- **A filter is exact or Untranslatable.** An answer that came while this process wrote values that the expression had
+  ruled out is asked for again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from proxy.dialects.milvus import requests
+from proxy.dialects.milvus.filters import expression, ids_condition, key_condition
+from proxy.dialects.milvus.ids import IdMapping, PrimaryKey, primary_key
+from proxy.dialects.milvus.limits import MAX_WINDOW, UnrepresentableError
+from proxy.dialects.milvus.marks import probe, relevant_marks
+from proxy.dialects.milvus.messages import milvus
+from proxy.dialects.milvus.names import DYNAMIC_FIELD, name_of_collection
+from proxy.dialects.milvus.requests import BOUNDED, EVENTUALLY, STRONG, Guarantee
+from proxy.dialects.milvus.rows import (
+    Row,
+    chunks,
+    decode_points,
+    encode_points,
+    keys_of,
+    keys_of_hits,
+    marks_in,
+    score_of,
+)
+from proxy.dialects.milvus.schema import METRICS, Layout, VectorField, VectorIndex, search_parameters
+from proxy.dialects.milvus.status import InvalidRowError, ResultTooLargeError
+from proxy.errors import CollectionNotFound, InvalidRequest, Refused, Untranslatable
+from proxy.model import (
+    EVERYTHING,
+    CollectionSpec,
+    Described,
+    Filter,
+    Hit,
+    Hits,
+    Page,
+    Point,
+    PointId,
+    Search,
+    Selection,
+)
+from proxy.stores import Capabilities, WriteReport
+from proxy.stores.milvus_collection import MilvusCollection, MilvusCollections
+from proxy.stores.milvus_connection import MilvusConnection
+from proxy.stores.payload_paths import select_payload
+
+T = TypeVar("T")
+Consistency = Literal["session", "strong", "bounded", "eventually"]
+
+_BATCH_POINTS, _BATCH_BYTES = 1000, 16 * 1024 * 1024
+_IDS_IN_A_QUERY = 1000
+_SURVEY_WAIT_SECONDS = 1.0
+_ANY_CONSISTENCY: dict[Consistency, Guarantee] = {
+    "session": STRONG,
+    "strong": STRONG,
+    "bounded": BOUNDED,
+    "eventually": EVENTUALLY,
+}
+
+
+class MilvusStore:
+    """A `Store` over one database of a Milvus server. Make it inside the running event loop.
+
+    token: an API key or "user:password". ids, index: of collections that `create` makes. consistency: of searches,
+    beyond this process's own writes. timeout_seconds: for one request; loading a collection may take ten of them.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:19530",
+        token: str | None = None,
+        database: str = "",
+        tls: bool = False,
+        ids: Literal["integer", "text"] = "integer",
+        index: VectorIndex = VectorIndex(),  # noqa: B008 - frozen
+        consistency: Consistency = "session",
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        self._connection = MilvusConnection(address, token, database, tls, timeout_seconds)
+        self._collections = MilvusCollections(self._connection, database, 10 * timeout_seconds)
+        self._database = database
+        self._ids = IdMapping(ids)
+        self._index = index
+        self._consistency = consistency
+        self._last_write: int | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """`named_vectors` (several in a collection) is only declared once the server is known to have them."""
+        server = self._connection.known_server
+        return Capabilities(
+            vendor="milvus",
+            metrics=frozenset(METRICS),
+            named_vectors=server is not None and server.several_vectors,
+            ordered_by_id=self._ids is IdMapping.INTEGER,
+            exact_search=self._index.type == "FLAT",
+            max_window=MAX_WINDOW,
+            max_batch_points=_BATCH_POINTS,
+            max_batch_bytes=_BATCH_BYTES,
+        )
+
+    async def probe(self) -> str:
+        return await self._connection.version()
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    # --- collections -------------------------------------------------------------------------
+
+    async def collections(self) -> tuple[str, ...]:
+        request = milvus.ShowCollectionsRequest(db_name=self._database)
+        reply = await self._connection.call("ShowCollections", request, milvus.ShowCollectionsResponse)
+        return tuple(sorted(name_of_collection(name) for name in reply.collection_names))
+
+    async def aliases(self) -> Mapping[str, str]:
+        call, database = self._connection.call, self._database
+        listed = await call("ListAliases", milvus.ListAliasesRequest(db_name=database), milvus.ListAliasesResponse)
+        found: dict[str, str] = {}
+        for alias in listed.aliases:
+            request = milvus.DescribeAliasRequest(db_name=database, alias=alias)
+            described = await call("DescribeAlias", request, milvus.DescribeAliasResponse)
+            found[name_of_collection(alias)] = name_of_collection(described.collection)
+        return found
+
+    async def describe(self, collection: str) -> Described | None:
+        """Raises Refused for a collection that this adapter cannot use, saying what it lacks."""
+        try:
+            await self._collections.renewed(collection)
+            known = await self._collections.get(collection)
+            return Described(collection, known.layout.spec(), await self.count(collection))
+        except CollectionNotFound:
+            return None
+
+    async def create(self, collection: str, spec: CollectionSpec) -> None:
+        await self._collections.create(collection, spec, self._ids, self._index)
+
+    async def drop(self, collection: str) -> None:
+        await self._collections.drop(collection)
+
+    # --- writes --------------------------------------------------------------------------------
+
+    async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
+        known = await self._collections.get(collection)
+        try:
+            return await self._upsert(known, points)
+        except Refused:
+            # Somebody may have made the collection anew, in another shape.
+            renewed = await self._collections.renewed(collection)
+            if renewed is None:
+                raise
+            return await self._upsert(renewed, points)
+
+    async def delete(self, collection: str, ids: Sequence[PointId]) -> None:
+        known = await self._collections.get(collection)
+        for start in range(0, len(ids), _IDS_IN_A_QUERY):
+            condition = ids_condition(known.layout, ids[start : start + _IDS_IN_A_QUERY])
+            if condition:
+                await self._mutate(known, "Delete", requests.delete(known.place, condition))
+
+    async def settle(self, collection: str) -> None:
+        """The next reads are strong, and so wait for every write that the server has acknowledged by then."""
+        self._last_write = None
+
+    async def _upsert(self, collection: MilvusCollection, points: Sequence[Point]) -> WriteReport:
+        encoded = encode_points(points, collection.layout)
+        refused = dict(encoded.refused)
+        collection.survey.learn(marks_in(encoded.rows))
+        for chunk in chunks(encoded.rows, _BATCH_POINTS, _BATCH_BYTES):
+            try:
+                await self._put(collection, chunk)
+            except Refused:
+                refused |= await self._put_singly(collection, chunk)
+        return WriteReport(refused)
+
+    async def _put(self, collection: MilvusCollection, rows: Sequence[Row]) -> None:
+        await self._mutate(collection, "Upsert", requests.upsert(collection.place, rows, collection.layout))
+
+    async def _put_singly(self, collection: MilvusCollection, rows: Sequence[Row]) -> dict[PointId, str]:
+        """The points that are to blame, with the reason. Raises Refused if the server takes none for a reason that
+        does not lie in the points."""
+        refusals: dict[PointId, Refused] = {}
+        for row in rows:
+            try:
+                await self._put(collection, [row])
+            except Refused as refusal:
+                refusals[row.point_id] = refusal
+        doubtful = [each for each in refusals.values() if not isinstance(each, InvalidRowError)]
+        if doubtful and len(refusals) == len(rows):
+            raise doubtful[0]
+        return {point_id: str(refusal) for point_id, refusal in refusals.items()}
+
+    async def _mutate(self, collection: MilvusCollection, method: str, request: Any) -> None:
+        async with self._turn(collection):
+            reply = await self._call(collection, method, request, milvus.MutationResult, writes=True)
+        if reply.timestamp:
+            self._last_write = max(self._last_write or 0, reply.timestamp)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, collection: MilvusCollection) -> AsyncIterator[None]:
+        if (await self._connection.server()).lite:
+            async with collection.write_lock:
+                yield
+        else:
+            yield
+
+    # --- reads ---------------------------------------------------------------------------------
+
+    async def fetch(
+        self, collection: str, ids: Sequence[PointId], selection: Selection = EVERYTHING
+    ) -> dict[PointId, Point]:
+        known = await self._collections.get(collection)
+        found: dict[PointId, Point] = {}
+        waiting = [ids[start : start + _IDS_IN_A_QUERY] for start in range(0, len(ids), _IDS_IN_A_QUERY)]
+        while waiting:
+            some = waiting.pop()
+            try:
+                found |= {point.id: point for point in await self._fetch(known, some, selection)}
+            except ResultTooLargeError:
+                if len(some) == 1:
+                    raise
+                half = len(some) // 2
+                waiting += [some[:half], some[half:]]
+        return found
+
+    async def scan(
+        self,
+        collection: str,
+        start: PointId | None,
+        limit: int,
+        filter: Filter | None = None,
+        selection: Selection = EVERYTHING,
+    ) -> Page:
+        """In the order of primary keys: of ids if they are integers, else of their text."""
+        known = await self._collections.get(collection)
+        try:
+            first = None if start is None else primary_key(start, known.layout.ids, known.layout.max_id_bytes)
+        except UnrepresentableError:  # it lies after every id that the collection can hold
+            return Page((), None)
+
+        async def read(condition: str) -> list[Point]:
+            return await self._rows_from(known, first, limit + 1, condition, selection)
+
+        points = await self._exactly(known, filter, read)
+        return Page(tuple(points[:limit]), points[limit].id if len(points) > limit else None)
+
+    async def count(self, collection: str, filter: Filter | None = None) -> int:
+        known = await self._collections.get(collection)
+
+        async def read(condition: str) -> int:
+            reply = await self._query(known, requests.count(known.place, condition, self._own_writes()))
+            return int(reply.fields_data[0].scalars.long_data.data[0])
+
+        return await self._exactly(known, filter, read)
+
+    async def search(self, search: Search) -> Hits:
+        known = await self._collections.get(search.collection)
+        vector = _searched(known.layout, search)
+        window = search.offset + search.limit
+        if search.limit == 0:
+            return Hits(vector.metric, ())
+        if window > MAX_WINDOW:
+            raise Untranslatable("search window")
+        if search.exact and vector.index_type != "FLAT":
+            raise Untranslatable("exact search")
+
+        async def read(condition: str) -> list[Hit]:
+            parameters = search_parameters(vector, window, self._index.ef_search, search.params)
+            output = _output(known.layout, search.selection)
+            request = requests.search(
+                *(known.place, search.vector, vector, window, condition, output, self._searches_see(), parameters)
+            )
+            reply = await self._read(known, "Search", request, milvus.SearchResults)
+            return _hits(reply.results, known.layout, vector, search.selection)
+
+        hits = await self._exactly(known, search.filter, read)
+        if search.score_threshold is not None:
+            hits = [hit for hit in hits if hit.score >= search.score_threshold]
+        return Hits(vector.metric, tuple(hits[search.offset : window]))
+
+    # --- how they read -------------------------------------------------------------------------
+
+    async def _exactly(
+        self, collection: MilvusCollection, filter: Filter | None, read: Callable[[str], Awaitable[T]]
+    ) -> T:
+        """`read` with the condition that `filter` stands for."""
+        lite = (await self._connection.server()).lite
+        marks = relevant_marks(filter, lite=lite) if filter is not None else frozenset()
+        while True:
+            await collection.survey.ask(marks, lambda mark: self._occurs(collection, mark), _SURVEY_WAIT_SECONDS)
+            written = expression(filter, collection.layout, collection.survey.known(marks), lite=lite)
+            result = await read(written.text)
+            if collection.survey.still_absent(written.assumes):
+                return result
+
+    async def _occurs(self, collection: MilvusCollection, mark: str) -> bool:
+        layout = collection.layout
+        request = requests.query(collection.place, probe(mark), [layout.primary_field], self._own_writes(), limit=1)
+        return bool(keys_of((await self._query(collection, request)).fields_data, layout))
+
+    async def _fetch(self, collection: MilvusCollection, ids: Sequence[PointId], selection: Selection) -> list[Point]:
+        layout = collection.layout
+        condition = ids_condition(layout, ids)
+        if not condition:
+            return []
+        request = requests.query(collection.place, condition, _output(layout, selection), self._own_writes())
+        return _points(await self._query(collection, request), layout, selection)
+
+    async def _rows_from(
+        self,
+        collection: MilvusCollection,
+        first: PrimaryKey | None,
+        limit: int,
+        condition: str,
+        selection: Selection,
+    ) -> list[Point]:
+        """Up to `limit` rows in the order of their keys. Only a query without rows says that there are no more."""
+        layout, output = collection.layout, _output(collection.layout, selection)
+        after = "" if first is None else key_condition(layout, ">=", first)
+        found: list[Point] = []
+        rows_at_once = MAX_WINDOW
+        while len(found) < limit:
+            asked = min(limit - len(found), rows_at_once)
+            both = " and ".join(part for part in (after, condition) if part) or _every_key(layout)
+            try:
+                request = requests.query(collection.place, both, output, self._own_writes(), limit=asked)
+                reply = await self._query(collection, request)
+            except ResultTooLargeError:
+                if asked == 1:
+                    raise
+                rows_at_once = asked // 2
+                continue
+            keys = keys_of(reply.fields_data, layout)
+            if not keys:
+                break
+            found += _points(reply, layout, selection)
+            after = key_condition(layout, ">", keys[-1])
+        return found
+
+    async def _query(self, collection: MilvusCollection, request: Any) -> Any:
+        return await self._read(collection, "Query", request, milvus.QueryResults)
+
+    async def _read(self, collection: MilvusCollection, method: str, request: Any, reply: Any) -> Any:
+        return await self._collections.reading(collection, lambda: self._call(collection, method, request, reply))
+
+    async def _call(
+        self, collection: MilvusCollection, method: str, request: Any, reply: Any, *, writes: bool = False
+    ) -> Any:
+        try:
+            return await self._connection.call(method, request, reply, collection=collection.name, writes=writes)
+        except CollectionNotFound:
+            self._collections.forget(collection.name)
+            raise
+
+    def _own_writes(self) -> Guarantee:
+        return STRONG if self._last_write is None else requests.after(self._last_write)
+
+    def _searches_see(self) -> Guarantee:
+        if self._consistency == "strong" or self._last_write is None:
+            return _ANY_CONSISTENCY[self._consistency]
+        return requests.after(self._last_write)
+
+
+def _searched(layout: Layout, search: Search) -> VectorField:
+    """The vector that a search looks at. Raises InvalidRequest for a query that does not fit it."""
+    vector = layout.vectors.get(search.using)
+    if vector is None:
+        raise InvalidRequest(f"Not existing vector name error: {search.using}")
+    query = np.frombuffer(search.vector, dtype="<f4")
+    if len(query) != vector.size:
+        raise InvalidRequest(f"Vector dimension error: expected dim: {vector.size}, got {len(query)}")
+    if not np.isfinite(query).all():
+        raise InvalidRequest("the query vector has a component that is not finite")
+    return vector
+
+
+def _every_key(layout: Layout) -> str:
+    smallest: PrimaryKey = -(2**63) + 1 if layout.ids is IdMapping.INTEGER else ""
+    return key_condition(layout, ">=", smallest)
+
+
+def _output(layout: Layout, selection: Selection) -> list[str]:
+    """The fields that a selection needs."""
+    fields = [layout.primary_field]
+    if selection.payload:
+        fields.append(DYNAMIC_FIELD)
+    if selection.vectors:
+        names = selection.vector_names
+        fields += [vector.field for name, vector in layout.vectors.items() if names is None or name in names]
+    return fields
+
+
+def _points(reply: Any, layout: Layout, selection: Selection) -> list[Point]:
+    points = decode_points(reply.fields_data, keys_of(reply.fields_data, layout), layout)
+    return [_selected(point, selection) for point in points]
+
+
+def _hits(results: Any, layout: Layout, vector: VectorField, selection: Selection) -> list[Hit]:
+    """Best first; Milvus sorts by its own number, and equal ones stay in its order."""
+    points = decode_points(results.fields_data, keys_of_hits(results.ids, layout), layout)
+    hits = [
+        Hit(_selected(point, selection), score_of(score, vector.metric))
+        for point, score in zip(points, results.scores, strict=True)
+    ]
+    return sorted(hits, key=lambda hit: -hit.score)
+
+
+def _selected(point: Point, selection: Selection) -> Point:
+    """The point without what Milvus returned beyond the selection."""
+    vectors = point.vectors if selection.vectors else {}
+    return Point(point.id, vectors, select_payload(point.payload, selection))
