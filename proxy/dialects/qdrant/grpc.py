@@ -7,6 +7,7 @@ import math
 from google.protobuf.message import DecodeError
 
 from proxy.dialects import Call, Judgement
+from proxy.dialects.qdrant import access
 from proxy.dialects.qdrant.grpc_replies import proto_of_result, result_of_proto
 from proxy.dialects.qdrant.grpc_routes import METHODS, is_harmless, operation_of
 from proxy.dialects.qdrant.judge import judge_grpc_error, judge_success
@@ -64,6 +65,15 @@ class QdrantGrpc:
             return result_of_proto(reply, call.operation, body, metric_of)  # type: ignore[arg-type]  # asserted there
         except Undecodable as problem:
             raise InvalidRequest(problem.reason) from None
+
+    def client_key(self, request: Request) -> str | None:
+        return access.client_key(request)
+
+    def access_probe(self, request: Request, collection: str) -> Request:
+        return access.grpc_probe(request, collection)
+
+    def grants_access(self, request: Request, response: Response) -> bool:
+        return access.grants(request, response)
 
     def judge(self, call: Call, response: Response) -> Judgement:
         if response.status != 0:

@@ -7,6 +7,7 @@ import math
 import orjson
 
 from proxy.dialects import Call, Judgement
+from proxy.dialects.qdrant import access
 from proxy.dialects.qdrant.ids import json_of_id
 from proxy.dialects.qdrant.judge import judge_http_error, judge_success
 from proxy.dialects.qdrant.metrics import MetricOf, score_of_collection
@@ -81,6 +82,15 @@ class QdrantRest:
             return result_of_json(read, call.form, body, metric_of)  # type: ignore[arg-type]  # asserted there
         except Undecodable as problem:
             raise InvalidRequest(problem.reason) from None
+
+    def client_key(self, request: Request) -> str | None:
+        return access.client_key(request)
+
+    def access_probe(self, request: Request, collection: str) -> Request:
+        return access.rest_probe(request, collection)
+
+    def grants_access(self, request: Request, response: Response) -> bool:
+        return access.grants(request, response)
 
     def judge(self, call: Call, response: Response) -> Judgement:
         body = response.body if isinstance(response.body, bytes) else b""
