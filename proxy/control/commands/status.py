@@ -99,7 +99,7 @@ def _route(route: RouteStatus) -> tuple[str, ...]:
     primary = f"{route.primary} ({route.source if route.primary == 'source' else route.target})"
     remarks = [f"needs a sweep: {reason}" for reason in route.needs_sweep]
     if route.weight.effective and not route.readable:
-        remarks.append("too far behind to be read")
+        remarks.append("the target cannot be read yet")
     return (
         route.name,
         route.phase,

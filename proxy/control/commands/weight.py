@@ -38,4 +38,4 @@ def _tell(now: RouteStatus) -> None:
             "puts the weight into the file"
         )
     if now.weight.effective and not now.readable:
-        click.echo(f"for now they stay where they are: {now.target} is too far behind (crossfade status)")
+        click.echo(f"for now they stay where they are: {now.target} cannot be read yet (crossfade status)")
