@@ -97,13 +97,17 @@ class ShadowReader:
         task.add_done_callback(self._running.discard)
         return True
 
+    async def quiet(self) -> None:
+        """Return when none of the reads offered so far is under way."""
+        if self._running:
+            await asyncio.wait(self._running)
+
     async def close(self) -> None:
         """Give up what is under way; later offers are shed."""
         self._closed = True
         for task in self._running:
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+        await self.quiet()
 
     async def _run(self, read: ShadowRead) -> None:
         await asyncio.sleep(0)  # behind the client's answer, which is about to be written
