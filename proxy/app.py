@@ -26,8 +26,8 @@ from proxy.control.operator import Operator
 from proxy.control.reload import LiveConfig
 from proxy.control.server import Server, api, probes
 from proxy.dialects import Dialect
-from proxy.dialects.qdrant import QdrantGrpc, QdrantRest
-from proxy.emulator import LocalForwarder
+from proxy.dialects.qdrant.grpc import QdrantGrpc
+from proxy.dialects.qdrant.rest import QdrantRest
 from proxy.listeners import Listener
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
@@ -46,7 +46,7 @@ from proxy.serving.live import Breaker, LiveRoute, settings_of
 from proxy.serving.reads import Reader
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
-from proxy.stores import PrimaryStore, Store
+from proxy.stores import Forwarder, Store
 from proxy.stores.opening import open_forwarders, open_store
 from proxy.telemetry import logs
 from proxy.telemetry.exposition import Exposition
@@ -77,7 +77,7 @@ class App:
     """One proxy process. `clock` and `hook` are for tests."""
 
     def __init__(self, config_path: Path, clock: Clock | None = None, hook: Hook = no_hook) -> None:
-        self.live_config = LiveConfig(config_path, self._apply)
+        self.live_config = LiveConfig(config_path, self._apply, self._refused)
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
         self.routes: dict[str, LiveRoute] = {}
@@ -136,9 +136,7 @@ class App:
 
     def _upstream(self, config: Config, name: str) -> Upstream:
         store = self.stores[name]
-        forwarders: Mapping[Transport, Any] = open_forwarders(config.stores[name])
-        if not forwarders and isinstance(store, PrimaryStore):
-            forwarders = {"http": LocalForwarder(QdrantRest(), store), "grpc": LocalForwarder(QdrantGrpc(), store)}
+        forwarders: Mapping[Transport, Forwarder] = open_forwarders(config.stores[name]) or front_of(store)
         return Upstream.of(name, store, forwarders, self.clock)
 
     def _live_route(self, config: Config, route: Route) -> LiveRoute:
@@ -166,7 +164,8 @@ class App:
     async def _open_sockets(self, config: Config) -> None:
         for listener in config.listeners:
             host, port = split_address(listener.address)
-            dialect: Dialect = QdrantRest() if listener.transport == "http" else QdrantGrpc()
+            known = self.switchboard.metric_of
+            dialect: Dialect = QdrantRest(known) if listener.transport == "http" else QdrantGrpc(known)
             pipeline = Pipeline(
                 listener, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
             )
@@ -267,9 +266,14 @@ class App:
 
     # --- reload and figures -------------------------------------------------------------------------
 
+    def _refused(self, why: str) -> None:
+        self.metrics.config_reloads.add("refused")
+
     def _apply(self, old: Config, new: Config) -> None:
+        self.metrics.config_reloads.add("taken")
         for route in new.routes:
             self.routes[route.name].apply(route)
+            self.routes[route.name].shadow.apply(route.shadow)
         self.switchboard.table = RouteTable.of(new)
         if old.auth != new.auth:
             self.gatekeeper.apply(new.auth)
@@ -285,8 +289,8 @@ class App:
             readings: list[tuple[tuple[str, ...], float]] = []
             for name, route in self.routes.items():
                 lag = route.replicator.lag()
-                for state in ("open", "dirty", "held", "parked"):
-                    readings.append(((name, state), getattr(lag, state)))
+                states = ("open", "dirty", "held", "parked")
+                readings.extend(((name, state), getattr(lag, state)) for state in states)
             return readings
 
         def readable() -> list[tuple[tuple[str, ...], float]]:
@@ -305,6 +309,18 @@ class App:
         self.metrics.secondary_readable.watch(readable)
         self.metrics.weight.watch(weights)
         self.metrics.build.set(1, version("crossfade"))
+
+
+def front_of(store: Store) -> Mapping[Transport, Forwarder]:
+    """What answers clients for a store that lives in this process; empty where it has no front."""
+    from proxy.stores.qdrant_edge import QdrantEdgeStore  # an optional dependency
+
+    if not isinstance(store, QdrantEdgeStore):
+        return {}
+    from proxy.emulator.front import LocalFront
+
+    front = LocalFront(store)
+    return {"http": front, "grpc": front}
 
 
 def _backfill_settings(route: Route, options: Mapping[str, Any]) -> BackfillSettings:

@@ -20,6 +20,7 @@ unknown effect on a mirrored collection is carried out and leaves "needs sweep" 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,8 +29,9 @@ from proxy.clock import Clock
 from proxy.config import Listener
 from proxy.dialects import Call, Dialect, Outcome
 from proxy.errors import CrossfadeError, NotServed, RequestError
-from proxy.model import DataRead, Definition, OpaqueWrite, PrimaryOnlyRead, UpdateAliases, Write, collection_of
+from proxy.model import DataRead, Definition, Metric, OpaqueWrite, PrimaryOnlyRead, UpdateAliases, Write, collection_of
 from proxy.replication import records as r
+from proxy.replication.site import Site
 from proxy.replication.writer import Primary, ask
 from proxy.routing import RouteTable, Unrouted
 from proxy.serving.access import Gatekeeper
@@ -37,6 +39,7 @@ from proxy.serving.live import LiveRoute
 from proxy.serving.reads import Answered, Reader
 from proxy.serving.upstream import Upstream
 from proxy.telemetry.metrics import NO_ROUTE, Metrics
+from proxy.telemetry.tasks import spawn
 from proxy.wire import Request, Response, collected
 
 _log = logging.getLogger("crossfade.pipeline")
@@ -71,6 +74,27 @@ class Switchboard:
             raise NotServed(f"collection {name!r} belongs to no route, and unknown_collections is `refuse`")
         upstream = self.upstreams[found.source]
         return Place(upstream.names.resolve(name), upstream, None)
+
+    def metric_of(self, name: str, using: str) -> Metric | None:
+        """The metric of a vector of the collection that a client calls `name`; None while it is not known. Dialects
+        need it to understand a score threshold; asking for it starts finding it out."""
+        try:
+            place = self.locate(name)
+        except NotServed:
+            return None
+        if place.route is None or not place.route.replicator.mirroring:
+            return None
+        site = place.route.replicator.workshop(place.collection).site
+        if site.spec is None:
+            spawn(_learn(site), name="description of a collection")
+            return None
+        vector = site.spec.vectors.get(using)
+        return vector.metric if vector is not None else None
+
+
+async def _learn(site: Site) -> None:
+    with contextlib.suppress(CrossfadeError):  # the next request asks again
+        await site.known_spec()
 
 
 @dataclass(slots=True)

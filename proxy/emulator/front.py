@@ -121,6 +121,19 @@ class QdrantEmulator:
         return self._store.metric_of(collection, using) or Metric.COSINE
 
 
+class LocalFront:
+    """A `Forwarder` to an engine in this process: clients of the proxy get the front's answers."""
+
+    def __init__(self, store: QdrantEdgeStore) -> None:
+        self._emulator = QdrantEmulator(store)
+
+    async def forward(self, request: Request) -> Response:
+        return await self._emulator.handle(request)
+
+    async def close(self) -> None:
+        """The store is closed by whoever opened it."""
+
+
 def _without_consistency(request: Request) -> Request:
     """A single node has one answer for every read consistency."""
     if request.transport == "http":
