@@ -3,5 +3,6 @@
 pytest_plugins: list[str] = [
     "tests.support.milvus_engines",
     "tests.support.qdrant_engines",
+    "tests.support.qdrant_clients",
     "tests.support.contract_stores",
 ]
