@@ -32,7 +32,7 @@ from proxy.listeners import Listener
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
 from proxy.migration.backfill import Backfill, BackfillSettings
-from proxy.migration.jobs import Jobs, Work
+from proxy.migration.jobs import DONE, Jobs, Work
 from proxy.migration.throttle import Throttle
 from proxy.migration.verify import Verify
 from proxy.pipeline import Pipeline, Switchboard
@@ -56,6 +56,7 @@ from proxy.wire import Transport
 
 DRAIN_SECONDS = 10.0
 _SWEEP_LOOK_SECONDS = 1.0
+_SWEEP_AGAIN_SECONDS = 30.0
 _log = logging.getLogger("crossfade.app")
 
 
@@ -85,6 +86,7 @@ class App:
         self._hook = hook
         self._listeners: list[tuple[ListenerConfig, Listener]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._sweep_failed: dict[str, float] = {}
 
     async def start(self) -> None:
         config = self.live_config.config
@@ -260,9 +262,14 @@ class App:
                     if ledger.unswept and ledger.unswept != NEVER_SWEPT
                 ]
                 busy = any(state.route == name and not state.ended for state in self.jobs.all())
+                failed_at = self._sweep_failed.get(name, -_SWEEP_AGAIN_SECONDS)
+                if self.clock.now() - failed_at < _SWEEP_AGAIN_SECONDS:
+                    continue
                 if needing and not busy and route.replicator.mirroring:
                     _log.warning("collections have to be swept", extra={"route": name, "count": len(needing)})
-                    await self.jobs.start("sweep", name, {"collections": needing, "restart": True})
+                    state = await self.jobs.start("sweep", name, {"collections": needing, "restart": True})
+                    if (await self.jobs.wait(state.id)).status != DONE:
+                        self._sweep_failed[name] = self.clock.now()
 
     # --- reload and figures -------------------------------------------------------------------------
 

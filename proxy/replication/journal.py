@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS intervals (
 );
 """
 _RETRY_SECONDS = 0.5
+_COMPACT_ROWS = 5_000
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class Journal:
         self._snapshot: tuple[int, bytes] | None = None
         self._last_applied = position
         self._closed_rows = 0
+        self._compact_at = _COMPACT_ROWS
         self._closing = False
         self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
         self._thread.start()
@@ -142,14 +144,15 @@ class Journal:
 
     def compact_when_due(self) -> None:
         """Replace closed rows by a snapshot of the book once they outnumber what is open or dirty."""
-        size = sum(
-            len(ledger.marks) + len(ledger.intervals)
-            for route in self.book.routes.values()
-            for ledger in route.ledgers.values()
-        )
-        if self._closed_rows > max(5_000, 4 * size) and self._snapshot is None:
-            self._closed_rows = 0
-            self._snapshot = (self._last_applied, dump(self.book))
+        if self._closed_rows < self._compact_at or self._snapshot is not None:
+            return
+        ledgers = [ledger for route in self.book.routes.values() for ledger in route.ledgers.values()]
+        size = sum(len(ledger.marks) + len(ledger.intervals) for ledger in ledgers)
+        if self._closed_rows < 4 * size:
+            self._compact_at = 4 * size
+            return
+        self._closed_rows, self._compact_at = 0, _COMPACT_ROWS
+        self._snapshot = (self._last_applied, dump(self.book))
 
     # --- on the loop, after a commit ---------------------------------------------------------
 

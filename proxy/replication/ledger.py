@@ -16,9 +16,8 @@ A key is *clean* when both stores are known to hold the same. Only keys that are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from proxy.dialects import Outcome
 from proxy.model import PointId, Side
@@ -78,13 +77,19 @@ class Ledger:
     unswept_at: int = 0
     acknowledged_at: int = 0  # the last write that the primary took without having applied it
     cursors: dict[str, PointId | None] = field(default_factory=dict)  # job -> where its next page starts
+    _pages: dict[int, Interval] = field(default_factory=dict)  # the open pages and scopes among the intervals
+    _scopes: dict[int, Interval] = field(default_factory=dict)
     _writers: dict[PointId, list[Interval]] = field(default_factory=dict)
     _reconcilers: dict[PointId, list[Interval]] = field(default_factory=dict)
     _held: dict[PointId, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Rebuild the indexes by key from intervals and holds (after a snapshot was read)."""
-        for interval in self.intervals.values():
+        for position, interval in self.intervals.items():
+            if isinstance(interval.record, r.BeginPage):
+                self._pages[position] = interval
+            elif isinstance(interval.record, r.BeginScope):
+                self._scopes[position] = interval
             for point_id in interval.ids:
                 if isinstance(interval.record, r.BeginWrite):
                     self._writers.setdefault(point_id, []).append(interval)
@@ -107,8 +112,8 @@ class Ledger:
             or point_id in self._writers
             or point_id in self._reconcilers
             or self.is_held(point_id)
-            or any(point_id in page.touched for page in self._pages())
-            or any(True for _ in self._scopes())
+            or any(point_id in page.touched for page in self._pages.values())
+            or bool(self._scopes)
         )
 
     def is_held(self, point_id: PointId) -> bool:
@@ -125,11 +130,11 @@ class Ledger:
     @property
     def blocked(self) -> bool:
         """No key of the collection may be reconciled now."""
-        return self.range_held or any(scope.record.definition for scope in self._scopes())
+        return self.range_held or any(_defines(scope) for scope in self._scopes.values())
 
     @property
     def open_count(self) -> int:
-        return len(self._writers) + len(self._reconcilers) + sum(1 for _ in self._scopes())
+        return len(self._writers) + len(self._reconcilers) + len(self._scopes)
 
     @property
     def held_count(self) -> int:
@@ -148,12 +153,6 @@ class Ledger:
     def at_rest(self) -> bool:
         """Nothing open, dirty or held, and swept."""
         return not (self.intervals or self.marks or self.holds or self.unswept)
-
-    def _pages(self) -> Iterator[Interval]:
-        return (i for i in self.intervals.values() if isinstance(i.record, r.BeginPage))
-
-    def _scopes(self) -> Iterator[Any]:
-        return (i for i in self.intervals.values() if isinstance(i.record, r.BeginScope))
 
     # --- the fold ------------------------------------------------------------------------
 
@@ -197,7 +196,7 @@ class Ledger:
 
     def _begin_write(self, position: int, record: r.BeginWrite) -> Effects:
         interval = Interval(position, record, record.ids)
-        uncertain = self.range_held or any(True for _ in self._scopes())
+        uncertain = self.range_held or bool(self._scopes)
         for point_id in record.ids:
             others = self._writers.setdefault(point_id, [])
             if uncertain or others or point_id in self._held:
@@ -226,33 +225,33 @@ class Ledger:
             others.append(interval)
             taken[point_id] = self.marks.pop(point_id, None)
         self._touch(taken)
-        for page in self._pages():
+        for page in self._pages.values():
             page.touched.update(taken)
         self.intervals[position] = interval
         return Effects(taken=taken, skipped=frozenset(interval.skipped))
 
     def _begin_page(self, position: int, record: r.BeginPage) -> Effects:
         interval = Interval(position, record, touched=set(self._reconcilers))
-        interval.stale = any(scope.record.definition for scope in self._scopes())
-        self.intervals[position] = interval
+        interval.stale = any(_defines(scope) for scope in self._scopes.values())
+        self.intervals[position] = self._pages[position] = interval
         return Effects()
 
     def _begin_scope(self, position: int, record: r.BeginScope) -> Effects:
         interval = Interval(position, record, touched=set(self._writers) | set(self._reconcilers))
-        for scope in self._scopes():
+        for scope in self._scopes.values():
             interval.touched |= scope.named
         for writer in self.intervals.values():
             if isinstance(writer.record, r.BeginWrite):
                 writer.mixed.update(writer.ids)
         if record.definition:
-            for page in self._pages():
+            for page in self._pages.values():
                 page.stale = True
-        self.intervals[position] = interval
+        self.intervals[position] = self._scopes[position] = interval
         return Effects()
 
     def _touch(self, ids: Iterable[PointId]) -> None:
         """Tell open scopes and range holds that an interval names these keys."""
-        for scope in self._scopes():
+        for scope in self._scopes.values():
             scope.touched.update(ids)
         for hold in self.holds.values():
             if hold.ids is None:
@@ -266,6 +265,8 @@ class Ledger:
         if interval is None:  # closed already, by whoever took its owner for gone
             self._need_sweep(position, "an interval ended after it was closed")
             return Effects()
+        self._pages.pop(record.begin, None)
+        self._scopes.pop(record.begin, None)
         self._forget(interval)
         match record:
             case r.EndWrite():
@@ -342,9 +343,9 @@ class Ledger:
                 self.parked[point_id] = parked[point_id]
             else:
                 self.parked.pop(point_id, None)
-        for page in self._pages():
+        for page in self._pages.values():
             page.touched.update(record.ids)
-        for scope in self._scopes():
+        for scope in self._scopes.values():
             scope.touched.update(record.ids)
         ready = self._mark(position, (i for i in record.ids if i in again))
         held = self._unclear(position, interval, record.unclear, record.hold_seconds)
@@ -438,3 +439,7 @@ class Ledger:
         """Un-journalled writes may still be landing on the source when journalling begins."""
         held = self._hold(position, Side.SOURCE, record.hold_seconds, None) if record.hold_seconds else None
         return Effects(held=held, ready_all=True)
+
+
+def _defines(scope: Interval) -> bool:
+    return isinstance(scope.record, r.BeginScope) and scope.record.definition

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from proxy.clock import Clock
@@ -29,6 +29,8 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Response
 
+_SAMPLE_SECONDS = 0.05
+_SAMPLES = 50_000
 _log = logging.getLogger("crossfade.replication")
 
 
@@ -103,7 +105,8 @@ class Replicator:
         self._hook = hook
         self._workshops: dict[str, Workshop] = {}
         self._holds = HoldClock(route, journal, stores, clock)
-        self._times: deque[tuple[int, float]] = deque(((journal.position, clock.now()),), maxlen=20_000)
+        self._positions = [journal.position]  # when records were applied: a sample of positions, and its times
+        self._moments = [clock.now()]
         self._collapsing: set[str] = set()
         journal.subscribe(self._applied)
         self._recover()
@@ -175,11 +178,15 @@ class Replicator:
 
     def _time_of(self, position: int) -> float:
         """When the record at `position` was applied, by the nearest remembered time before it."""
-        at = self._times[0][1]
-        for known, when in reversed(self._times):
-            if known <= position:
-                return when
-        return at
+        return self._moments[max(0, bisect_right(self._positions, position) - 1)]
+
+    def _remember_time(self, position: int) -> None:
+        now = self.clock.now()
+        if now - self._moments[-1] >= _SAMPLE_SECONDS:
+            self._positions.append(position)
+            self._moments.append(now)
+            if len(self._positions) > _SAMPLES:  # what is older than half of them counts as old as that
+                del self._positions[: _SAMPLES // 2], self._moments[: _SAMPLES // 2]
 
     # --- the parts -------------------------------------------------------------------------
 
@@ -223,9 +230,7 @@ class Replicator:
     def _applied(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
         if record.route != self.route:
             return
-        now = self.clock.now()
-        if now - self._times[-1][1] >= 0.05:
-            self._times.append((position, now))
+        self._remember_time(position)
         if effects.held is not None:
             self._holds.add(record.collection, position, effects.held)
         if record.collection:

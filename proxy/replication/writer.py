@@ -27,7 +27,7 @@ from proxy.replication import records as r
 from proxy.replication.book import DUAL_WRITE
 from proxy.replication.confirmations import Confirmations
 from proxy.replication.hints import certain_states
-from proxy.replication.site import Site
+from proxy.replication.site import Site, no_hook
 from proxy.wire import Response
 
 
@@ -93,6 +93,9 @@ class Writer:
                 self._states[begin] = states
             ended = site.journal.append(self._end(begin, answer.judgement))
         site.metrics.writes.add(site.route, type(write).__name__.lower(), answer.judgement.outcome.value)
+        if site.hook is not no_hook:
+            await ended
+            await site.hook("END durable")
         response = answer.unwrap()
         if answer.judgement.outcome is Outcome.ACCEPTED and site.settings.policy != "primary":
             await wait_for_secondary(site, self.confirmations, ids, (await ended).position)

@@ -13,7 +13,7 @@ from proxy.replication.book import Book, RouteBook, dump, load
 from proxy.replication.ledger import Effects, Hold, Interval, Ledger
 from tests.unit.replication.simulation import differences, run
 
-RUNS = 3000
+RUNS = 1500
 
 
 def test_at_rest_both_stores_hold_the_same() -> None:
@@ -130,4 +130,4 @@ BROKEN: list[Callable[[], Ledger]] = [
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda kind: kind.__name__.strip("_"))
 def test_every_rule_is_needed(broken: Callable[[], Ledger]) -> None:
-    assert any(differences(run(seed, broken())) for seed in range(5 * RUNS))
+    assert any(differences(run(seed, broken())) for seed in range(10 * RUNS))
