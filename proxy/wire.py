@@ -7,6 +7,7 @@ anybody noticing.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -81,3 +82,59 @@ async def collected(request: Request, limit_bytes: int) -> Request:
             raise BodyTooLarge(limit_bytes)
         chunks.append(chunk)
     return replace(request, body=b"".join(chunks))
+
+
+# --- bodies that this program reads on their way through -----------------------------------
+# Servers compress if clients let them (RFC 9110, 8.4 and 12.5.3). What is passed on stays as it is; whoever looks into
+# an answer asks for it in a coding that `plain` can undo.
+
+_UNDONE = frozenset({"gzip", "x-gzip", "deflate", "identity"})
+
+
+def readable(request: Request) -> Request:
+    """The same request, asking for no coding of the answer that `plain` cannot undo."""
+    if request.header("accept-encoding") is None:
+        return request
+    headers = tuple(
+        (name, _only_undone(value) if name == "accept-encoding" and isinstance(value, str) else value)
+        for name, value in request.headers
+    )
+    return request if headers == request.headers else replace(request, headers=headers)
+
+
+def plain(response: Response) -> Response:
+    """The same answer with its body uncompressed, to read and not to pass on. A body that cannot be undone is empty;
+    one that is still a stream stays one."""
+    codings = [
+        coding.strip().lower()
+        for name, value in response.headers
+        if name == "content-encoding" and isinstance(value, str)
+        for coding in value.split(",")
+    ]
+    if not codings or not isinstance(response.body, bytes):
+        return response
+    body = response.body
+    for coding in reversed(codings):
+        body = _undo(coding, body)
+    headers = tuple(entry for entry in response.headers if entry[0] not in ("content-encoding", "content-length"))
+    return replace(response, headers=headers, body=body)
+
+
+def _only_undone(accepted: str) -> str:
+    kept = [item.strip() for item in accepted.split(",") if item.partition(";")[0].strip().lower() in _UNDONE]
+    return ", ".join(kept) or "identity"
+
+
+def _undo(coding: str, body: bytes) -> bytes:
+    try:
+        match coding:
+            case "identity":
+                return body
+            case "gzip" | "x-gzip":
+                return zlib.decompress(body, wbits=31)
+            case "deflate":  # as specified, or without its frame, as some servers send it
+                return zlib.decompress(body, wbits=15 if body[:1] and body[0] & 0x0F == 8 else -15)
+            case _:
+                return b""
+    except zlib.error:
+        return b""

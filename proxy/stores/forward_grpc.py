@@ -18,6 +18,7 @@ Rules of the file:
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,11 @@ class GrpcForwarder:
             )
         except grpc.aio.AioRpcError as error:
             return self._failed(line, error, seconds)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise Unclear(f"the connection to {self._address} was closed here while it worked") from None
 
     def _failed(self, line: _Line, error: Any, seconds: float) -> Response:
         """What an unsuccessful call amounts to: the server's answer, or one of our errors."""

@@ -29,7 +29,8 @@ import aiohttp
 from aiohttp.client_middlewares import ClientHandlerType
 from yarl import URL
 
-from proxy.errors import InvalidRequest, RequestError, Unavailable, Unclear
+from proxy.errors import InvalidRequest, Unavailable, Unclear
+from proxy.stores.forward_http_bodies import SLICE_BYTES, Download, Silence, Upload, told
 from proxy.wire import Headers, Request, Response
 
 HOP_BY_HOP = frozenset(
@@ -49,7 +50,6 @@ HOP_BY_HOP = frozenset(
 _NOT_FORWARDED = HOP_BY_HOP | {"host", "expect", "http2-settings"}
 _NO_ADDED_HEADERS = ("user-agent", "accept", "accept-encoding", "content-type")
 _BODILESS_STATUS = frozenset({204, 304})
-_SLICE_BYTES = 256 * 1024
 _HEADER_LIMIT_BYTES = 64 * 1024
 
 
@@ -60,7 +60,7 @@ class HttpForwarder:
     timeout_seconds: longest silence of the store, before and within its answer.
     connect_seconds: longest wait for a connection (at most half of `timeout_seconds`).
     keepalive_seconds: how long an idle connection is kept.
-    collect_bytes: an answer of known length up to this arrives as `bytes`, any other as a stream.
+    collect_bytes: an answer up to this arrives as `bytes`, a longer one as a stream.
     replace_headers: take the place of the client's headers of the same names (a store with a key of its own).
     """
 
@@ -90,7 +90,7 @@ class HttpForwarder:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=_NO_ADDED_HEADERS,
-            read_bufsize=_SLICE_BYTES,
+            read_bufsize=SLICE_BYTES,
             max_line_size=_HEADER_LIMIT_BYTES,
             max_field_size=_HEADER_LIMIT_BYTES,
             middlewares=(self._once,),
@@ -100,13 +100,14 @@ class HttpForwarder:
         """The server's own answer. Raises Unavailable or Unclear; InvalidRequest for a path that is none; and
         whatever RequestError the body's stream raised, in which case the server got only part of the request."""
         target = self._target(request)
-        upload = _Upload(request.body, self._timeout_seconds)
+        silence = Silence(self._timeout_seconds)
+        upload = Upload(request.body, silence)
         try:
-            async with asyncio.timeout(self._timeout_seconds) as upload.silence:
+            async with asyncio.timeout(self._timeout_seconds) as silence.timeout:
                 answer = await self._session.request(
                     request.method, target, headers=self._headers(request), data=upload.data, allow_redirects=False
                 )
-                return await self._response(request, answer)
+                return await self._response(request, answer, silence)
         except TimeoutError as error:
             raise Unclear(
                 f"{self._base.origin()} was silent for {self._timeout_seconds} s; it may still do the work"
@@ -116,7 +117,7 @@ class HttpForwarder:
                 raise upload.failure from None
             raise
         finally:
-            upload.silence = None
+            silence.timeout = None
 
     async def close(self) -> None:
         """Close every connection; requests under way end as Unclear."""
@@ -139,7 +140,7 @@ class HttpForwarder:
         if isinstance(request.body, bytes):
             dropped |= {"content-length"}  # stated anew: the body may have been rewritten on its way here
         kept = [(name, _text(value)) for name, value in request.headers if name not in dropped]
-        if isinstance(request.body, bytes) and len(request.body) > _SLICE_BYTES:
+        if isinstance(request.body, bytes) and len(request.body) > SLICE_BYTES:
             kept.append(("content-length", str(len(request.body))))
         return kept + self._replacements
 
@@ -155,92 +156,36 @@ class HttpForwarder:
                 f"{self._base.origin()} takes no connections ({error}); check that the store runs and is reachable"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unclear(
-                f"{self._base.origin()} gave no answer ({_told(error)}); it may have done the work"
-            ) from error
+            raise Unclear(f"{self._base.origin()} gave no answer ({told(error)}); it may have done the work") from error
 
-    async def _response(self, request: Request, answer: aiohttp.ClientResponse) -> Response:
+    async def _response(self, request: Request, answer: aiohttp.ClientResponse, silence: Silence) -> Response:
         headers = _received(answer.raw_headers)
         body: bytes | AsyncIterator[bytes]
         if request.method == "HEAD" or answer.status in _BODILESS_STATUS:
             answer.release()
             body = b""
-        elif answer.content.is_eof() or _length(headers) <= self._collect_bytes:
-            try:
-                body = await answer.read()
-            except (aiohttp.ClientError, OSError) as error:
-                raise Unclear(f"{self._base.origin()} broke off its answer ({_told(error)})") from error
         else:
-            body = _Download(answer, self._timeout_seconds)
+            body = await self._download(answer, _length(headers), silence)
         return Response(answer.status, headers, body, message=answer.reason or "")
 
-
-class _Upload:
-    """A request's body on its way up: moves the deadline along, and remembers why the client's side failed."""
-
-    def __init__(self, body: bytes | AsyncIterator[bytes], seconds: float) -> None:
-        self.silence: asyncio.Timeout | None = None  # only while the answer is awaited
-        self.failure: RequestError | None = None
-        self._seconds = seconds
-        self.data: bytes | AsyncIterator[bytes] | None
-        if not isinstance(body, bytes):
-            self.data = self._watched(body)
-        elif len(body) > _SLICE_BYTES:
-            self.data = _slices(body)
-        else:
-            self.data = body or None
-
-    async def _watched(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        try:
-            self._expect_within(None)
-            async for chunk in body:
-                self._expect_within(self._seconds)
-                yield chunk
-                self._expect_within(None)
-            self._expect_within(self._seconds)
-        except RequestError as error:
-            self.failure = error
-            raise
-
-    def _expect_within(self, seconds: float | None) -> None:
-        # The library's writer can outlive the wait for the answer (a server that answers early).
-        if self.silence is not None and not self.silence.expired():
-            self.silence.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
-
-
-async def _slices(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), _SLICE_BYTES):
-        yield body[start : start + _SLICE_BYTES]
-
-
-class _Download:
-    """An answer's body on its way down; leaving it early closes the connection. Iterating raises Unclear."""
-
-    def __init__(self, answer: aiohttp.ClientResponse, timeout_seconds: float) -> None:
-        self._answer = answer
-        self._timeout_seconds = timeout_seconds
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                chunk = await self._answer.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            self._answer.close()
-            raise Unclear(f"the store broke off its answer ({_told(error)})") from error
-        except BaseException:
-            self._answer.close()
-            raise
-        if not chunk:
-            self._answer.release()
-            raise StopAsyncIteration
-        return chunk
-
-    async def aclose(self) -> None:
-        """Give the rest up; a body read to its end has already given its connection back."""
-        self._answer.close()
+    async def _download(
+        self, answer: aiohttp.ClientResponse, length: int | None, silence: Silence
+    ) -> bytes | AsyncIterator[bytes]:
+        body = Download(answer, self._timeout_seconds)
+        if length is not None and length > self._collect_bytes:
+            return body
+        start: list[bytes] = []
+        size = 0
+        silence.begin()
+        while size <= self._collect_bytes:
+            chunk = await body.read()
+            if not chunk:
+                return b"".join(start)
+            silence.begin()
+            start.append(chunk)
+            size += len(chunk)
+        body.put_back(start)
+        return body
 
 
 def _named_by_connection(headers: Iterable[tuple[str, str | bytes]]) -> frozenset[str]:
@@ -264,16 +209,12 @@ def _header_text(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-def _length(headers: Headers) -> float:
+def _length(headers: Headers) -> int | None:
     for name, value in headers:
         if name == "content-length" and isinstance(value, str) and value.isdigit():
             return int(value)
-    return float("inf")
+    return None
 
 
 def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
-
-
-def _told(error: BaseException) -> str:
-    return str(error) or type(error).__name__

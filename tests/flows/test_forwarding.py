@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from proxy.errors import InvalidRequest, Unavailable, Unclear
+from proxy.stores import Forwarder
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
 from proxy.wire import Request, Response
@@ -216,15 +217,17 @@ async def test_cookies_of_the_store_are_not_kept() -> None:
     assert b"cookie" not in dict(server.received[1].headers)
 
 
-async def test_a_large_answer_is_passed_on_while_it_arrives() -> None:
+@pytest.mark.parametrize("head", [b"content-length: 6", b"transfer-encoding: chunked"])
+async def test_a_large_answer_is_passed_on_while_it_arrives(head: bytes) -> None:
     finish = asyncio.Event()
+    chunked = b"chunked" in head
 
     async def script(_: Received, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + (b"3\r\nabc\r\n" if chunked else b"abc"))
         await finish.wait()
-        writer.write(b"3\r\ndef\r\n0\r\n\r\n")
+        writer.write(b"3\r\ndef\r\n0\r\n\r\n" if chunked else b"def")
 
-    async with forwarding(script) as (forwarder, server):
+    async with forwarding(script, collect_bytes=2) as (forwarder, server):
         response = await forwarder.forward(http("GET", "/"))
         assert not isinstance(response.body, bytes)
         assert await anext(response.body) == b"abc"  # although the server has not finished
@@ -232,6 +235,39 @@ async def test_a_large_answer_is_passed_on_while_it_arrives() -> None:
         assert await content(response) == b"def"
         await forwarder.forward(http("GET", "/"))
         assert server.connections == 1  # read to its end, the connection is free again
+
+
+async def test_a_small_answer_is_bytes_even_if_its_length_was_not_stated() -> None:
+    """Servers that compress on the fly state none, and what answers a write has to be looked into."""
+
+    async def script(_: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await writer.drain()
+        writer.write(b"3\r\ndef\r\n0\r\n\r\n")
+
+    async with forwarding(script) as (forwarder, server):
+        response = await forwarder.forward(http("GET", "/"))
+        assert (response.headers, response.body) == ((), b"abcdef")
+        await forwarder.forward(http("GET", "/"))
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("collect_bytes", [1, 100])
+async def test_an_answer_that_falls_silent_is_unclear_and_its_connection_closed(collect_bytes: int) -> None:
+    forever = asyncio.Event()
+
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        if request.target == b"/fast":
+            await saying(OK)(request, writer)
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc")
+            await forever.wait()
+
+    async with forwarding(script, collect_bytes=collect_bytes, timeout_seconds=0.5) as (forwarder, server):
+        with pytest.raises(Unclear, match=r"silent"):
+            await content(await forwarder.forward(http("GET", "/slow")))
+        await forwarder.forward(http("GET", "/fast"))
+        assert server.connections == 2
 
 
 async def test_an_answer_that_is_left_early_costs_its_connection() -> None:
@@ -403,6 +439,21 @@ async def test_an_answer_before_the_end_of_the_body_is_an_answer() -> None:
     await listening.wait_closed()
 
 
+async def test_closing_ends_what_is_under_way_as_unclear() -> None:
+    working, forever = asyncio.Event(), asyncio.Event()
+
+    async def script(_: Received, writer: asyncio.StreamWriter) -> None:
+        working.set()
+        await forever.wait()
+
+    async with forwarding(script) as (forwarder, _):
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(_raised(forwarder, http("PUT", "/", body=b"x")))
+            await working.wait()
+            await forwarder.close()
+        assert isinstance(call.result(), Unclear)
+
+
 # --- gRPC -----------------------------------------------------------------------------------
 
 Behaviour = Callable[[bytes, Any], Awaitable[bytes]]
@@ -548,12 +599,44 @@ async def test_grpc_a_line_cut_while_the_server_works_is_unclear(initial: bool) 
         assert calls == 1  # no retry of the library's own
 
 
-async def _raised(forwarder: GrpcForwarder, request: Request) -> BaseException | None:
+async def _raised(forwarder: Forwarder, request: Request) -> BaseException | None:
     try:
         await forwarder.forward(request)
     except (Unclear, Unavailable) as error:
         return error
     return None
+
+
+async def test_grpc_closing_ends_what_is_under_way_as_unclear() -> None:
+    working, forever = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: bytes, context: Any) -> bytes:
+        working.set()
+        await forever.wait()
+        return b""
+
+    async with grpc_server(hang) as (port, _), grpc_forwarder(port) as forwarder:
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(_raised(forwarder, rpc(b"write")))
+            await working.wait()
+            await forwarder.close()
+        assert isinstance(call.result(), Unclear)
+
+
+async def test_grpc_a_caller_that_is_cancelled_is_cancelled() -> None:
+    working, forever = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: bytes, context: Any) -> bytes:
+        working.set()
+        await forever.wait()
+        return b""
+
+    async with grpc_server(hang) as (port, _), grpc_forwarder(port) as forwarder, asyncio.TaskGroup() as tasks:
+        call = tasks.create_task(_raised(forwarder, rpc()))
+        await working.wait()
+        call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled()
 
 
 async def test_grpc_a_time_out_gives_the_connection_up() -> None:
