@@ -3,7 +3,8 @@
 How points stand there is told in docs/milvus.md and done by proxy/dialects/milvus. Rules of this adapter:
 
 - **Every write that returned is seen** by fetch, scan and count: they read at the timestamp of this process's last
-  write, or strongly while there was none. Searches see at least that, and otherwise what `consistency` says.
+  write, or strongly while there is none (at first, and after a write that the server gave no timestamp). Searches see
+  at least that, and otherwise what `consistency` says.
 - **A refused batch is tried point by point**, so that one bad point does not take others with it. What Milvus could
   not hold exactly is refused before anything is sent.
 - **Writes to a collection of Milvus Lite go one at a time**; it loses some otherwise.
@@ -96,7 +97,8 @@ class MilvusStore:
         self._ids = IdMapping(ids)
         self._index = index
         self._consistency = consistency
-        self._last_write: int | None = None
+        self._last_write: int | None = None  # its timestamp; None: reads have to be strong
+        self._unstamped_writes = 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -173,7 +175,7 @@ class MilvusStore:
 
     async def settle(self, collection: str) -> None:
         """The next reads are strong, and so wait for every write that the server has acknowledged by then."""
-        self._last_write = None
+        self._read_strongly()
 
     async def _upsert(self, collection: MilvusCollection, points: Sequence[Point]) -> WriteReport:
         encoded = encode_points(points, collection.layout)
@@ -187,7 +189,8 @@ class MilvusStore:
         return WriteReport(refused)
 
     async def _put(self, collection: MilvusCollection, rows: Sequence[Row]) -> None:
-        await self._mutate(collection, "Upsert", requests.upsert(collection.place, rows, collection.layout))
+        lite = (await self._connection.server()).lite
+        await self._mutate(collection, *requests.put(collection.place, rows, collection.layout, lite=lite))
 
     async def _put_singly(self, collection: MilvusCollection, rows: Sequence[Row]) -> dict[PointId, str]:
         """The points that are to blame, with the reason. Raises Refused if the server takes none for a reason that
@@ -204,10 +207,18 @@ class MilvusStore:
         return {point_id: str(refusal) for point_id, refusal in refusals.items()}
 
     async def _mutate(self, collection: MilvusCollection, method: str, request: Any) -> None:
+        unstamped = self._unstamped_writes
         async with self._turn(collection):
             reply = await self._call(collection, method, request, milvus.MutationResult, writes=True)
-        if reply.timestamp:
+        if not reply.timestamp:  # deletes on Milvus 2.3, everything on Milvus Lite
+            self._read_strongly()
+        elif unstamped == self._unstamped_writes:
             self._last_write = max(self._last_write or 0, reply.timestamp)
+
+    def _read_strongly(self) -> None:
+        """Until a write that begins after this has returned: its timestamp is then later than all before."""
+        self._unstamped_writes += 1
+        self._last_write = None
 
     @contextlib.asynccontextmanager
     async def _turn(self, collection: MilvusCollection) -> AsyncIterator[None]:

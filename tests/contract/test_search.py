@@ -38,31 +38,41 @@ def assert_same_hits(found: Hits, expected: Hits) -> None:
     assert sure <= {hit.point.id for hit in found.hits}
 
 
+Named = tuple[dict[Metric, str], MemoryStore]
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def named(store: Store) -> AsyncIterator[tuple[str, MemoryStore]]:
-    """A collection with a vector for every metric the store has, beside its reference."""
+async def named(store: Store) -> AsyncIterator[Named]:
+    """For every metric the store has, the collection with a vector of that name, beside their reference. It is one
+    collection for all where the store takes several vectors."""
     metrics = sorted(store.capabilities.metrics, key=lambda metric: metric.value)
-    spec = CollectionSpec({metric.value: VectorSpec(3, metric) for metric in metrics})
-    name, reference = fresh_name(), MemoryStore()
-    await store.create(name, spec)
-    await reference.create(name, spec)
+    reference = MemoryStore()
     draw = np.random.default_rng(11)
     points = [
         Point(number, {metric.value: floats(*draw.normal(size=3)) for metric in metrics}, {"even": number % 2 == 0})
         for number in range(40)
     ]
-    await store.upsert(name, points)
-    await reference.upsert(name, points)
-    yield name, reference
-    await store.drop(name)
+    names: dict[Metric, str] = {}
+    for together in [metrics] if store.capabilities.named_vectors else [[metric] for metric in metrics]:
+        name, spec = fresh_name(), CollectionSpec({metric.value: VectorSpec(3, metric) for metric in together})
+        part = [
+            replace(each, vectors={metric.value: each.vectors[metric.value] for metric in together}) for each in points
+        ]
+        for each_store in (store, reference):
+            await each_store.create(name, spec)
+            await each_store.upsert(name, part)
+        names |= dict.fromkeys(together, name)
+    yield names, reference
+    for name in set(names.values()):
+        await store.drop(name)
 
 
 @pytest.mark.parametrize("metric", Metric)
-async def test_nearest_first_by_every_metric(store: Store, named: tuple[str, MemoryStore], metric: Metric) -> None:
+async def test_nearest_first_by_every_metric(store: Store, named: Named, metric: Metric) -> None:
     if metric not in store.capabilities.metrics:
         pytest.skip("not a metric of this store")
-    name, reference = named
-    asked = Search(name, floats(0.5, -0.2, 1), limit=12, using=metric.value)
+    names, reference = named
+    asked = Search(names[metric], floats(0.5, -0.2, 1), limit=12, using=metric.value)
     expected = await reference.search(asked)
     assert len(expected.hits) == 12
     assert_same_hits(await search(store, asked), expected)

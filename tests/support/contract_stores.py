@@ -15,9 +15,12 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
+from examples.engines import ChildProcess
+from proxy.dialects.milvus.schema import VectorIndex
 from proxy.model import IDS_ONLY, CollectionSpec, Metric, Point, PointId, VectorSpec
 from proxy.stores import Store
 from proxy.stores.memory import MemoryStore
+from proxy.stores.milvus import MilvusStore
 from proxy.stores.qdrant import QdrantStore
 from proxy.stores.qdrant_edge import QdrantEdgeStore
 from tests.support.contract_points import DIMENSION, dataset
@@ -49,10 +52,26 @@ async def _qdrant(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     await store.close()
 
 
+def _milvus(fixture: str) -> Opener:
+    """Ids as text, so that UUIDs have a place; a FLAT index, so that searches can be compared."""
+
+    @asynccontextmanager
+    async def opened(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+        engine: ChildProcess = request.getfixturevalue(fixture)
+        store = MilvusStore(engine.address, ids="text", index=VectorIndex("FLAT"))
+        await store.probe()
+        yield store
+        await store.close()
+
+    return opened
+
+
 STORES: dict[str, Opener] = {
     "memory": _memory,
     "qdrant_edge": _qdrant_edge,
     "qdrant": _qdrant,
+    "milvus_lite": _milvus("milvus_lite"),
+    "milvus_server": _milvus("milvus_server"),
 }
 
 PLAIN = CollectionSpec({"": VectorSpec(DIMENSION, Metric.COSINE)})

@@ -78,6 +78,8 @@ def field_condition(condition: FieldCondition, surroundings: Surroundings, *, ne
         case IsEmpty():
             return written.is_empty()
         case IsNull():
+            # Qdrant's versions differ in whether an array with null in it is null.
+            surroundings.require_absent(written.mark("v"), "null in an array")
             return carries(written.mark("n"))
         case _:
             assert_never(condition)
@@ -160,9 +162,7 @@ class _Field:
         return _all_of([*guards, equal, *self._no_text])
 
     def _contains(self, literals: list[str]) -> str:
-        """Arrays with an element that equals one of the literals."""
-        if len(literals) == 1:
-            return f"json_contains({self._array}, {literals[0]})"
+        """Arrays with an element that equals one of the literals. (Lite's json_contains takes no negative number.)"""
         return f"json_contains_any({self._array}, [{', '.join(literals)}])"
 
     def _without(self, kinds: str) -> list[str]:

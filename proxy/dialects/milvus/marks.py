@@ -92,8 +92,10 @@ def _relevant_to_field(
 
 def _kinds(condition: Match | MatchAny | MatchExcept | Range | IsEmpty | IsNull) -> tuple[str, str]:
     match condition:
-        case Match(_, bool()) | IsEmpty() | IsNull():
+        case Match(_, bool()) | IsEmpty():
             return ("", "")
+        case IsNull():
+            return ("v", "")
         case Range():
             return ("c", "tb")
         case Match(_, value):

@@ -8,6 +8,7 @@ reserved keys stand beside them: the id with its type, and the marks.
 exact (filters.py), so a row without odd values has none. A mark is a letter and the path, "c:tags":
 
     c  an object or array          n  null                 e  an empty array
+    v  an array with null in it
     t  true, or an array with it   b  false, or an array with it
     f  a whole number written as a float (1.0), or an array with one
     m  an array that holds an integer beside a boolean or such a float
@@ -117,6 +118,8 @@ def _kinds_of_array(elements: list[Json]) -> Iterator[str]:
     yield "c"
     if not elements:
         yield "e"
+    if None in elements:
+        yield "v"
     found = {kind for element in elements if isinstance(element, bool | float) for kind in _kinds_of_number(element)}
     yield from found
     if found and any(isinstance(element, int) and not isinstance(element, bool) for element in elements):

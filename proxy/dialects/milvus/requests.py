@@ -69,8 +69,15 @@ def load_collection(place: Place) -> Any:
     return milvus.LoadCollectionRequest(replica_number=1, **place.fields())
 
 
-def upsert(place: Place, rows: Sequence[Row], layout: Layout) -> Any:
-    return milvus.UpsertRequest(fields_data=columns(rows, layout), num_rows=len(rows), **place.fields())
+def put(place: Place, rows: Sequence[Row], layout: Layout, *, lite: bool) -> tuple[str, Any]:
+    """The RPC, and its request, that makes each row exactly what is given.
+
+    On Milvus that is Upsert: its Insert leaves an older row of the same key beside the new one. On Milvus Lite it is
+    Insert, which replaces: its Upsert keeps those keys of the dynamic field that the new row lacks.
+    """
+    message = milvus.InsertRequest if lite else milvus.UpsertRequest
+    request = message(fields_data=columns(rows, layout), num_rows=len(rows), **place.fields())
+    return "Insert" if lite else "Upsert", request
 
 
 def delete(place: Place, condition: str) -> Any:
