@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import assert_never
 from urllib.parse import urlsplit
 
-from proxy.config import MemoryConfig, MilvusConfig, QdrantConfig, QdrantEdgeConfig, StoreConfig
+from proxy.config import MemoryConfig, MilvusConfig, MilvusIndex, QdrantConfig, QdrantEdgeConfig, StoreConfig
+from proxy.dialects.milvus.schema import VectorIndex
 from proxy.stores import Forwarder, Store
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
@@ -35,7 +36,7 @@ def open_store(config: StoreConfig) -> Store:
                 database=config.database,
                 tls=config.tls,
                 ids=config.ids,
-                index=config.index,
+                index=_vector_index(config.index),
                 consistency=config.consistency,
                 timeout_seconds=config.timeout_seconds,
             )
@@ -67,6 +68,17 @@ def open_forwarders(config: StoreConfig) -> dict[Transport, Forwarder]:
             timeout_seconds=config.longest_request_seconds,
         ),
     }
+
+
+def _vector_index(config: MilvusIndex) -> VectorIndex:
+    """What the configuration does not name is taken from the source collection."""
+    named = config.model_fields_set
+    return VectorIndex(
+        type=config.type,
+        m=config.m if "m" in named else None,
+        ef_construction=config.ef_construction if "ef_construction" in named else None,
+        ef_search=config.ef_search,
+    )
 
 
 def _channel_credentials() -> object:
