@@ -5,7 +5,7 @@ something else than text, so a tenant called `no`, a collection called `2024-01-
 `10:30` stay what they look like. Tags, merge keys and duplicate keys are problems.
 
 `${NAME}`, `${NAME:-default}` and `${file:/path}` are replaced in values, never in keys; `$${` is a
-literal `${`. What they bring is text and is not looked into again. As in a shell, `:-` also covers a
+literal `${` in both. What they bring is text and is not looked into again. As in a shell, `:-` also covers a
 variable that is set to nothing. A file loses the line ends at its end.
 
 No I/O: the environment and the way to read a file are arguments.
@@ -168,13 +168,13 @@ class _Builder:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._document.problems.append(Problem(line, path, "a key must be text"))
                 continue
-            key = key_node.value
+            key = key_node.value.replace(_ESCAPE, "${")
             here = (*path, key)
             if key in built:
                 first = self._document.lines[here]
                 self._document.problems.append(Problem(line, here, f"duplicate key; it stands on line {first} already"))
                 continue
-            if "${" in key:
+            if "${" in key_node.value.replace(_ESCAPE, ""):
                 self._document.problems.append(Problem(line, here, "${...} is replaced in values only, not in keys"))
             built[key] = self.build(value_node, here, line)
         return built

@@ -88,6 +88,23 @@ def test_other_urls_are_refused(source: str, target: str, words: str) -> None:
     assert "hush" not in str(refused.value)
 
 
+def test_names_that_mean_something_in_patterns_in_yaml_or_to_milvus_mean_themselves() -> None:
+    config = parsed(starter("qdrant://a", "milvus://b", ["a*", "${B}", "my-docs", "my_docs", "0", 'quo"te\n']))
+    table = RouteTable.of(config)
+    assert isinstance(table.find("ab"), Unrouted)
+    owners = [table.find(name) for name in ("a*", "${B}", "my-docs", "my_docs", "0", 'quo"te\n')]
+    assert owners == list(config.routes)
+    assert [route.name for route in config.routes] == ["a", "B", "my-docs", "my_docs", "0", "quo-te"]
+    assert [dict(route.names) for route in config.routes] == [
+        {"a*": "a_"},
+        {"${B}": "__B_"},
+        {"my-docs": "my_docs_2"},
+        {},
+        {"0": "_0"},
+        {'quo"te\n': "quo_te_"},
+    ]
+
+
 @given(st.lists(st.text(min_size=1, max_size=20), unique=True, max_size=6), st.sampled_from(["milvus", "qdrant"]))
 @settings(deadline=None)
 def test_any_collections_get_a_route_each_and_names_of_their_own(collections: list[str], vendor: str) -> None:
