@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -92,7 +93,7 @@ async def test_status_arrives_as_it_was_given(control: Control) -> None:
 
 async def test_a_migration_step_by_step(control: Control) -> None:
     route = await control.call(lambda client: client.mirror("docs"))
-    assert route.phase == "mirroring"
+    assert route.phase == "dual-write"
     backfill = await control.call(lambda client: client.start_job("backfill", "docs"))
     await control.operations.finished(backfill.id)
     job = await control.call(lambda client: client.job(backfill.id))
@@ -427,3 +428,40 @@ async def test_the_container_s_health_check_sees_whether_the_proxy_lives(control
             sys.executable, flag, code.replace("/livez", f"/livez{ending}"), stderr=asyncio.subprocess.DEVNULL
         )
         assert (await process.wait() == 0) is (ending == "")
+
+
+async def on_a_terminal(*arguments: str) -> str:
+    """What the command writes to a terminal of its own, escape sequences included."""
+    ours, its = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        EXECUTABLE, *arguments, env={"PATH": os.environ["PATH"], "TERM": "xterm"}, stdin=its, stdout=its, stderr=its
+    )
+    os.close(its)
+
+    def read_all() -> bytes:
+        written = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while part := os.read(ours, 65536):
+                written += part
+        return written
+
+    written = await asyncio.to_thread(read_all)
+    await process.wait()
+    os.close(ours)
+    return written.decode()
+
+
+async def test_on_a_terminal_there_are_colours_and_a_bar(control: Control) -> None:
+    where = ("-c", str(control.config))
+    assert "\x1b[" in await on_a_terminal("status", *where)
+    control.operations.hold_pages.clear()
+    await control.call(lambda client: client.mirror("docs"))
+    async with asyncio.TaskGroup() as group:
+        shown = group.create_task(on_a_terminal("backfill", "docs", *where))
+        await control.operations.page_reached.wait()
+        await control.operations.act_on_job("backfill-1", "pause")
+        await control.operations.asked_for("backfill-1")
+        await control.operations.act_on_job("backfill-1", "resume")
+        control.operations.hold_pages.set()
+    assert "━" in shown.result()
+    assert "backfill of docs is done: 100 copied" in shown.result()

@@ -67,6 +67,7 @@ class SmallOperations:
         self._jobs: dict[str, JobInfo] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._may_run: dict[str, asyncio.Event] = {}
+        self._curious: dict[str, list[asyncio.Event]] = {}
         self._started = time.monotonic()
 
     async def close(self) -> None:
@@ -99,7 +100,15 @@ class SmallOperations:
     async def job(self, id: str) -> JobInfo:
         if id not in self._jobs:
             raise NotKnown("job", id, list(self._jobs))
+        for waiting in self._curious.pop(id, []):
+            waiting.set()
         return self._jobs[id]
+
+    async def asked_for(self, id: str) -> None:
+        """Return when somebody has asked for that job from now on (a command shows what it is told)."""
+        asked = asyncio.Event()
+        self._curious.setdefault(id, []).append(asked)
+        await asked.wait()
 
     async def parked(self, route: str, limit: int) -> Sequence[ParkedKey]:
         docs = self._route(route)
@@ -225,7 +234,7 @@ class SmallOperations:
     def _status(self, docs: SmallRoute) -> RouteStatus:
         return RouteStatus(
             name=docs.name,
-            phase="mirroring" if docs.mirroring else "direct",
+            phase="dual-write" if docs.mirroring else "direct",
             source="old",
             target="new",
             primary="source",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -31,7 +32,8 @@ def status(client: ControlClient, as_json: bool, watch: bool) -> None:
     if as_json:
         show_json(client.status())
     elif watch:
-        _watch(client)
+        with suppress(KeyboardInterrupt):
+            _watch(client)
     else:
         _print(client.status())
 
@@ -50,7 +52,7 @@ def _watch(client: ControlClient) -> None:
             time.sleep(_EVERY_SECONDS)
     from rich.live import Live
 
-    with Live(_drawn(client.status()), console=screen, auto_refresh=False) as live:
+    with Live(_drawn(client.status()), console=screen, screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(_EVERY_SECONDS)
             live.update(_drawn(client.status()), refresh=True)

@@ -97,7 +97,12 @@ def _watch(client: ControlClient, job: JobInfo) -> JobInfo:
         return _lines(client, job)
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+    )
     with Progress(*columns, console=screen, transient=True) as progress:
         bar = progress.add_task(words(job), total=job.total or None, rate="")
         while job.status not in ENDED:
