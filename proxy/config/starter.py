@@ -140,7 +140,7 @@ def _store(name: str, place: _Place, variable: str, ids: str) -> list[str]:
         f"    tls: {'true' if place.tls else 'false'}",
         f'    token: "${{{variable}:-}}"',
         f"    ids: {ids}  # primary keys of the collections it makes: integer, or text for UUIDs",
-        "    index: {type: HNSW, m: 16, ef_construction: 200, ef_search: 128}",
+        "    index: {type: HNSW, ef_search: 128}  # m and ef_construction: as the source has them, unless given here",
     ]
 
 

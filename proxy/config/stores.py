@@ -27,7 +27,9 @@ class QdrantConfig(Section):
     )
     api_key: OptionalSecret = Field(default=None, description="Key that the proxy's own requests carry")
     timeout_seconds: Seconds = Field(default=30, description=_TIMEOUT)
-    longest_request_seconds: Seconds = Field(default=60, description=_LONGEST)
+    longest_request_seconds: Seconds = Field(
+        default=60, description=f"{_LONGEST}; a client's request that is passed on waits as long"
+    )
 
     @property
     def grpc_endpoint(self) -> str:
@@ -43,8 +45,13 @@ class MilvusIndex(Section):
     """The vector index that the proxy makes in Milvus."""
 
     type: Literal["HNSW", "FLAT", "AUTOINDEX"] = Field(default="HNSW", description="Index type")
-    m: int = Field(default=16, ge=2, le=2048, description="HNSW: links of a node")
-    ef_construction: int = Field(default=200, ge=1, le=100_000, description="HNSW: candidates while building")
+    m: Annotated[int, Field(ge=2, le=2048)] | None = Field(
+        default=None, description="HNSW: links of a node; if not given, what the source collection has"
+    )
+    ef_construction: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None,
+        description="HNSW: candidates while building; if not given, what the source collection has",
+    )
     ef_search: int = Field(
         default=128,
         ge=1,
@@ -54,7 +61,8 @@ class MilvusIndex(Section):
 
     @model_validator(mode="after")
     def _only_for_hnsw(self) -> MilvusIndex:
-        if self.type != "HNSW" and (given := self.model_fields_set - {"type"}):
+        given = self.model_fields_set - {"type"}
+        if self.type != "HNSW" and given:
             raise ValueError(f"has {', '.join(sorted(given))}, which only the type HNSW takes")
         return self
 

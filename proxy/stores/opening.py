@@ -71,14 +71,7 @@ def open_forwarders(config: StoreConfig) -> dict[Transport, Forwarder]:
 
 
 def _vector_index(config: MilvusIndex) -> VectorIndex:
-    """What the configuration does not name is taken from the source collection."""
-    named = config.model_fields_set
-    return VectorIndex(
-        type=config.type,
-        m=config.m if "m" in named else None,
-        ef_construction=config.ef_construction if "ef_construction" in named else None,
-        ef_search=config.ef_search,
-    )
+    return VectorIndex(config.type, m=config.m, ef_construction=config.ef_construction, ef_search=config.ef_search)
 
 
 def _channel_credentials() -> object:
