@@ -22,7 +22,6 @@ from proxy.dialects.qdrant.payloads import fill_payload, payload_of_proto
 from proxy.dialects.qdrant.undecodable import Undecodable
 
 _JSON_NAMES = {
-    ("VectorsConfig", "params_map"): "params",
     ("CollectionParams", "vectors_config"): "vectors",
     ("CollectionParams", "sparse_vectors_config"): "sparse_vectors",
     ("CreateCollection", "vectors_config"): "vectors",
@@ -40,7 +39,7 @@ _MAP_WRAPPERS = {
     "StrictModeSparseConfig": "sparse_config",
     "StrictModeMultivectorConfig": "multivector_config",
 }
-_NOT_SAID = frozenset({"Default", "MemoryUnknown", "UnknownType", "Unknown"})
+_NOT_SAID = frozenset({"Default", "MemoryUnknown", "UnknownType", "Unknown", "UnknownQuantization"})
 _ENUM_NAMES = {"Scalar4Bits": "scalar4bits", "Scalar8Bits": "scalar8bits", "Bits1_5": "bits1_5"}
 
 
@@ -56,11 +55,20 @@ def json_of_config(message: Any) -> Any:
     if special is not None:
         return special[0](message)
     plain: dict[str, Any] = {}
-    for field, value in message.ListFields():
-        shown = _json_of_field(field, value)
+    for field in message.DESCRIPTOR.fields:
+        if not _is_said(message, field):
+            continue
+        shown = _json_of_field(field, getattr(message, field.name))
         if shown is not None:
             plain[_JSON_NAMES.get((name, field.name), field.name)] = shown
     return plain
+
+
+def _is_said(message: Any, field: Any) -> bool:
+    """Whether a field has something to say. Without presence, false and the first word of an enum are said too."""
+    if field.has_presence:
+        return bool(message.HasField(field.name))
+    return field.enum_type is not None or field.type == field.TYPE_BOOL or bool(getattr(message, field.name))
 
 
 def _json_of_field(field: Any, value: Any) -> Any:
@@ -106,7 +114,7 @@ def fill_config(message: Any, plain: Any) -> None:
         special[1](message, plain)
         return
     message.SetInParent()
-    fields = {_JSON_NAMES.get((name, field.name), field.name): field for field in reversed(message.DESCRIPTOR.fields)}
+    fields = {_JSON_NAMES.get((name, field.name), field.name): field for field in message.DESCRIPTOR.fields}
     for key, value in _object(plain).items():
         if value is None:
             continue

@@ -158,7 +158,8 @@ def result_of_json(read: DataRead, form: Form, body: bytes, metric_of: Callable[
 def _hits_of_json(result: Any, metric: Metric) -> Hits:
     points = result["points"] if isinstance(result, dict) else result
     return Hits(
-        metric, tuple(Hit(_point_of_json(point), model_score(metric, float(point["score"]))) for point in points)
+        metric,
+        tuple(Hit(_point_of_json(point), model_score(metric, float(np.float32(point["score"])))) for point in points),
     )
 
 
