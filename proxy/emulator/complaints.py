@@ -41,6 +41,10 @@ _MALFORMED = frozenset({"undecodable", "malformed id"})  # the dialect's reasons
 _FORBIDDEN_IN_NAMES = '<>:"/\\|?*\0\x1f'
 _LONGEST_NAME = 255
 
+# The last segment of an endpoint -> the structure that holds its limit (lib/api/src/rest/schema.rs and
+# lib/collection/src/operations/types.rs); a batch is below the endpoint of one.
+_LIMIT_OWNERS = {"query": "internal.", "scroll": "scroll_request.", "search": "search_request."}
+
 
 class ValidationError(RequestError):
     """Well-formed, but out of bounds: HTTP 422 instead of 400 (validation_error_handler, src/actix/mod.rs)."""
@@ -65,10 +69,11 @@ def complaint(request: Request, operation: Operation) -> CrossfadeError | None:
             return next((problem for write in writes if (problem := complaint(request, write))), None)
         case CreateCollection(collection):
             return _name_complaint(request, collection)
-        case UpdateVectors(points=()):
-            return _invalid(request, "points", "must specify vectors to update")
-        case DeleteVectors(names=()):
-            return _invalid(request, "vector", "must specify vector names to delete")
+        case UpdateVectors(points=()) if request.transport == "http":  # lib/api/src/rest/schema.rs
+            return _invalid(request, "points", "must specify points to update")
+        case DeleteVectors(names=()):  # lib/collection/src/operations/vector_ops.rs, lib/api/build.rs
+            field = "vector" if request.transport == "http" else "vector_names"
+            return _invalid(request, field, "must specify vector names to delete")
         case _:
             return None
 
@@ -76,7 +81,7 @@ def complaint(request: Request, operation: Operation) -> CrossfadeError | None:
 def empty_write(operation: Operation) -> CrossfadeError | None:
     """A write that names no point (lib/collection/src/collection/point_ops.rs); said after the collection is found."""
     match operation:
-        case Upsert(points=()):
+        case Upsert(points=()) | UpdateVectors(points=()):
             return InvalidRequest("Bad request: Empty update request")
         case Upsert() | UpdateVectors():
             return None
@@ -118,7 +123,7 @@ def _rest_complaint(request: Request) -> CrossfadeError:
         body = orjson.loads(request.bytes)
     except orjson.JSONDecodeError as error:
         return _format_error(f"{error.msg} at line {error.lineno} column {error.colno}")
-    for path, limit in _limits(body):
+    for path, limit in _limits(body, _LIMIT_OWNERS.get(segments[-1], _LIMIT_OWNERS.get(segments[-2], ""))):
         if limit == 0:
             return _invalid(request, path, "value 0 invalid, must be 1 or larger")
     for value in _ids(body):
@@ -134,14 +139,14 @@ def _format_error(problem: str) -> InvalidRequest:
     return InvalidRequest(f"Format error in JSON body: {problem}")
 
 
-def _limits(body: Any) -> Iterator[tuple[str, Any]]:
-    """The limits in a read's body, with their paths."""
+def _limits(body: Any, owner: str) -> Iterator[tuple[str, Any]]:
+    """The limits in a read's body, with their paths in the server's structures."""
     if isinstance(body, dict):
         if type(body.get("limit")) is int:
-            yield "limit", body["limit"]
+            yield f"{owner}limit", body["limit"]
         searches = body.get("searches")
         for number, search in enumerate(searches if isinstance(searches, list) else []):
-            for path, limit in _limits(search):
+            for path, limit in _limits(search, owner):
                 yield f"searches[{number}].{path}", limit
 
 

@@ -103,9 +103,8 @@ class EdgeEngine:
         self._aliases = self._files.aliases()
 
     def close(self) -> None:
-        """Sync and release every collection."""
+        """Sync and release every collection; the engine flushes when a shard is closed."""
         for collection in self._open.values():
-            collection.shard.flush()
             collection.shard.close()
         self._open.clear()
 
