@@ -261,6 +261,8 @@ class MilvusServer(ChildProcess):
             "internalPort": self._internal_port,
             "timeTickInterval": self._time_tick_milliseconds,
         }
+        # Loading a collection takes a few of these rounds, one a second by default.
+        configuration["queryCoord"] |= {"checkInterval": 100, "checkChannelInterval": 100, "distPullInterval": 50}
         configuration["etcd"] |= {
             "endpoints": f"127.0.0.1:{self._etcd_port}",
             "data": {"dir": str(data / "etcd")},

@@ -53,15 +53,20 @@ def point_id_of(key: PrimaryKey) -> PointId:
 
 def _text_of(point_id: PointId) -> str:
     if isinstance(point_id, str):
-        return point_id if _plain_id(point_id) == point_id and not point_id.startswith("str:") else f"str:{point_id}"
+        return f"str:{point_id}" if _could_be_mistaken(point_id) else point_id
     return str(point_id)
 
 
 def _id_of(text: str) -> PointId:
-    if text.startswith("str:"):
-        rest = text.removeprefix("str:")
-        return rest if _text_of(rest) == text else text
-    return _plain_id(text)
+    rest = text.removeprefix("str:")
+    return rest if rest != text and _could_be_mistaken(rest) else _plain_id(text)
+
+
+def _could_be_mistaken(text: str) -> bool:
+    """Whether a string, as a key, would be read as an integer or UUID, or as such a string behind its prefix."""
+    while text.startswith("str:"):
+        text = text.removeprefix("str:")
+    return not isinstance(_plain_id(text), str)
 
 
 def _plain_id(text: str) -> PointId:
