@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 refused or failed (or verify found differences), 2 wrong u
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ main.add_command(init)
 @config_option
 def serve(config: Path) -> None:
     """Run the proxy."""
+    _quiet_grpc()
     import uvloop
 
     from proxy import app
@@ -69,8 +71,6 @@ def serve(config: Path) -> None:
 @config_option
 def check(config: Path) -> None:
     """Read the configuration and list every mistake with its line."""
-    import os
-
     from proxy.config import parse
 
     text = read_text(config)
@@ -109,6 +109,7 @@ def emulate() -> None:
 @click.option("--api-key", envvar="CROSSFADE_EMULATOR_API_KEY", help="Key that clients must show; none if not given.")
 def qdrant(path: Path, host: str, rest_port: int, grpc_port: int, api_key: str | None) -> None:
     """Qdrant's own engine behind a REST and gRPC front of ours. Not a Qdrant server."""
+    _quiet_grpc()
     import uvloop
 
     from proxy import emulator
@@ -122,3 +123,8 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     click.echo(f"crossfade {installed('crossfade')}")
+
+
+def _quiet_grpc() -> None:
+    """Before gRPC is loaded: its core writes lines of its own to standard error, between those of our log."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

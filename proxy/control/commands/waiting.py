@@ -71,8 +71,8 @@ def ended(job: JobInfo) -> str:
 
 def found(job: JobInfo) -> str:
     """The figures of the result: `4,500 copied, 1 parked`."""
-    figures = [(name, value) for name, value in job.result.items() if isinstance(value, int)]
-    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in figures)
+    shown = [(name, value) for name, value in job.result.items() if isinstance(value, int) and name != "collections"]
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in shown)
 
 
 def share(job: JobInfo) -> str:
@@ -83,6 +83,11 @@ def share(job: JobInfo) -> str:
 def rate(job: JobInfo) -> str:
     eta = f", {duration(job.eta_seconds)} left" if job.eta_seconds is not None and job.status == "running" else ""
     return f"{job.points_per_second:,.0f} points/s{eta}"
+
+
+def figures(job: JobInfo) -> str:
+    """`1,200 of 4,500 points, 970 points/s, 3 s left`; nothing for a step that does not go through points."""
+    return f"{share(job)} points, {rate(job)}" if job.total or job.done else ""
 
 
 def words(job: JobInfo) -> str:
@@ -106,8 +111,8 @@ def _watch(client: ControlClient, job: JobInfo) -> JobInfo:
     with Progress(*columns, console=screen, transient=True) as progress:
         bar = progress.add_task(words(job), total=job.total or None, rate="")
         while job.status not in ENDED:
-            figures = f"{share(job)} points, {rate(job)}"
-            progress.update(bar, description=words(job), completed=job.done, total=job.total or None, rate=figures)
+            total = job.total or None
+            progress.update(bar, description=words(job), completed=job.done, total=total, rate=figures(job))
             time.sleep(_EVERY_SECONDS)
             job = client.job(job.id)
     return job
@@ -117,9 +122,9 @@ def _lines(client: ControlClient, job: JobInfo) -> JobInfo:
     told = None
     while job.status not in ENDED:
         tenth = 10 * job.done // job.total if job.total else 0
-        if (job.status, job.step, tenth) != told:
+        if job.step and (job.status, job.step, tenth) != told:
             told = (job.status, job.step, tenth)
-            click.echo(f"{words(job)}: {share(job)} points, {rate(job)}")
+            click.echo(": ".join(filter(None, (words(job), figures(job)))))
         time.sleep(_EVERY_SECONDS)
         job = client.job(job.id)
     return job
