@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.clock import Clock
 from proxy.config import Listener
@@ -40,7 +40,7 @@ from proxy.serving.reads import Answered, Reader
 from proxy.serving.upstream import Upstream
 from proxy.telemetry.metrics import NO_ROUTE, Metrics
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Request, Response, collected
+from proxy.wire import Request, Response, collected, plain, readable
 
 _log = logging.getLogger("crossfade.pipeline")
 
@@ -210,4 +210,7 @@ class Pipeline:
                     await route.replicator.journal.append(record)
 
     def _primary(self, call: Call, upstream: Upstream) -> Primary:
-        return Primary(lambda: upstream.forward(call.request), lambda response: self.dialect.judge(call, response))
+        """The client's own deadline does not cut a write short, since what became of it would not be known; and the
+        answer comes in an encoding that we can read."""
+        request = readable(replace(call.request, timeout_seconds=None))
+        return Primary(lambda: upstream.forward(request), lambda response: self.dialect.judge(call, plain(response)))

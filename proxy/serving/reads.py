@@ -42,10 +42,11 @@ from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
 from proxy.shadow import ShadowRead
 from proxy.telemetry.metrics import Metrics
-from proxy.wire import Response
+from proxy.wire import Response, plain, readable
 
 _SECONDARY_LIMIT_SECONDS = 5.0
 _SCROLLS = 50_000
+_STALE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Reader:
                 self._metrics.reads.add(route.name, answered.by, reason)
                 return answered
             reason = f"{route.primary_side.value}: {answered}"
-        response, seconds = await self._from_primary(call, route)
+        response, seconds = await self._from_primary(call, route, decision.shadow)
         if decision.shadow:
             self._shadow_of_primary(dialect, call, read, route, collection, response, seconds)
         self._metrics.reads.add(route.name, "primary", reason)
@@ -140,9 +141,19 @@ class Reader:
 
     # --- the two stores ----------------------------------------------------------------------
 
-    async def _from_primary(self, call: Call, route: LiveRoute) -> tuple[Response, float]:
+    async def _from_primary(self, call: Call, route: LiveRoute, to_be_read: bool) -> tuple[Response, float]:
+        """The primary's answer and the seconds it took; `to_be_read`: in an encoding that we can read ourselves.
+
+        A read may be repeated, so one that ran into a connection just being closed is: once, and not after a time-out.
+        """
+        request = readable(call.request) if to_be_read else call.request
         began = route.clock.now()
-        response = await route.upstream.forward(call.request)
+        try:
+            response = await route.upstream.forward(request)
+        except Unclear:
+            if route.clock.now() - began > _STALE_SECONDS:
+                raise
+            response = await route.upstream.forward(request)
         seconds = route.clock.now() - began
         self._metrics.request_seconds.observe(seconds, type(call.operation).__name__.lower(), "primary")
         return response, seconds
@@ -200,7 +211,9 @@ class Reader:
         async def secondary() -> Result:
             return await ask(route, read, collection, route.primary_side.other)
 
-        route.shadow.offer(ShadowRead(read, collection, seconds, lambda: dialect.read_reply(call, response), secondary))
+        route.shadow.offer(
+            ShadowRead(read, collection, seconds, lambda: dialect.read_reply(call, plain(response)), secondary)
+        )
 
     def _shadow_of_secondary(
         self,
