@@ -5,4 +5,5 @@ pytest_plugins: list[str] = [
     "tests.support.qdrant_engines",
     "tests.support.qdrant_clients",
     "tests.support.contract_stores",
+    "tests.support.migration",
 ]
