@@ -36,12 +36,13 @@ from proxy.migration.jobs import DONE, Jobs, Work
 from proxy.migration.throttle import Throttle
 from proxy.migration.verify import Verify
 from proxy.pipeline import Pipeline, Switchboard
-from proxy.replication.journal import Commit, Journal
+from proxy.replication.journal import Journal
 from proxy.replication.ledger import NEVER_SWEPT
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import Hook, StorePair, no_hook
 from proxy.routing import RouteTable, target_name
 from proxy.serving.access import Gatekeeper
+from proxy.serving.figures import Figures
 from proxy.serving.live import Breaker, LiveRoute, settings_of
 from proxy.serving.reads import Reader
 from proxy.serving.upstream import Upstream
@@ -92,11 +93,11 @@ class App:
         config = self.live_config.config
         logs.configure(config.logging.format, config.logging.level)
         self.journal = Journal.open(Path(config.data_dir) / "journal.db")
-        self.journal.on_commit = self._count_commit
         self._build(config)
         await self._open_sockets(config)
         self.jobs.resume_all()
         self._tasks.append(spawn(self._sweep_when_needed(), name="sweeper"))
+        self._tasks.append(spawn(self.figures.probe_forever(), name="store probes"))
         gc.collect()
         gc.freeze()
         _log.info("serving", extra={"version": version("crossfade")})
@@ -134,7 +135,7 @@ class App:
         makers = {"backfill": self._backfill, "sweep": self._sweep, "verify": self._verify}
         self.jobs = Jobs(self.journal, self.clock, self.metrics, makers)
         self.exposition = Exposition(self.metrics)
-        self._watch_gauges()
+        self.figures = Figures(self.metrics, self.journal, self.routes, self.stores, self.clock)
 
     def _upstream(self, config: Config, name: str) -> Upstream:
         store = self.stores[name]
@@ -148,6 +149,8 @@ class App:
             source_hold_seconds=config.stores[route.source].longest_request_seconds,
             target_hold_seconds=config.stores[route.target].longest_request_seconds,
             map_name=lambda collection: target_name(self.routes[route.name].config, collection),
+            source_label=route.source,
+            target_label=route.target,
         )
         replicator = Replicator(
             route.name, self.journal, pair, settings_of(route), self.clock, self.metrics, self._hook
@@ -278,6 +281,7 @@ class App:
 
     def _apply(self, old: Config, new: Config) -> None:
         self.metrics.config_reloads.add("taken")
+        self.figures.config_loaded()
         for route in new.routes:
             self.routes[route.name].apply(route)
             self.routes[route.name].shadow.apply(route.shadow)
@@ -286,36 +290,6 @@ class App:
             self.gatekeeper.apply(new.auth)
         if old.logging != new.logging:
             logs.configure(new.logging.format, new.logging.level)
-
-    def _count_commit(self, commit: Commit) -> None:
-        self.metrics.journal_commit_seconds.observe(commit.seconds)
-        self.metrics.journal_batch.observe(commit.records)
-
-    def _watch_gauges(self) -> None:
-        def keys() -> list[tuple[tuple[str, ...], float]]:
-            readings: list[tuple[tuple[str, ...], float]] = []
-            for name, route in self.routes.items():
-                lag = route.replicator.lag()
-                states = ("open", "dirty", "held", "parked")
-                readings.extend(((name, state), getattr(lag, state)) for state in states)
-            return readings
-
-        def readable() -> list[tuple[tuple[str, ...], float]]:
-            return [
-                ((name,), float(all(route.obstacle(c) is None for c in route.replicator.book.ledgers)))
-                for name, route in self.routes.items()
-            ]
-
-        def weights() -> list[tuple[tuple[str, ...], float]]:
-            return [
-                ((name,), route.config.reads.weight if route.weight_override is None else route.weight_override)
-                for name, route in self.routes.items()
-            ]
-
-        self.metrics.keys.watch(keys)
-        self.metrics.secondary_readable.watch(readable)
-        self.metrics.weight.watch(weights)
-        self.metrics.build.set(1, version("crossfade"))
 
 
 def front_of(store: Store) -> Mapping[Transport, Forwarder]:

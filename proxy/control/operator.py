@@ -113,7 +113,7 @@ class Operator:
                 open=lag.open, dirty=lag.dirty, held=lag.held, parked=lag.parked, oldest_seconds=lag.oldest_seconds
             ),
             collections=tuple(ledgers),
-            readable=bool(ledgers) and all(route.obstacle(collection) is None for collection in ledgers),
+            readable=route.readable,
             needs_sweep=tuple(sorted(reasons)),
             shadow=self._figures(route),
         )

@@ -147,6 +147,7 @@ class Jobs:
                 state = JobState(**kept)
                 self._known[state.id] = state
         metrics.jobs.watch(self._counts)
+        metrics.job_progress.watch(self._progress)
 
     def resume_all(self) -> None:
         """Go on with what was running when the last process ended."""
@@ -163,9 +164,9 @@ class Jobs:
         maker = self._makers.get(kind)
         if maker is None:
             raise GateClosed(f"there is no job of kind {kind!r}; kinds: {', '.join(sorted(self._makers))}")
-        for state in self._known.values():
-            if state.route == route and state.kind == kind and not state.ended:
-                raise GateClosed(f"{kind} of {route!r} is {state.status} as job {state.id}; cancel it first, or wait")
+        for other in self._known.values():
+            if other.route == route and other.kind == kind and not other.ended:
+                raise GateClosed(f"{kind} of {route!r} is {other.status} as job {other.id}; cancel it first, or wait")
         state = self._interrupted(kind, route) if not (options or {}).get("restart") else None
         if state is None:
             state = JobState(id=f"{kind}-{secrets.token_hex(3)}", kind=kind, route=route)
@@ -262,3 +263,11 @@ class Jobs:
         for state in self._known.values():
             counts[(state.kind, state.status)] = counts.get((state.kind, state.status), 0) + 1
         return list(counts.items())
+
+    def _progress(self) -> list[tuple[tuple[str, ...], float]]:
+        """How far the step is in which the latest job of each kind and route is."""
+        latest = {(state.route, state.kind): state for state in self._known.values()}
+        return [
+            (labels, 1.0 if state.status == DONE else min(1.0, state.done / state.total) if state.total else 0.0)
+            for labels, state in latest.items()
+        ]

@@ -129,6 +129,6 @@ class Definer:
         try:
             await secondary.define(mapped)
         except CrossfadeError as error:
-            site.metrics.store_errors.add(site.secondary_side.value, failure_kind(error))
+            site.metrics.store_errors.add(site.stores.label(site.secondary_side), failure_kind(error))
             words = {"route": site.route, "collection": site.collection, "error": error}
             _log.warning("the secondary did not follow an index, alias or parameter change", extra=words)

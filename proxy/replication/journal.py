@@ -59,7 +59,7 @@ class _Entry:
 class Commit:
     """One group commit, for the metrics."""
 
-    records: int
+    records: tuple[r.AnyRecord, ...]
     seconds: float
 
 
@@ -132,6 +132,11 @@ class Journal:
         entry = _Entry(self.position, record, *_row(self.position, record), self._loop.create_future())
         self._queue.put(entry)
         return entry.done
+
+    def size_bytes(self) -> int:
+        """What the journal takes on disk, its write-ahead log included."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     async def close(self) -> None:
         """Commit what is queued and let go of the file."""
@@ -206,7 +211,7 @@ class Journal:
                     time.sleep(_RETRY_SECONDS)
                 continue
             kept = []
-            commit = Commit(len(batch), time.perf_counter() - began)
+            commit = Commit(tuple(entry.record for entry in batch), time.perf_counter() - began)
             self._loop.call_soon_threadsafe(self._durable, batch, commit)
 
     def _commit(self, batch: Sequence[_Entry]) -> None:

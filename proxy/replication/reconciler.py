@@ -232,6 +232,7 @@ class Reconciler:
         """Back off, then wait until both stores answer: a batch tried against a dead store only makes noise."""
         site = self._site
         site.metrics.reconcile_errors.add(site.route, failure_kind(failure))
+        site.metrics.store_errors.add(site.stores.label(site.secondary_side), failure_kind(failure))
         self._healthy.clear()
         try:
             while not self._closing:

@@ -188,6 +188,9 @@ class Replicator:
             if len(self._positions) > _SAMPLES:  # what is older than half of them counts as old as that
                 del self._positions[: _SAMPLES // 2], self._moments[: _SAMPLES // 2]
 
+    def hint_bytes(self) -> int:
+        return sum(workshop.site.hints.size_bytes for workshop in self._workshops.values())
+
     # --- the parts -------------------------------------------------------------------------
 
     def workshop(self, collection: str) -> Workshop:

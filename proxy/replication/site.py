@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from proxy.clock import Clock
-from proxy.errors import CrossfadeError, Throttled, Unavailable, Unclear
+from proxy.errors import Throttled, Unavailable, Unclear
 from proxy.model import CollectionSpec, Side
 from proxy.replication.hints import Hints
 from proxy.replication.journal import Journal
@@ -39,7 +39,7 @@ class Settings:
 class StorePair:
     """The route's stores by side, how long a request to each may live, and which of them is primary.
 
-    `map_name` turns the source's name of a collection into the target's.
+    `map_name` turns the source's name of a collection into the target's. The labels name the stores in figures.
     """
 
     source: Store
@@ -48,6 +48,11 @@ class StorePair:
     target_hold_seconds: float
     map_name: Callable[[str], str] = lambda name: name
     primary_side: Side = Side.SOURCE
+    source_label: str = "source"
+    target_label: str = "target"
+
+    def label(self, side: Side) -> str:
+        return self.source_label if side is Side.SOURCE else self.target_label
 
     def at(self, side: Side) -> Store:
         return self.source if side is Side.SOURCE else self.target
@@ -122,12 +127,12 @@ class Site:
         return True
 
 
-def failure_kind(error: CrossfadeError) -> str:
+def failure_kind(error: Exception) -> str:
     """A short stable word for a store's failure, for logs and metrics."""
     match error:
         case Unavailable():
             return "unavailable"
-        case Unclear():
+        case Unclear() | TimeoutError():
             return "unclear"
         case Throttled():
             return "throttled"

@@ -76,6 +76,17 @@ class LiveRoute:
     def weight_override(self) -> float | None:
         return self.replicator.book.weight
 
+    @property
+    def weight(self) -> float:
+        """Percent of reads meant for the target, an operator's override included."""
+        return self.config.reads.weight if self.weight_override is None else self.weight_override
+
+    @property
+    def readable(self) -> bool:
+        """Whether the secondary can be read in every collection that is known."""
+        ledgers = self.replicator.book.ledgers
+        return bool(ledgers) and all(self.obstacle(collection) is None for collection in ledgers)
+
     def apply(self, config: Route) -> None:
         """Take an edited configuration. An operator's weight is gone with the next edit of the route's reads."""
         if config.reads != self.config.reads and self.weight_override is not None:

@@ -37,6 +37,7 @@ from proxy.model import (
     SearchBatch,
     Side,
 )
+from proxy.replication.site import failure_kind
 from proxy.routing import Decision, decide_read, facts_of
 from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
@@ -178,6 +179,7 @@ class Reader:
             return "secondary refused"
         except (Unavailable, Unclear, Throttled, TimeoutError) as error:
             route.breaker.failed()
+            self._metrics.store_errors.add(route.replicator.stores.label(route.primary_side.other), failure_kind(error))
             self._metrics.fallbacks.add(name, type(error).__name__.lower())
             return "secondary failed"
         route.breaker.worked()

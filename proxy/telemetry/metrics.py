@@ -80,7 +80,7 @@ class Metrics:
         # What the secondary still lacks. state: open | dirty | held | suspect | parked.
         self.keys = gauge("keys", "route state", "Keys that are not clean, by state")
         self.oldest_seconds = gauge(
-            "keys_oldest_age", "route state", "How long the oldest key has been in the state", unit="s"
+            "keys_oldest_age", "route", "How long the oldest open, dirty or held key has been so", unit="s"
         )
         self.secondary_readable = gauge(
             "secondary_readable", "route", "1 while the secondary's lag is small enough to read from it"

@@ -25,11 +25,11 @@ ALERTS = """
 
 | sign | where |
 |---|---|
-| the secondary falls behind | `crossfade_keys_oldest_age_seconds{state="dirty"}` grows |
+| the secondary falls behind | `crossfade_keys_oldest_age_seconds` grows |
 | points that the target cannot hold | `crossfade_keys{state="parked"}` above 0; `crossfade parked ROUTE` lists them |
 | reads that never reach the target | `crossfade_primary_only_reads_total`, `crossfade_untranslatable_total` by reason |
 | answers differ | `crossfade_shadow_overlap_ratio`, `crossfade shadow ROUTE` shows the worst |
-| the journal is slow | `crossfade_journal_commit_duration_seconds`; every write waits for two commits |
+| the journal is slow | `crossfade_journal_commit_duration_seconds`; every write waits for one commit |
 | an edit was refused | `crossfade_config_reloads_total{outcome="refused"}`; the log has the line and the reason |
 """
 
