@@ -2,9 +2,8 @@
 
 How points stand there is told in docs/milvus.md and done by proxy/dialects/milvus. Rules of this adapter:
 
-- **Every write that returned is seen** by fetch, scan and count: they read at the timestamp of this process's last
-  write, or strongly while there is none (at first, and after a write that the server gave no timestamp). Searches see
-  at least that, and otherwise what `consistency` says.
+- **Every write that returned is seen** by fetch, scan and count (milvus_horizon.py). Searches see at least that, and
+  otherwise what `consistency` says.
 - **A refused batch is tried point by point**, so that one bad point does not take others with it. What Milvus could
   not hold exactly is refused before anything is sent.
 - **Writes to a collection of Milvus Lite go one at a time**; it loses some otherwise.
@@ -57,6 +56,7 @@ from proxy.model import (
 from proxy.stores import Capabilities, WriteReport
 from proxy.stores.milvus_collection import MilvusCollection, MilvusCollections
 from proxy.stores.milvus_connection import MilvusConnection
+from proxy.stores.milvus_horizon import Horizon
 from proxy.stores.payload_paths import select_payload
 
 T = TypeVar("T")
@@ -92,13 +92,12 @@ class MilvusStore:
         timeout_seconds: float = 30.0,
     ) -> None:
         self._connection = MilvusConnection(address, token, database, tls, timeout_seconds)
-        self._collections = MilvusCollections(self._connection, database, 10 * timeout_seconds)
+        self._horizon = Horizon()
+        self._collections = MilvusCollections(self._connection, self._horizon, database, 10 * timeout_seconds)
         self._database = database
         self._ids = IdMapping(ids)
         self._index = index
         self._consistency = consistency
-        self._last_write: int | None = None  # its timestamp; None: reads have to be strong
-        self._unstamped_writes = 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -158,13 +157,18 @@ class MilvusStore:
     async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
         known = await self._collections.get(collection)
         try:
-            return await self._upsert(known, points)
-        except Refused:
-            # Somebody may have made the collection anew, in another shape.
-            renewed = await self._collections.renewed(collection)
-            if renewed is None:
-                raise
+            report, refusal = await self._upsert(known, points), None
+        except Refused as error:
+            report, refusal = WriteReport(), error
+        if refusal is None and not report.refused:
+            return report
+        # Somebody may have made the collection anew, in another shape.
+        renewed = await self._collections.renewed(collection)
+        if renewed is not None:
             return await self._upsert(renewed, points)
+        if refusal is not None:
+            raise refusal
+        return report
 
     async def delete(self, collection: str, ids: Sequence[PointId]) -> None:
         known = await self._collections.get(collection)
@@ -175,7 +179,7 @@ class MilvusStore:
 
     async def settle(self, collection: str) -> None:
         """The next reads are strong, and so wait for every write that the server has acknowledged by then."""
-        self._read_strongly()
+        self._horizon.read_strongly()
 
     async def _upsert(self, collection: MilvusCollection, points: Sequence[Point]) -> WriteReport:
         encoded = encode_points(points, collection.layout)
@@ -207,18 +211,10 @@ class MilvusStore:
         return {point_id: str(refusal) for point_id, refusal in refusals.items()}
 
     async def _mutate(self, collection: MilvusCollection, method: str, request: Any) -> None:
-        unstamped = self._unstamped_writes
+        began = self._horizon.write_begins()
         async with self._turn(collection):
             reply = await self._call(collection, method, request, milvus.MutationResult, writes=True)
-        if not reply.timestamp:  # deletes on Milvus 2.3, everything on Milvus Lite
-            self._read_strongly()
-        elif unstamped == self._unstamped_writes:
-            self._last_write = max(self._last_write or 0, reply.timestamp)
-
-    def _read_strongly(self) -> None:
-        """Until a write that begins after this has returned: its timestamp is then later than all before."""
-        self._unstamped_writes += 1
-        self._last_write = None
+        self._horizon.write_ended(began, reply.timestamp)
 
     @contextlib.asynccontextmanager
     async def _turn(self, collection: MilvusCollection) -> AsyncIterator[None]:
@@ -272,7 +268,7 @@ class MilvusStore:
         known = await self._collections.get(collection)
 
         async def read(condition: str) -> int:
-            reply = await self._query(known, requests.count(known.place, condition, self._own_writes()))
+            reply = await self._query(known, requests.count(known.place, condition, self._horizon.guarantee))
             return int(reply.fields_data[0].scalars.long_data.data[0])
 
         return await self._exactly(known, filter, read)
@@ -319,7 +315,9 @@ class MilvusStore:
 
     async def _occurs(self, collection: MilvusCollection, mark: str) -> bool:
         layout = collection.layout
-        request = requests.query(collection.place, probe(mark), [layout.primary_field], self._own_writes(), limit=1)
+        request = requests.query(
+            collection.place, probe(mark), [layout.primary_field], self._horizon.guarantee, limit=1
+        )
         return bool(keys_of((await self._query(collection, request)).fields_data, layout))
 
     async def _fetch(self, collection: MilvusCollection, ids: Sequence[PointId], selection: Selection) -> list[Point]:
@@ -327,7 +325,7 @@ class MilvusStore:
         condition = ids_condition(layout, ids)
         if not condition:
             return []
-        request = requests.query(collection.place, condition, _output(layout, selection), self._own_writes())
+        request = requests.query(collection.place, condition, _output(layout, selection), self._horizon.guarantee)
         return _points(await self._query(collection, request), layout, selection)
 
     async def _rows_from(
@@ -347,7 +345,7 @@ class MilvusStore:
             asked = min(limit - len(found), rows_at_once)
             both = " and ".join(part for part in (after, condition) if part) or _every_key(layout)
             try:
-                request = requests.query(collection.place, both, output, self._own_writes(), limit=asked)
+                request = requests.query(collection.place, both, output, self._horizon.guarantee, limit=asked)
                 reply = await self._query(collection, request)
             except ResultTooLargeError:
                 if asked == 1:
@@ -376,13 +374,10 @@ class MilvusStore:
             self._collections.forget(collection.name)
             raise
 
-    def _own_writes(self) -> Guarantee:
-        return STRONG if self._last_write is None else requests.after(self._last_write)
-
     def _searches_see(self) -> Guarantee:
-        if self._consistency == "strong" or self._last_write is None:
+        if self._consistency == "strong" or self._horizon.is_strong:
             return _ANY_CONSISTENCY[self._consistency]
-        return requests.after(self._last_write)
+        return self._horizon.guarantee
 
 
 def _searched(layout: Layout, search: Search) -> VectorField:

@@ -25,10 +25,11 @@ from proxy.dialects.milvus.schema import (
     index_parameters,
     layout_of,
 )
-from proxy.dialects.milvus.status import NotLoadedError
+from proxy.dialects.milvus.status import NoIndexError, NotLoadedError
 from proxy.errors import CollectionExists, CollectionNotFound, CrossfadeError, Unavailable
 from proxy.model import CollectionSpec
 from proxy.stores.milvus_connection import MilvusConnection
+from proxy.stores.milvus_horizon import Horizon
 from proxy.stores.milvus_survey import Survey
 
 T = TypeVar("T")
@@ -50,8 +51,11 @@ class MilvusCollection:
 
 
 class MilvusCollections:
-    def __init__(self, connection: MilvusConnection, database: str, load_timeout_seconds: float) -> None:
+    def __init__(
+        self, connection: MilvusConnection, horizon: Horizon, database: str, load_timeout_seconds: float
+    ) -> None:
         self._connection = connection
+        self._horizon = horizon
         self._database = database
         self._load_timeout_seconds = load_timeout_seconds
         self._known: dict[str, MilvusCollection] = {}
@@ -64,6 +68,7 @@ class MilvusCollections:
         that cannot be used."""
         if (known := self._known.get(name)) is None:
             layout = await self._layout(name)
+            self._horizon.read_strongly()  # others may have written to it
             known = self._known.setdefault(name, MilvusCollection(name, self.place(name), layout, Survey(empty=False)))
         return known
 
@@ -144,8 +149,12 @@ class MilvusCollections:
     async def _layout(self, name: str) -> Layout:
         described = await self._description(name)
         request = milvus.DescribeIndexRequest(**self.place(name).fields())
-        indexes = await self._call("DescribeIndex", request, milvus.DescribeIndexResponse, name, writes=False)
-        return layout_of(name, described.schema, indexes.index_descriptions)
+        try:
+            reply = await self._call("DescribeIndex", request, milvus.DescribeIndexResponse, name, writes=False)
+            indexes = reply.index_descriptions
+        except NoIndexError:
+            indexes = ()
+        return layout_of(name, described.schema, indexes)
 
     async def _description(self, name: str) -> Any:
         request = milvus.DescribeCollectionRequest(**self.place(name).fields())

@@ -16,6 +16,7 @@ _OLD = common.ErrorCode
 
 # Numbers of merr, by what follows from them.
 _COLLECTION_NOT_FOUND = 100
+_INDEX_NOT_FOUND = 700
 _NOT_LOADED = frozenset({101, 103})  # not loaded, not fully loaded
 _NOT_READY = frozenset({2, 106})  # unavailable, recovering; 1 (not ready) only where the older number says so
 _THROTTLED = frozenset({3, 4, 7, 8, 9, 11, 12})  # memory, requests, disk, rate, quota, lag, resources
@@ -48,13 +49,17 @@ class ResultTooLargeError(Refused):
     """The answer would be larger than a message may be; ask for fewer rows."""
 
 
+class NoIndexError(Refused):
+    """The collection has no index."""
+
+
 class InvalidRowError(Refused):
     """What was sent is not valid, and never will be."""
 
 
 def raise_for_status(status: Any, collection: str, *, writes: bool = False) -> None:
-    """Raises what a status that is not success means: CollectionNotFound, NotLoadedError, ResultTooLargeError,
-    InvalidRowError, Throttled, Unavailable, Unclear (only if it `writes`) or Refused."""
+    """Raises what a status that is not success means: CollectionNotFound, NotLoadedError, NoIndexError,
+    ResultTooLargeError, InvalidRowError, Throttled, Unavailable, Unclear (only if it `writes`) or Refused."""
     if status.code or status.error_code:
         raise _error_of(status, collection, writes)
 
@@ -64,6 +69,8 @@ def _error_of(status: Any, collection: str, writes: bool) -> CrossfadeError:
     message = f"collection {collection!r}: Milvus says: {status.reason or status.detail} (code {code}/{old})"
     if code == _COLLECTION_NOT_FOUND or old in _OLD_NOT_FOUND:
         return CollectionNotFound(collection)
+    if code == _INDEX_NOT_FOUND:
+        return NoIndexError(message)
     if code in _NOT_LOADED:
         return NotLoadedError(message)
     if code in _THROTTLED or old in _OLD_THROTTLED:
