@@ -31,6 +31,14 @@ class CollectionNotFound(RequestError):
         self.collection = collection
 
 
+class AliasNotFound(CollectionNotFound):
+    """An alias that must exist does not."""
+
+    def __init__(self, alias: str) -> None:
+        RequestError.__init__(self, f"Alias {alias} does not exists!")  # the vendor's spelling
+        self.collection = alias
+
+
 class CollectionExists(RequestError):
     def __init__(self, collection: str) -> None:
         super().__init__(f"Collection `{collection}` already exists!")

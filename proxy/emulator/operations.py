@@ -90,7 +90,8 @@ async def _read(store: PrimaryStore, read: DataRead) -> Result:
             return HitsBatch(tuple([await store.search(search) for search in searches]))
         case Fetch(collection, ids, selection):
             found = await store.fetch(collection, ids, selection)
-            return Points(tuple(found[point_id] for point_id in ids if point_id in found))
+            # As asked, each once (Collection::retrieve, lib/collection/src/collection/point_ops.rs).
+            return Points(tuple(found[point_id] for point_id in dict.fromkeys(ids) if point_id in found))
         case Scroll(collection, limit, start, filter, selection):
             return await store.scan(collection, start, limit, filter, selection)
         case Count(collection, filter):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import assert_never
 
-from proxy.errors import CollectionExists, CollectionNotFound, InvalidRequest
+from proxy.errors import AliasNotFound, CollectionExists, CollectionNotFound
 from proxy.model import CreateAlias, DropAlias, RenameAlias
 
 
@@ -20,7 +20,7 @@ def changed_aliases(
 ) -> dict[str, str]:
     """The aliases after all actions. Making an alias that is there moves it; dropping one that is not does nothing.
 
-    Raises CollectionNotFound, CollectionExists (a collection has the alias's name), InvalidRequest.
+    Raises CollectionNotFound, CollectionExists (a collection has the alias's name), AliasNotFound (to rename).
     """
     after = dict(aliases)
     for action in actions:
@@ -35,7 +35,7 @@ def changed_aliases(
                 after.pop(alias, None)
             case RenameAlias(old, new):
                 if old not in after:
-                    raise InvalidRequest(f"Alias {old} does not exists!")
+                    raise AliasNotFound(old)
                 after[new] = after.pop(old)
             case _:
                 assert_never(action)

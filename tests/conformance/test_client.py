@@ -167,6 +167,10 @@ async def test_points_come_back(pair: Pair) -> None:
     name = await filled(pair)
     await pair.same("retrieve", name, ids=IDS, with_payload=True, with_vectors=True)
     await pair.same("retrieve", name, ids=[IDS[3], IDS[0], 999, uuid(999)])
+    # The local mode repeats a point that is named twice, a server does not (lib/collection/src/collection/
+    # point_ops.rs, retrieve).
+    twice = await pair.remote.call("retrieve", name, ids=[7, 1, 7, uuid(2), 1])
+    assert [each.id for each in twice] == [7, 1, uuid(2)]
     await pair.same("retrieve", name, ids=IDS[:3], with_payload=False)
     await pair.same("retrieve", name, ids=[1], with_payload=["city", "n"])
     await pair.same("retrieve", name, ids=[1], with_payload=models.PayloadSelectorInclude(include=["city"]))

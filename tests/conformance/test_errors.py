@@ -92,6 +92,12 @@ REST = {
         VALIDATION),
     "no points to update": Case("PUT", "points/vectors?wait=true", {"points": []}, 422,
         "Validation error in JSON body: [points: must specify points to update]", "lib/api/src/rest/schema.rs"),
+    "an unknown alias renamed": Case("POST", "../aliases",
+        {"actions": [{"rename_alias": {"old_alias_name": "{other}", "new_alias_name": "b"}}]}, 404,
+        "Not found: Alias {other} does not exists!", "lib/storage/src/content_manager/alias_mapping.rs"),
+    "an alias with the name of a collection": Case("POST", "../aliases",
+        {"actions": [{"create_alias": {"alias_name": "{name}", "collection_name": "{name}"}}]}, 409,
+        "Wrong input: Collection `{name}` already exists!", STORAGE),
     "an alias of an unknown collection": Case("POST", "../aliases",
         {"actions": [{"create_alias": {"alias_name": "a", "collection_name": "{other}"}}]}, 404,
         "Not found: Collection `{other}` doesn't exist!", STORAGE),
@@ -149,6 +155,13 @@ async def test_rest(rest: aiohttp.ClientSession, collection: str, label: str) ->
         said = await answer.json()
         assert (answer.status, set(said) >= {"status", "time"}) == (case.status, True)
         assert_text(said["status"]["error"], filled(case.text, names))
+
+
+async def test_a_write_waits_only_if_told_to(rest: aiohttp.ClientSession, collection: str) -> None:
+    """UpdateParams in src/actix/api/update_api.rs; the official client always says which."""
+    for query, status in {"": "acknowledged", "?wait=false": "acknowledged", "?wait=true": "completed"}.items():
+        async with rest.put(f"/collections/{collection}/points{query}", json={"points": [POINT]}) as answer:
+            assert (answer.status, (await answer.json())["result"]["status"]) == (200, status)
 
 
 # --- gRPC --------------------------------------------------------------------------------
