@@ -348,11 +348,18 @@ async def test_a_search_asks_for_the_metric_once(server: Server, store: QdrantSt
         await store.search(Search("docs", VECTOR, 1, "near"))
 
 
-async def test_a_description_that_says_something_new(server: Server, store: QdrantStore) -> None:
+async def test_a_description_of_a_newer_server(server: Server, store: QdrantStore) -> None:
+    """More settings are left out; a distance that is not known here is no setting."""
+    server.answers["Points/Count"] = theirs.CountResponse(result=theirs.CountResult(count=9))
     newer = theirs.VectorParams(size=4, distance=theirs.Distance.Dot)
     newer.MergeFromString(b"\xf8\x06\x01")  # field 111
     server.answers["Collections/Get"] = described(a=newer)
-    with pytest.raises(Untranslatable, match="unknown field"):
+    found = await store.describe("docs")
+    assert found is not None
+    assert (found.points, found.spec.vectors) == (9, {"a": VectorSpec(4, Metric.DOT)})
+    newer.MergeFromString(b"\x10\x6f")  # distance 111
+    server.answers["Collections/Get"] = described(a=newer)
+    with pytest.raises(Untranslatable, match="unknown enum value"):
         await store.describe("docs")
 
 

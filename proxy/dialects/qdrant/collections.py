@@ -63,6 +63,8 @@ def spec_of_body(body: object) -> CollectionSpec:
     if not isinstance(body, dict):
         raise Undecodable
     native = _canonical(body)
+    if "init_from" in native:
+        raise Undecodable("collection made from another")
     return CollectionSpec(vectors=_vector_specs(native), native=native)
 
 
@@ -219,9 +221,16 @@ def proto_of_described(described: Described) -> Any:
 
 
 def spec_of_info(info: Any) -> CollectionSpec:
-    """From a CollectionInfo message. Raises Undecodable."""
-    spec = spec_of_body(body_of_config(json_of_config(info.config)))
-    schemas = {field: _schema_of_proto(schema) for field, schema in info.payload_schema.items()}
+    """From a CollectionInfo message. Raises Undecodable.
+
+    What a newer server says besides is left out: a client that asks for something new means it, a server that describes
+    itself says all it has.
+    """
+    plain = proto.CollectionInfo()
+    plain.CopyFrom(info)
+    plain.DiscardUnknownFields()
+    spec = spec_of_body(body_of_config(json_of_config(plain.config)))
+    schemas = {field: _schema_of_proto(schema) for field, schema in plain.payload_schema.items()}
     kinds = {field: str(schema["type"]) for field, schema in schemas.items()}
     return CollectionSpec(spec.vectors, kinds, {**spec.native, "payload_indexes": schemas})
 

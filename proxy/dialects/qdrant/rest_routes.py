@@ -128,6 +128,8 @@ _HARMLESS_CLUSTER_CHANGES = frozenset({
 
 def route_of(method: str, path: str) -> Route:
     """The route of a request's verb and path. `path` is as sent, percent-encoding included."""
+    if method in ("OPTIONS", "TRACE"):
+        return Route(None, Administration("preflight"))
     verb = "GET" if method == "HEAD" else method
     segments = [unquote(segment) for segment in path.split("/") if segment]
     match segments:

@@ -168,6 +168,10 @@ def test_what_has_no_exact_meaning_is_not_guessed(body: Any) -> None:
         filter_of_json(body)
 
 
+def inside_nested(condition: grpc.Condition) -> grpc.Condition:
+    return grpc.Condition(nested=grpc.NestedCondition(key="n", filter=grpc.Filter(must=[condition])))
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -179,6 +183,8 @@ def test_what_has_no_exact_meaning_is_not_guessed(body: Any) -> None:
         grpc.Filter(must=[grpc.Condition(field=grpc.FieldCondition(key="a", is_null=True))]),
         grpc.Filter(must=[grpc.Condition(has_id=grpc.HasIdCondition(has_id=[grpc.PointId()]))]),
         grpc.Filter(min_should=grpc.MinShould(min_count=0)),
+        grpc.Filter(must=[inside_nested(grpc.Condition(has_id=grpc.HasIdCondition(has_id=[grpc.PointId(num=1)])))]),
+        grpc.Filter(must=[inside_nested(grpc.Condition(has_vector=grpc.HasVectorCondition(has_vector="x")))]),
         grpc.Filter(
             must=[
                 grpc.Condition(

@@ -178,6 +178,12 @@ def test_numbers_that_travel_unpacked_are_read_too() -> None:
         assert vector_of_proto(vector) == buffer([1, 2])
 
 
+def test_what_stands_around_the_numbers_is_no_number() -> None:
+    number, unknown = b"\x0a\x04" + struct.pack("<f", 1.0), b"\x12\x04" + struct.pack("<f", 5.0)
+    for wire, expected in ((number + unknown, [1.0]), (unknown + number, [1.0]), (unknown, []), (b"", [])):
+        assert vector_of_proto(proto.Vector(dense=proto.DenseVector.FromString(wire))) == buffer(expected)
+
+
 @pytest.mark.parametrize("numbers", [[1e39], [-1e39, 1.0]])
 def test_a_number_too_large_for_32_bits_is_refused(numbers: list[float]) -> None:
     with pytest.raises(InvalidRequest, match="finite"):

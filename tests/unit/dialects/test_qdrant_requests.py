@@ -278,6 +278,7 @@ def test_grpc_upserts_that_are_opaque(message: grpc.UpsertPoints, ids: tuple[int
         ("POST", "points/payload/delete", {"keys": "a", "points": [1]}, "undecodable"),
         ("POST", "points/batch", {"operations": 3}, "undecodable"),
         ("PUT", "", {"vectors": {"size": 4, "distance": "Hamming"}}, "undecodable"),
+        ("PUT", "", {"vectors": {}, "init_from": {"collection": "old"}}, "collection made from another"),
         ("PUT", "index", {"field_name": "a", "field_schema": "colour"}, "undecodable"),
         ("PATCH", "", [], "undecodable"),
     ],
@@ -359,6 +360,7 @@ def test_paths_are_read_as_the_server_reads_them() -> None:
     ("method", "path", "expected"),
     [
         ("GET", "/", Administration("version")),
+        ("OPTIONS", "/collections/docs/points", Administration("preflight")),
         ("GET", "/healthz", Administration("healthz")),
         ("GET", "/metrics", Administration("metrics")),
         ("GET", "/telemetry", Administration("telemetry")),
