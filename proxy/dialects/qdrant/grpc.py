@@ -24,26 +24,19 @@ _STATUS_NAMES = {1: "acknowledged", 2: "completed", 3: "clock_rejected", 4: "wai
 
 class QdrantGrpc:
     """metric_of: tells the metric of a collection's vector, None if it is not known. A score threshold means something
-    only with it; without it, a search with a threshold can be answered by the primary alone.
-    single_copy: what answers has one copy of each point, so that any read consistency asked for holds."""
+    only with it; without it, a search with a threshold can be answered by the primary alone."""
 
     vendor = "qdrant"
 
-    def __init__(self, metric_of: MetricOf | None = None, *, single_copy: bool = False) -> None:
+    def __init__(self, metric_of: MetricOf | None = None) -> None:
         self._metric_of: MetricOf = metric_of or (lambda collection, using: None)
-        self._single_copy = single_copy
 
     def wants_body(self, request: Request) -> bool:
         return not is_harmless(request.path)
 
     def decode(self, request: Request) -> Call:
         body = request.bytes if self.wants_body(request) else b""
-        operation = operation_of(
-            request.path,
-            body,
-            lambda name: score_of_collection(self._metric_of, name),
-            single_copy=self._single_copy,
-        )
+        operation = operation_of(request.path, body, lambda name: score_of_collection(self._metric_of, name))
         return Call(request, operation)
 
     def encode(self, call: Call, result: Result, seconds: float) -> Response:

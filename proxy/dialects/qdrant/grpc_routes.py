@@ -145,11 +145,8 @@ def is_harmless(path: str) -> bool:
     return path in _HARMLESS or path.startswith(_REFLECTION)
 
 
-def operation_of(
-    path: str, body: bytes, score_of_collection: Callable[[str], ScoreOf], *, single_copy: bool
-) -> Operation:
-    """What a call asks. `score_of_collection` gives, for a collection, how its score thresholds are read;
-    `single_copy` says that any read consistency holds.
+def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], ScoreOf]) -> Operation:
+    """What a call asks. `score_of_collection` gives, for a collection, how its score thresholds are read.
 
     Raises InvalidRequest for NaN and infinity in a vector.
     """
@@ -164,8 +161,6 @@ def operation_of(
     try:
         message = getattr(proto, method.request).FromString(body)
         collection = getattr(message, "collection_name", None) or None
-        if single_copy and "read_consistency" in message.DESCRIPTOR.fields_by_name:
-            message.ClearField("read_consistency")
         return method.read(message, score_of_collection(collection or ""))
     except Undecodable as problem:
         reason = problem.reason

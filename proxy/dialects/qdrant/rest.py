@@ -30,21 +30,19 @@ from proxy.wire import Headers, Request, Response
 
 class QdrantRest:
     """metric_of: tells the metric of a collection's vector, None if it is not known. A score threshold means something
-    only with it; without it, a search with a threshold can be answered by the primary alone.
-    single_copy: what answers has one copy of each point, so that any read consistency asked for holds."""
+    only with it; without it, a search with a threshold can be answered by the primary alone."""
 
     vendor = "qdrant"
 
-    def __init__(self, metric_of: MetricOf | None = None, *, single_copy: bool = False) -> None:
+    def __init__(self, metric_of: MetricOf | None = None) -> None:
         self._metric_of: MetricOf = metric_of or (lambda collection, using: None)
-        self._single_copy = single_copy
 
     def wants_body(self, request: Request) -> bool:
         return isinstance(route_of(request.method, request.path).asks, FromBody)
 
     def decode(self, request: Request) -> Call:
         route = route_of(request.method, request.path)
-        if route.is_read and not self._single_copy and _asks_consistency(request.query):
+        if route.is_read and _asks_consistency(request.query):
             return Call(request, PrimaryOnlyRead(route.collection, "consistency"), route.form)
         return Call(request, self._operation(route, request), route.form)
 

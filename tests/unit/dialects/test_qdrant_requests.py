@@ -166,14 +166,6 @@ def test_other_reads_for_the_primary() -> None:
     assert rest("POST", "/collections/docs/points/query/batch", batch) == PrimaryOnlyRead("docs", "query by id")
 
 
-def test_where_there_is_one_copy_every_consistency_holds() -> None:
-    one_copy = QdrantRest(single_copy=True)
-    count = rest("POST", "/collections/docs/points/count", {}, "consistency=majority", one_copy)
-    assert count == rest("POST", "/collections/docs/points/count", {})
-    message = grpc.CountPoints(collection_name="docs", read_consistency=grpc.ReadConsistency(factor=2))
-    assert called("Points/Count", message, QdrantGrpc(single_copy=True)) == count
-
-
 # --- the older search --------------------------------------------------------------------
 
 
