@@ -39,8 +39,9 @@ from proxy.model import (
     id_order,
 )
 from proxy.stores import Store
+from proxy.stores.memory import MemoryStore
 from tests.support.contract_points import point, uuid
-from tests.support.contract_stores import Library
+from tests.support.contract_stores import PLAIN, Library
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -271,6 +272,34 @@ NESTED = st.builds(Nested, st.sampled_from(["items", "inner", "items[]", "tags"]
 )
 async def test_trees_of_nodes(library: Library, filter: Filter) -> None:
     await compare(library, filter)
+
+
+SPELLINGS = [
+    "2024-02-29T12:00:00Z", "2024-02-29t12:00:00z", "2024-02-29 12:00:00 UTC", "2024-02-29T12:00:00utc",
+    "2024-02-29T13:00:00+0100", "2024-02-29T13:00:00+01", "2024-02-29 13:00:00 +01:00", "2024-02-29T10:30:00-01:30",
+    "2024-02-29T12:00", "2024-02-29 12:00", "2024-02-29T12:00Z", "2024-02-29T12:0:0", "2024-2-29T12:00:00",
+    " 2024-02-29 12:00:00", "+2024-02-29T12:00:00Z", "2024-02-29T12:00:00.000001Z", "2024-02-29T12:00:00.0000009Z",
+    "2024-02-29T12:00:00.1234567899Z", "2024-02-29T11:59:60Z", "2024-02-29T11:59:59.999999999", "2024-02-29T24:00:00Z",
+    "2024-02-29T12:00:00+24:00", "2024-02-29T12:00:00+01:60", "2024-02-30T12:00:00Z", "20240229T120000Z", "2024-02-29 ",
+    "02024-02-29", "24-02-29", "noon", "",
+]  # fmt: skip
+
+
+async def test_spellings_of_datetimes(store: Store, collection: str) -> None:
+    reference = MemoryStore()
+    await reference.create(collection, PLAIN)
+    points = [point(number, at=text) for number, text in enumerate(SPELLINGS)]
+    for each in (store, reference):
+        await each.upsert(collection, points)
+    second, microsecond = timedelta(seconds=1), timedelta(microseconds=1)
+    for bound in (NOON, NOON - second, NOON + second, NOON + microsecond, NOON - microsecond):
+        for condition in (DatetimeRange("at", gte=bound), DatetimeRange("at", gt=bound), DatetimeRange("at", lt=bound)):
+            try:
+                found = await ids(store, collection, condition)
+            except Untranslatable:
+                pytest.skip("not translated by this store")
+            wrong = found ^ await ids(reference, collection, condition)
+            assert not wrong, f"{condition}: {[SPELLINGS[number] for number in wrong if isinstance(number, int)]}"
 
 
 async def test_filters_of_points_without_vectors(store: Store, collection: str) -> None:
