@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -81,6 +82,7 @@ class Site:
     lanes: Lanes = field(default_factory=Lanes)
     hook: Hook = no_hook
     spec: CollectionSpec | None = None  # the primary's description; None until somebody asked, and after a definition
+    _making: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def primary(self) -> Store:
@@ -115,16 +117,18 @@ class Site:
     async def make_secondary(self) -> bool:
         """Create the collection on the secondary if the primary has it and the secondary does not. True if it made one.
 
-        Raises what the stores raise; Untranslatable if the secondary's vendor has no equivalent.
+        Raises what the stores raise; Untranslatable if the secondary's vendor has no equivalent. One at a time: a job
+        and a reconciliation may both find that it is missing.
         """
-        if await self.secondary.describe(self.secondary_name) is not None:
-            return False
-        self.spec = None
-        spec = await self.known_spec()
-        if spec is None:
-            return False
-        await self.secondary.create(self.secondary_name, spec)
-        return True
+        async with self._making:
+            if await self.secondary.describe(self.secondary_name) is not None:
+                return False
+            self.spec = None
+            spec = await self.known_spec()
+            if spec is None:
+                return False
+            await self.secondary.create(self.secondary_name, spec)
+            return True
 
 
 def failure_kind(error: Exception) -> str:
