@@ -193,9 +193,10 @@ def body_of_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def info_of_described(described: Described) -> dict[str, Any]:
     """A collection's info as REST shows it (CollectionInfo)."""
-    indexes = {
-        field: {"data_type": kind, "points": described.points} for field, kind in described.spec.payload_indexes.items()
-    }
+    indexes: dict[str, Any] = {}
+    for field, kind in described.spec.payload_indexes.items():
+        params = _index_params(described.spec, field)
+        indexes[field] = {"data_type": kind, **({"params": params} if params else {}), "points": described.points}
     return {
         "status": "green",
         "optimizer_status": "ok",
@@ -215,9 +216,23 @@ def proto_of_described(described: Described) -> Any:
     info.update_queue.length = 0
     fill_config(info.config, config_of_spec(described.spec))
     for field, kind in described.spec.payload_indexes.items():
-        info.payload_schema[field].data_type = proto.PayloadSchemaType.Value(kind.capitalize())
-        info.payload_schema[field].points = described.points
+        schema = info.payload_schema[field]
+        schema.data_type = proto.PayloadSchemaType.Value(kind.capitalize())
+        schema.points = described.points
+        params = _index_params(described.spec, field)
+        if params:
+            fill_config(getattr(schema.params, f"{kind}_index_params"), _without_type(params))
     return info
+
+
+def _index_params(spec: CollectionSpec, field: str) -> dict[str, Any]:
+    """The object that made a payload index, if it says more than the kind."""
+    schema = (spec.native.get("payload_indexes") or {}).get(field)
+    return schema if isinstance(schema, dict) and len(schema) > 1 else {}
+
+
+def _without_type(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != "type"}
 
 
 def spec_of_info(info: Any) -> CollectionSpec:
@@ -286,9 +301,8 @@ def proto_of_index(index: CreatePayloadIndex) -> Any:
         message.field_type = proto.FieldType.Value("FieldType" + index.kind.capitalize())
     schema = index.native.get("field_schema")
     if isinstance(schema, dict):
-        params = {key: value for key, value in schema.items() if key != "type"}
         try:
-            fill_config(getattr(message.field_index_params, f"{index.kind}_index_params"), params)
+            fill_config(getattr(message.field_index_params, f"{index.kind}_index_params"), _without_type(schema))
         except Undecodable as problem:
             raise Untranslatable(f"payload index: {problem.reason}") from None
     return message

@@ -60,9 +60,10 @@ class QdrantRest:
 
     def encode(self, call: Call, result: Result, seconds: float) -> Response:
         """PointNotFound's answer if one point was asked for and is not there."""
-        if call.form == "point" and isinstance(result, Points) and not result.points:
-            [point_id] = call.operation.ids if isinstance(call.operation, Fetch) else [0]
-            return self.refuse(call.request, PointNotFound(f"Point with id {json_of_id(point_id)} does not exists!"))
+        match call.operation, call.form:
+            case Fetch(ids=(point_id,)), "point" if result == Points(()):
+                missing = PointNotFound(f"Point with id {json_of_id(point_id)} does not exists!")
+                return self.refuse(call.request, missing)
         return success(json_of_result(call.operation, call.form, result), seconds)
 
     def read_reply(self, call: Call, response: Response, *, metric: Metric | None = None) -> Result:

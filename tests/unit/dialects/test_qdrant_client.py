@@ -382,7 +382,9 @@ def test_create_and_describe(line: Line) -> None:
         "m": VectorSpec(2, Metric.DOT, "multi", "float16"),
         "s": VectorSpec(0, Metric.DOT, "sparse"),
     }
-    spec = CollectionSpec(operation.spec.vectors, {"tag": "keyword"}, operation.spec.native)
+    indexes = {"n": {"type": "integer", "lookup": True, "range": False}, "tag": {"type": "keyword"}}
+    native = {**operation.spec.native, "payload_indexes": indexes}
+    spec = CollectionSpec(operation.spec.vectors, {"tag": "keyword", "n": "integer"}, native)
     asked, info = line.say(lambda c: c.get_collection("docs"), Described("docs", spec, 17))
     assert asked == Describe("docs")
     assert (info.points_count, info.status, info.optimizer_status) == (17, "green", models.OptimizersStatusOneOf.OK)
@@ -396,6 +398,9 @@ def test_create_and_describe(line: Line) -> None:
     assert info.config.quantization_config.scalar.quantile == 0.5
     assert info.config.metadata == {"made": "here", "n": 1}
     assert info.payload_schema["tag"].data_type == models.PayloadSchemaType.KEYWORD
+    assert info.payload_schema["tag"].params is None
+    shown = info.payload_schema["n"].params
+    assert (shown.type, shown.lookup, shown.range) == ("integer", True, False)
 
 
 def test_create_with_one_unnamed_vector(line: Line) -> None:
