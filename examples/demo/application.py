@@ -65,7 +65,8 @@ class Worker:
         raise NotImplementedError
 
     def vector(self, text: Text) -> list[float]:
-        return self.corpus.vectors[text.id - 1].tolist()
+        vector: list[float] = self.corpus.vectors[text.id - 1].tolist()
+        return vector
 
 
 class Searcher(Worker):

@@ -22,10 +22,12 @@ logging: {{format: text}}
 stores:
   old:
     kind: qdrant
+    longest_request_seconds: 3 # nothing on this machine takes longer; see docs/configuration.md
     url: "{source_url}"
     grpc_url: "http://127.0.0.1:{source_grpc_port}"
   new:
     kind: milvus
+    longest_request_seconds: 3
     address: "{target_address}"
     index: {{type: HNSW, m: 16, ef_construction: 200, ef_search: 128}}
 

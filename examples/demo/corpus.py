@@ -23,7 +23,9 @@ MOST_CHARACTERS = 2_000
 NEW_TEXTS = 300  # held back from the load: what the application adds while the migration runs
 
 # Not the library itself: its tests, bundled wheels, graphical toys and translations' tables.
-_SKIPPED = frozenset({"test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "encodings"})
+_SKIPPED = frozenset(
+    {"test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "encodings"}
+)
 
 
 @dataclass(frozen=True, slots=True)

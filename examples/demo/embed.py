@@ -29,7 +29,8 @@ def embed(texts: Sequence[str]) -> Vectors:
     for row, encoded in enumerate(tokenizer.encode_batch(list(texts), add_special_tokens=False)):
         vectors[row] = weights[encoded.ids].mean(axis=0) if encoded.ids else 0.0
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1.0)
+    vectors /= np.where(lengths > 0, lengths, 1.0)
+    return vectors
 
 
 @cache

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+SEARCHES = frozenset({"search", "filtered search", "question"})
+WRITES = frozenset({"upsert", "set_payload", "delete"})
+
 _RECENT = 400  # requests that the percentiles are taken from
 _FAILURES_KEPT = 10
 
@@ -52,6 +55,10 @@ class Figures:
     found: str = ""
     ended: bool = False
 
+    @property
+    def writes(self) -> int:
+        return sum(self.operations.get(operation, 0) for operation in WRITES)
+
     @classmethod
     def load(cls, path: Path) -> Figures:
         """As `Tally.save` wrote it. Raises FileNotFoundError before the first time."""
@@ -86,9 +93,9 @@ class Tally:
         with self._lock:
             self._operations[operation] += 1
             self._transports[transport] += 1
-            if operation in ("search", "filtered search", "question"):
+            if operation in SEARCHES:
                 self._recent["search"].append(seconds)
-            elif operation not in ("retrieve", "read back"):
+            elif operation in WRITES:
                 self._recent["write"].append(seconds)
             if failure:
                 self._failed += 1
