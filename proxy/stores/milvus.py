@@ -17,29 +17,24 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-import numpy as np
-
 from proxy.dialects.milvus import requests
 from proxy.dialects.milvus.filters import expression, ids_condition, key_condition
 from proxy.dialects.milvus.ids import IdMapping, PrimaryKey, primary_key
 from proxy.dialects.milvus.limits import MAX_WINDOW, UnrepresentableError
 from proxy.dialects.milvus.marks import probe, relevant_marks
 from proxy.dialects.milvus.messages import milvus
-from proxy.dialects.milvus.names import DYNAMIC_FIELD, name_of_collection
+from proxy.dialects.milvus.names import name_of_collection
 from proxy.dialects.milvus.requests import BOUNDED, EVENTUALLY, STRONG, Guarantee
 from proxy.dialects.milvus.rows import (
     Row,
     chunks,
-    decode_points,
     encode_points,
     keys_of,
-    keys_of_hits,
     marks_in,
-    score_of,
 )
-from proxy.dialects.milvus.schema import METRICS, Layout, VectorField, VectorIndex, search_parameters
+from proxy.dialects.milvus.schema import METRICS, VectorIndex, search_parameters
 from proxy.dialects.milvus.status import InvalidRowError, ResultTooLargeError
-from proxy.errors import CollectionNotFound, InvalidRequest, Refused, Untranslatable
+from proxy.errors import CollectionNotFound, Refused, Untranslatable
 from proxy.model import (
     EVERYTHING,
     CollectionSpec,
@@ -57,7 +52,7 @@ from proxy.stores import Capabilities, WriteReport
 from proxy.stores.milvus_collection import MilvusCollection, MilvusCollections
 from proxy.stores.milvus_connection import MilvusConnection
 from proxy.stores.milvus_horizon import Horizon
-from proxy.stores.payload_paths import select_payload
+from proxy.stores.milvus_reading import every_key, hits_of, output_fields, points_of, searched_vector
 
 T = TypeVar("T")
 Consistency = Literal["session", "strong", "bounded", "eventually"]
@@ -275,7 +270,7 @@ class MilvusStore:
 
     async def search(self, search: Search) -> Hits:
         known = await self._collections.get(search.collection)
-        vector = _searched(known.layout, search)
+        vector = searched_vector(known.layout, search)
         window = search.offset + search.limit
         if search.limit == 0:
             return Hits(vector.metric, ())
@@ -286,12 +281,12 @@ class MilvusStore:
 
         async def read(condition: str) -> list[Hit]:
             parameters = search_parameters(vector, window, self._index.ef_search, search.params)
-            output = _output(known.layout, search.selection)
+            output = output_fields(known.layout, search.selection)
             request = requests.search(
                 *(known.place, search.vector, vector, window, condition, output, self._searches_see(), parameters)
             )
             reply = await self._read(known, "Search", request, milvus.SearchResults)
-            return _hits(reply.results, known.layout, vector, search.selection)
+            return hits_of(reply.results, known.layout, vector, search.selection)
 
         hits = await self._exactly(known, search.filter, read)
         if search.score_threshold is not None:
@@ -325,8 +320,8 @@ class MilvusStore:
         condition = ids_condition(layout, ids)
         if not condition:
             return []
-        request = requests.query(collection.place, condition, _output(layout, selection), self._horizon.guarantee)
-        return _points(await self._query(collection, request), layout, selection)
+        request = requests.query(collection.place, condition, output_fields(layout, selection), self._horizon.guarantee)
+        return points_of(await self._query(collection, request), layout, selection)
 
     async def _rows_from(
         self,
@@ -337,13 +332,13 @@ class MilvusStore:
         selection: Selection,
     ) -> list[Point]:
         """Up to `limit` rows in the order of their keys. Only a query without rows says that there are no more."""
-        layout, output = collection.layout, _output(collection.layout, selection)
+        layout, output = collection.layout, output_fields(collection.layout, selection)
         after = "" if first is None else key_condition(layout, ">=", first)
         found: list[Point] = []
         rows_at_once = MAX_WINDOW
         while len(found) < limit:
             asked = min(limit - len(found), rows_at_once)
-            both = " and ".join(part for part in (after, condition) if part) or _every_key(layout)
+            both = " and ".join(part for part in (after, condition) if part) or every_key(layout)
             try:
                 request = requests.query(collection.place, both, output, self._horizon.guarantee, limit=asked)
                 reply = await self._query(collection, request)
@@ -355,7 +350,7 @@ class MilvusStore:
             keys = keys_of(reply.fields_data, layout)
             if not keys:
                 break
-            found += _points(reply, layout, selection)
+            found += points_of(reply, layout, selection)
             after = key_condition(layout, ">", keys[-1])
         return found
 
@@ -378,53 +373,3 @@ class MilvusStore:
         if self._consistency == "strong" or self._horizon.is_strong:
             return _ANY_CONSISTENCY[self._consistency]
         return self._horizon.guarantee
-
-
-def _searched(layout: Layout, search: Search) -> VectorField:
-    """The vector that a search looks at. Raises InvalidRequest for a query that does not fit it."""
-    vector = layout.vectors.get(search.using)
-    if vector is None:
-        raise InvalidRequest(f"Not existing vector name error: {search.using}")
-    query = np.frombuffer(search.vector, dtype="<f4")
-    if len(query) != vector.size:
-        raise InvalidRequest(f"Vector dimension error: expected dim: {vector.size}, got {len(query)}")
-    if not np.isfinite(query).all():
-        raise InvalidRequest("the query vector has a component that is not finite")
-    return vector
-
-
-def _every_key(layout: Layout) -> str:
-    smallest: PrimaryKey = -(2**63) + 1 if layout.ids is IdMapping.INTEGER else ""
-    return key_condition(layout, ">=", smallest)
-
-
-def _output(layout: Layout, selection: Selection) -> list[str]:
-    """The fields that a selection needs."""
-    fields = [layout.primary_field]
-    if selection.payload:
-        fields.append(DYNAMIC_FIELD)
-    if selection.vectors:
-        names = selection.vector_names
-        fields += [vector.field for name, vector in layout.vectors.items() if names is None or name in names]
-    return fields
-
-
-def _points(reply: Any, layout: Layout, selection: Selection) -> list[Point]:
-    points = decode_points(reply.fields_data, keys_of(reply.fields_data, layout), layout)
-    return [_selected(point, selection) for point in points]
-
-
-def _hits(results: Any, layout: Layout, vector: VectorField, selection: Selection) -> list[Hit]:
-    """Best first; Milvus sorts by its own number, and equal ones stay in its order."""
-    points = decode_points(results.fields_data, keys_of_hits(results.ids, layout), layout)
-    hits = [
-        Hit(_selected(point, selection), score_of(score, vector.metric))
-        for point, score in zip(points, results.scores, strict=True)
-    ]
-    return sorted(hits, key=lambda hit: -hit.score)
-
-
-def _selected(point: Point, selection: Selection) -> Point:
-    """The point without what Milvus returned beyond the selection."""
-    vectors = point.vectors if selection.vectors else {}
-    return Point(point.id, vectors, select_payload(point.payload, selection))

@@ -98,7 +98,7 @@ def _refuse_unsearchable(rows: Rows, position: int, vector: VectorField) -> None
         return
     for row, is_good, is_finite in zip(rows.rows, good, finite, strict=True):
         if not is_good:
-            reason = "has no direction, which cosine needs" if is_finite else "has a component that is not finite"
+            reason = "is too short or too long for a cosine" if is_finite else "has a component that is not finite"
             rows.refused[row.point_id] = f"the vector {reason}"
     rows.rows[:] = [row for row, is_good in zip(rows.rows, good, strict=True) if is_good]
 

@@ -1,0 +1,68 @@
+"""Between selections and Milvus: which fields a read asks for, and what of its reply was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from proxy.dialects.milvus.filters import key_condition
+from proxy.dialects.milvus.ids import IdMapping, PrimaryKey
+from proxy.dialects.milvus.names import DYNAMIC_FIELD
+from proxy.dialects.milvus.rows import decode_points, keys_of, keys_of_hits, score_of
+from proxy.dialects.milvus.schema import Layout, VectorField
+from proxy.errors import InvalidRequest
+from proxy.model import Hit, Point, Search, Selection
+from proxy.stores.payload_paths import select_payload
+
+
+def searched_vector(layout: Layout, search: Search) -> VectorField:
+    """The vector that a search looks at. Raises InvalidRequest for a query that does not fit it."""
+    vector = layout.vectors.get(search.using)
+    if vector is None:
+        raise InvalidRequest(f"Not existing vector name error: {search.using}")
+    query = np.frombuffer(search.vector, dtype="<f4")
+    if len(query) != vector.size:
+        raise InvalidRequest(f"Vector dimension error: expected dim: {vector.size}, got {len(query)}")
+    if not np.isfinite(query).all():
+        raise InvalidRequest("the query vector has a component that is not finite")
+    return vector
+
+
+def every_key(layout: Layout) -> str:
+    """A condition that all rows fulfil: a query with a limit needs one."""
+    smallest: PrimaryKey = -(2**63) + 1 if layout.ids is IdMapping.INTEGER else ""
+    return key_condition(layout, ">=", smallest)
+
+
+def output_fields(layout: Layout, selection: Selection) -> list[str]:
+    """The fields that a selection needs."""
+    fields = [layout.primary_field]
+    if selection.payload:
+        fields.append(DYNAMIC_FIELD)
+    if selection.vectors:
+        names = selection.vector_names
+        fields += [vector.field for name, vector in layout.vectors.items() if names is None or name in names]
+    return fields
+
+
+def points_of(reply: Any, layout: Layout, selection: Selection) -> list[Point]:
+    """The points of a query's reply, in its order."""
+    points = decode_points(reply.fields_data, keys_of(reply.fields_data, layout), layout)
+    return [_selected(point, selection) for point in points]
+
+
+def hits_of(results: Any, layout: Layout, vector: VectorField, selection: Selection) -> list[Hit]:
+    """Best first; Milvus sorts by its own number, and equal ones stay in its order."""
+    points = decode_points(results.fields_data, keys_of_hits(results.ids, layout), layout)
+    hits = [
+        Hit(_selected(point, selection), score_of(score, vector.metric))
+        for point, score in zip(points, results.scores, strict=True)
+    ]
+    return sorted(hits, key=lambda hit: -hit.score)
+
+
+def _selected(point: Point, selection: Selection) -> Point:
+    """The point without what Milvus returned beyond the selection."""
+    vectors = point.vectors if selection.vectors else {}
+    return Point(point.id, vectors, select_payload(point.payload, selection))

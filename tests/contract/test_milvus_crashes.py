@@ -1,0 +1,116 @@
+"""Milvus that is down, silent, killed: what a caller is told, and that nothing acknowledged is lost.
+
+On engines of its own, since it ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from examples.engines import ChildProcess, MilvusLite, MilvusServer
+from proxy.errors import Unavailable, Unclear
+from proxy.model import CollectionSpec, Metric, PointId, Search, VectorSpec
+from proxy.stores.milvus import MilvusStore
+from tests.support.contract_points import floats, point
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SPEC = CollectionSpec({"": VectorSpec(4, Metric.COSINE)})
+
+
+@pytest.fixture(scope="module", params=[MilvusLite, MilvusServer])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildProcess]:
+    with request.param(tmp_path_factory.mktemp("milvus")) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def store(engine: ChildProcess) -> AsyncIterator[MilvusStore]:
+    opened = MilvusStore(engine.address, timeout_seconds=10)
+    yield opened
+    await opened.close()
+
+
+async def answering(store: MilvusStore, collection: str) -> int:
+    """The count, as soon as the restarted server gives it: its address is known to be refused for a moment more."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await store.count(collection)
+            except Unavailable:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_killed_server_loses_nothing_that_was_acknowledged(engine: ChildProcess, store: MilvusStore) -> None:
+    """Eight writers, of which Milvus Lite by itself would lose some."""
+    await store.create("crash", SPEC)
+    acknowledged: dict[PointId, int] = {}
+    deleted: set[PointId] = set()
+    enough = asyncio.Event()
+
+    async def writer(first: int) -> None:
+        for number in range(first, first + 1000):
+            try:
+                await store.upsert("crash", [point(number, n=number)])
+                acknowledged[number] = number
+                if number % 5 == 0:
+                    del acknowledged[number]
+                    await store.delete("crash", [number])
+                    deleted.add(number)
+            except (Unclear, Unavailable):
+                return
+            if len(acknowledged) > 300:
+                enough.set()
+
+    async with asyncio.TaskGroup() as group:
+        for first in range(0, 8000, 1000):
+            group.create_task(writer(first))
+        await enough.wait()
+        engine.kill()
+    with pytest.raises(Unavailable):
+        await store.count("crash")
+    with pytest.raises(Unavailable):
+        await store.upsert("crash", [point(1)])
+
+    await asyncio.to_thread(engine.start)
+    assert await answering(store, "crash") >= len(acknowledged)
+    found = await store.fetch("crash", list(acknowledged))
+    assert {each.id: each.payload["n"] for each in found.values()} == acknowledged
+    assert await store.fetch("crash", list(deleted)) == {}
+    near = Search("crash", found[next(iter(found))].vectors[""], limit=1)  # type: ignore[arg-type]
+    assert len((await store.search(near)).hits) == 1
+    await store.drop("crash")
+
+
+async def test_a_silent_server_leaves_it_open_whether_a_write_was_done(
+    engine: ChildProcess, store: MilvusStore
+) -> None:
+    hasty = MilvusStore(engine.address, timeout_seconds=0.5)
+    await store.create("silent", SPEC)
+    await hasty.fetch("silent", [1])
+    engine.pause()
+    try:
+        with pytest.raises(Unclear):
+            await hasty.upsert("silent", [point(1)])
+        with pytest.raises((Unclear, Unavailable)):  # on a new connection, which nobody takes
+            await hasty.fetch("silent", [1])
+    finally:
+        engine.resume()
+    await store.upsert("silent", [point(2, floats(1, 0, 0, 0))])
+    assert 2 in await store.fetch("silent", [1, 2])
+    await store.drop("silent")
+    await hasty.close()
+
+
+async def test_nobody_at_the_address(tmp_path: Path) -> None:
+    nobody = MilvusLite(tmp_path)  # has a port, and is not started
+    store = MilvusStore(nobody.address)
+    for call in (store.probe(), store.collections(), store.create("a", SPEC), store.upsert("a", [point(1)])):
+        with pytest.raises(Unavailable):
+            await call
+    await store.close()

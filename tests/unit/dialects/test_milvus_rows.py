@@ -1,0 +1,102 @@
+"""Rows and columns: float buffers go through messages unchanged, and chunks keep to their bounds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.dialects.milvus.ids import IdMapping
+from proxy.dialects.milvus.messages import schema
+from proxy.dialects.milvus.rows import (
+    Row,
+    chunks,
+    columns,
+    decode_points,
+    encode_points,
+    float_array,
+    float_bytes,
+    keys_of,
+    score_of,
+)
+from proxy.dialects.milvus.schema import Layout, VectorField
+from proxy.model import Metric, MultiVector, Point, PointId, SparseVector, Vector
+
+TWO = Layout(
+    "id",
+    IdMapping.TEXT,
+    1024,
+    {"": VectorField("vector", 3, Metric.COSINE, "HNSW"), "b": VectorField("b", 2, Metric.DOT, "FLAT")},
+)
+ONE = Layout("pk", IdMapping.INTEGER, 0, {"": VectorField("vector", 2, Metric.COSINE, "HNSW")})
+
+
+def floats(*values: float) -> bytes:
+    return np.asarray(values, dtype="<f4").tobytes()
+
+
+@given(st.lists(st.floats(width=32), max_size=300))
+def test_a_buffer_goes_through_a_float_array_unchanged(values: list[float]) -> None:
+    buffer = floats(*values)
+    message = schema.FloatArray.FromString(float_array(buffer).SerializeToString())
+    assert float_bytes(message) == buffer
+    np.testing.assert_array_equal(np.asarray(message.data, "<f4"), np.frombuffer(buffer, "<f4"))
+
+
+@pytest.mark.parametrize("layout", [ONE, TWO])
+def test_points_come_back_from_their_columns(layout: Layout) -> None:
+    ids: list[PointId] = [7, 8, 2**62]
+    points = [
+        Point(each, {name: floats(*range(at + 1, at + 1 + v.size)) for name, v in layout.vectors.items()}, {"n": at})
+        for at, each in enumerate(ids)
+    ]
+    rows = encode_points(points, layout)
+    assert rows.refused == {}
+    fields = [schema.FieldData.FromString(column.SerializeToString()) for column in columns(rows.rows, layout)]
+    assert decode_points(fields, keys_of(fields, layout), layout) == points
+
+
+@pytest.mark.parametrize(
+    ("point_id", "vectors", "reason"),
+    [
+        ("x", {"": floats(1, 2)}, "not an integer"),
+        (1, {}, "no vector ''"),
+        (1, {"": floats(1, 2), "b": floats(1, 2)}, "no vector 'b'"),
+        (1, {"": floats(1, 2, 3)}, "3 dimensions instead of 2"),
+        (1, {"": floats(1, math.nan)}, "not finite"),
+        (1, {"": floats(-math.inf, 1)}, "not finite"),
+        (1, {"": floats(0, 0)}, "for a cosine"),
+        (1, {"": floats(1e-25, 0)}, "for a cosine"),
+        (1, {"": floats(3e38, 3e38)}, "for a cosine"),
+        (1, {"": SparseVector((1,), floats(1))}, "not a dense"),
+        (1, {"": MultiVector((floats(1, 2),))}, "not a dense"),
+    ],
+)
+def test_a_point_without_a_row_says_why_and_stands_alone(
+    point_id: PointId, vectors: dict[str, Vector], reason: str
+) -> None:
+    good = Point(5, {"": floats(1, 2)})
+    rows = encode_points([good, Point(point_id, vectors), Point(6, {"": floats(2, 1)})], ONE)
+    assert [row.point_id for row in rows.rows] == [5, 6]
+    assert list(rows.refused) == [point_id]
+    assert reason in rows.refused[point_id]
+
+
+@given(st.lists(st.integers(0, 500), max_size=40), st.integers(1, 10), st.integers(1, 2000))
+def test_chunks_keep_order_and_bounds(sizes: list[int], max_rows: int, max_bytes: int) -> None:
+    rows = [Row(at, at, (b"",), b"x" * size, frozenset()) for at, size in enumerate(sizes)]
+    pieces = list(chunks(rows, max_rows, max_bytes))
+    assert [row for piece in pieces for row in piece] == rows
+    for piece in pieces:
+        assert 1 <= len(piece) <= max_rows
+        assert len(piece) == 1 or sum(row.size_bytes for row in piece) <= max_bytes
+
+
+def test_scores_point_up() -> None:
+    assert score_of(0.5, Metric.COSINE) == 0.5
+    assert score_of(-7.0, Metric.DOT) == -7.0
+    assert score_of(25.0, Metric.EUCLID) == -5.0
+    assert score_of(-1e-9, Metric.EUCLID) == 0.0
