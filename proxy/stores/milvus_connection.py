@@ -22,8 +22,9 @@ from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.wire import Headers, Request, Response
 
 _OPTIONS = (
-    # An idle connection that a load balancer has dropped is noticed. Milvus allows a ping every 5 s.
-    ("grpc.keepalive_time_ms", 10_000),
+    # An idle connection that a load balancer has dropped is noticed. Milvus allows a ping every 5 s, but Milvus Lite
+    # (gRPC's defaults) one in 300 s, and closes the connection of whoever asks more often.
+    ("grpc.keepalive_time_ms", 330_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
