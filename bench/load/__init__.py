@@ -1,0 +1,104 @@
+"""The load: one process that sends requests as fast as they are answered, and times each of them.
+
+It reads an order a line (JSON, the values below) from its input and writes an answer a line. `raw` callers send bytes
+that were made before the clock started and look at no more of an answer than its end and its status: what is measured
+is the way, not the client. `official` callers are the vendors' own Python clients, as an application has them; they
+cost more than anything else on the way, and are shown for what they are.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import msgspec
+
+from bench.bodies import Transport, Work
+
+Client = Literal["raw", "official"]
+
+_LEAST = 10  # requests
+_LONGEST_TIMES = 20  # a burst's seconds
+
+
+class Burst(msgspec.Struct, frozen=True, tag=True):
+    """`callers` send `work` to `address` (its HTTP or its gRPC one), each again as soon as it is answered, for
+    `seconds` after `warm_seconds` that do not count. A target of vendor "milvus" is asked by pymilvus."""
+
+    address: str
+    transport: Transport
+    work: Work
+    collection: str
+    client: Client
+    callers: int
+    warm_seconds: float
+    seconds: float
+    vendor: Literal["qdrant", "milvus"] = "qdrant"
+
+
+class Hold(msgspec.Struct, frozen=True, tag=True):
+    """Open `connections`, send one search on each, and keep them until the next order comes."""
+
+    address: str
+    transport: Transport
+    collection: str
+    connections: int
+
+
+class Release(msgspec.Struct, frozen=True, tag=True):
+    """Close what is held."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came of a Burst: how many requests ended in how many seconds, and how long each took. `failure`: the first
+    request that was not answered with success, "" if all were; such a measurement counts for nothing."""
+
+    requests: int = 0
+    seconds: float = 0.0
+    latencies_seconds: list[float] = []
+    failure: str = ""
+
+
+def who(client: Client, callers: int) -> str:
+    """The callers in words."""
+    if client == "official":
+        return "qdrant-client"
+    return "1 raw caller" if callers == 1 else f"{callers} raw callers"
+
+
+Order = Burst | Hold | Release
+
+
+class Watch:
+    """When a burst begins and ends, and how long its requests took.
+
+    It ends after the burst's seconds, or later if by then fewer than `_LEAST` requests have: a figure of two or three
+    says nothing.
+    """
+
+    def __init__(self, burst: Burst) -> None:
+        self._from = time.perf_counter() + burst.warm_seconds
+        self._until = self._from + burst.seconds
+        self._latest = self._from + _LONGEST_TIMES * burst.seconds
+        self._latencies: list[float] = []
+        self._last = self._from
+        self.failure = ""
+
+    def is_open(self) -> bool:
+        now = time.perf_counter()
+        if self.failure or now > self._latest:
+            return False
+        return now < self._until or len(self._latencies) < _LEAST
+
+    def ended(self, began: float) -> None:
+        """A request that was sent at `began` (time.perf_counter) has been answered with success."""
+        now = time.perf_counter()
+        if now >= self._from and self.is_open():
+            self._latencies.append(now - began)
+            self._last = now
+
+    def failed(self, why: str) -> None:
+        self.failure = self.failure or why
+
+    def answer(self) -> Answer:
+        return Answer(len(self._latencies), max(self._last, self._until) - self._from, self._latencies, self.failure)

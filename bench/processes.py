@@ -1,0 +1,162 @@
+"""The processes of the benchmark beside the engines: stub, proxy, load; and where each may run.
+
+The proxy has the last core to itself; everything else (load, engines) shares the others, whether the proxy is on the
+way or not. So what is compared is the same client and the same engine on the same cores, with and without a proxy that
+runs elsewhere, and the proxy's own cost is told as CPU time a request. With one core all share it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import msgspec
+import yaml
+
+from bench.bodies import Transport
+from bench.figures import Load, percentile
+from bench.load import Answer, Burst, Order
+from bench.process_figures import cpu_seconds, pin
+from examples.demo.processes import Proxy, QdrantEmulator
+from examples.engines import ChildProcess, accepts, free_ports
+
+P = TypeVar("P", bound=ChildProcess)
+
+_ROOT = Path(__file__).parents[1]
+LONGEST_REQUEST_SECONDS = 3.0  # of the stores here; what a hold lasts
+
+
+class BenchError(Exception):
+    """Something failed that must not: the figures would mean nothing."""
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """(the proxy's, the others')."""
+    own = sorted(os.sched_getaffinity(0))
+    return ({own[-1]}, set(own[:-1])) if len(own) > 1 else (set(own), set(own))
+
+
+def place(process: P, *, of_proxy: bool = False) -> P:
+    """Start it where it belongs."""
+    process.start()
+    assert process.pid is not None
+    pin(process.pid, cores()[0 if of_proxy else 1])
+    return process
+
+
+class Stub(ChildProcess):
+    """Canned answers (stub.py)."""
+
+    def __init__(self, directory: Path) -> None:
+        self.rest_port, self.grpc_port = free_ports(2)
+        super().__init__(directory, self.rest_port)
+        self.url = f"http://{self.address}"
+
+    def command(self) -> list[str]:
+        ports = ("--rest-port", str(self.rest_port), "--grpc-port", str(self.grpc_port))
+        return [sys.executable, "-m", "bench.stub", *ports]
+
+    def environment(self) -> Mapping[str, str]:
+        return {"PYTHONPATH": str(_ROOT)}
+
+    def answers(self) -> bool:
+        return accepts(self.address) and accepts(f"127.0.0.1:{self.grpc_port}")
+
+
+Source = Stub | QdrantEmulator
+
+
+def proxy_between(directory: Path, source: Source, target_address: str, routes: Sequence[Mapping[str, Any]]) -> Proxy:
+    """A proxy, not started: `source` -> the Milvus at `target_address`. Of a route, stores need not be named."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rest_port, grpc_port, control_port = free_ports(3)
+    configuration = {
+        "version": 1,
+        "data_dir": str(directory / "data"),
+        "listeners": [
+            {"name": name, "vendor": "qdrant", "transport": transport, "address": f"127.0.0.1:{port}"}
+            for name, transport, port in (("rest", "http", rest_port), ("grpc", "grpc", grpc_port))
+        ],
+        "control": {"address": f"127.0.0.1:{control_port}"},
+        "stores": {
+            "old": {
+                "kind": "qdrant",
+                "url": source.url,
+                "grpc_url": f"http://127.0.0.1:{source.grpc_port}",
+                "longest_request_seconds": LONGEST_REQUEST_SECONDS,
+            },
+            "new": {
+                "kind": "milvus",
+                "address": target_address,
+                "longest_request_seconds": LONGEST_REQUEST_SECONDS,
+            },
+        },
+        "routes": [{"source": "old", "target": "new", **route} for route in routes],
+    }
+    path = directory / "crossfade.yaml"
+    path.write_text(yaml.safe_dump(configuration, sort_keys=False))
+    return Proxy(directory, path, rest_port, grpc_port)
+
+
+def address(server: Source | Proxy, transport: Transport) -> str:
+    """Where it listens for that transport."""
+    return server.address if transport == "http" else f"127.0.0.1:{server.grpc_port}"
+
+
+class LoadProcess:
+    """`python -m bench.load`, which is given one order after the other."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: subprocess.Popen[str]
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bench.load"],
+                cwd=_ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        pin(self._process.pid, cores()[1])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def obey(self, order: Order) -> Answer:
+        """Raises BenchError if the process died or a request failed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(order).decode() + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise BenchError(f"the load process died:\n{self._log.read_text()[-2000:]}")
+        answer = msgspec.json.decode(line, type=Answer)
+        if answer.failure:
+            raise BenchError(f"a request failed, so the figures mean nothing: {answer.failure}\n{order}")
+        return answer
+
+    def burst(self, burst: Burst, proxy: Proxy | None = None) -> Load:
+        """Carry it out; `proxy` is the one on the way, whose CPU time is counted over the whole burst."""
+        before = cpu_seconds(proxy.pid) if proxy is not None and proxy.pid is not None else 0.0
+        answer = self.obey(burst)
+        if not answer.requests:
+            raise BenchError(f"not one request was answered in {answer.seconds:.1f} s\n{burst}")
+        used = cpu_seconds(proxy.pid) - before if proxy is not None and proxy.pid is not None else 0.0
+        counted = answer.requests * (answer.seconds + burst.warm_seconds) / answer.seconds  # the warm part costs, too
+        return Load(
+            requests_per_second=answer.requests / answer.seconds,
+            p50_seconds=percentile(answer.latencies_seconds, 50),
+            p99_seconds=percentile(answer.latencies_seconds, 99),
+            proxy_cpu_seconds=used / counted,
+        )
