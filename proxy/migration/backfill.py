@@ -118,16 +118,16 @@ class Sweep:
         await progress.wait_until(
             lambda: not ledger.range_held, f"{site.collection}: waiting for writes that may still be landing"
         )
+        await self._retrying(site.make_secondary)
         checkpoint = progress.state.checkpoint
         began = checkpoint.setdefault(f"began:{site.collection}", site.journal.position)
         await progress.save()
-        await self._retrying(site.make_secondary)
         described = await self._retrying(lambda: site.primary.describe(site.primary_name))
         done = checkpoint["copied"].get(site.collection, 0)
         if described is not None:
             progress.step(f"{site.collection}: copying", described.points, done)
             await self._pages()
-            await self._extras()
+            await self._extras_if_any()
         ledger.cursors.pop(self._job, None)
         await site.journal.append(r.Swept(route=site.route, collection=site.collection, began=began))
 
@@ -238,6 +238,15 @@ class Sweep:
 
     # --- what only the secondary has ---------------------------------------------------------
 
+    async def _extras_if_any(self) -> None:
+        """A collection that is gone from the secondary by now is swept once more."""
+        site = self._site
+        try:
+            await self._extras()
+        except CollectionNotFound:
+            reason = "the collection was missing"
+            await site.journal.append(r.Unswept(route=site.route, collection=site.collection, reason=reason))
+
     async def _extras(self) -> None:
         site, progress = self._site, self._progress
         total = await self._retrying(lambda: site.secondary.count(site.secondary_name))
@@ -261,7 +270,10 @@ class Sweep:
         return await site.secondary.scan(site.secondary_name, start, 4 * self._page_points, None, IDS_ONLY)
 
     async def _known(self, ids: Sequence[PointId]) -> Mapping[PointId, Any]:
-        return await self._site.primary.fetch(self._site.primary_name, ids, IDS_ONLY) if ids else {}
+        try:
+            return await self._site.primary.fetch(self._site.primary_name, ids, IDS_ONLY) if ids else {}
+        except CollectionNotFound:
+            return {}
 
     # --- stores that fail ----------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from proxy.model import PointId, Side
 from proxy.replication import records as r
 
 NEVER_SWEPT = "not backfilled yet"
+INTERRUPTED = "what the first backfill had copied was lost meanwhile"  # so it is swept, like any that was in step once
 
 
 @dataclass(slots=True, eq=False)
@@ -186,6 +187,8 @@ class Ledger:
             case r.Swept():
                 if self.unswept_at <= record.began:
                     self.unswept = ""
+                elif self.unswept == NEVER_SWEPT:
+                    self.unswept = INTERRUPTED
                 return Effects()
             case r.SetPhase():
                 return self._set_phase(position, record)
