@@ -37,7 +37,7 @@ from proxy.errors import CrossfadeError
 from tests.support.qdrant_engines import QdrantEmulator
 
 ROUTE = "docs"
-PATIENCE_SECONDS = 45.0
+PATIENCE_SECONDS = 40.0
 _numbers = itertools.count(1)
 
 Target = MilvusLite | MilvusServer
