@@ -185,11 +185,7 @@ class Ledger:
                 self._need_sweep(position, record.reason)
                 return Effects()
             case r.Swept():
-                if self.unswept_at <= record.began:
-                    self.unswept = ""
-                elif self.unswept == NEVER_SWEPT:
-                    self.unswept = INTERRUPTED
-                return Effects()
+                return self._swept(record)
             case r.SetPhase():
                 return self._set_phase(position, record)
             case _:
@@ -437,6 +433,13 @@ class Ledger:
         if self.unswept != NEVER_SWEPT:
             self.unswept = reason
         self.unswept_at = position
+
+    def _swept(self, record: r.Swept) -> Effects:
+        if self.unswept_at <= record.began:
+            self.unswept = ""
+        elif self.unswept == NEVER_SWEPT:
+            self.unswept = INTERRUPTED
+        return Effects()
 
     def _set_phase(self, position: int, record: r.SetPhase) -> Effects:
         """Un-journalled writes may still be landing on the source when journalling begins."""

@@ -88,7 +88,9 @@ def _batch(at: Place) -> None:
             ),
             models.DeleteOperation(delete=models.FilterSelector(filter=match("set", 1))),
             models.UpdateVectorsOperation(
-                update_vectors=models.UpdateVectors(points=[models.PointVectors(id=at.ids[6], vector=[1, 2, 3, 4])])
+                update_vectors=models.UpdateVectors(
+                    points=[models.PointVectors(id=at.ids[6], vector=[1.0, 2.0, 3.0, 4.0])]
+                )
             ),
         ],
     )
