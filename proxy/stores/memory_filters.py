@@ -54,11 +54,11 @@ EARTH_RADIUS_METERS = 6371008.8  # mean radius of GRS80, as in the geo crate's H
 _INT64 = range(-(2**63), 2**63)
 
 
-Test = Callable[[Point], bool]
+PointTest = Callable[[Point], bool]
 _Test = Callable[[Mapping[str, Json], Point | None], bool]
 
 
-def point_test(filter: Filter | None) -> Test:
+def point_test(filter: Filter | None) -> PointTest:
     """The filter as a function of whole points. Raises Untranslatable, and InvalidRequest for a path that is none."""
     if filter is None:
         return lambda point: True

@@ -1,8 +1,8 @@
 """The model's writes, carried out on a collection of the reference store.
 
-As in Qdrant's engine (1.19, lib/shard/src/update.rs): a write that names points which must exist changes those
-that do and then raises PointNotFound; a condition, or `insert_only` and `update_only`, decides point by point; an
-upsert under a condition still inserts what is new.
+As in Qdrant's engine (1.19, lib/shard/src/update/): a write that names points which must exist changes those that
+do and then raises PointNotFound; a condition, `insert_only` and `update_only` look at the state before the request;
+an upsert under a condition still inserts what is new; of two points with one id in a request the last one stays.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from proxy.model import (
     Write,
 )
 from proxy.stores.memory_collection import HeldCollection
-from proxy.stores.memory_filters import point_test
+from proxy.stores.memory_filters import PointTest, point_test
 from proxy.stores.payload_paths import Path, merge, parse_path, remove_at, set_at
 from proxy.stores.point_shape import misfit
 
@@ -79,14 +79,18 @@ def _apply(collection: HeldCollection, write: SimpleWrite) -> None:
 
 def _upsert(collection: HeldCollection, write: Upsert) -> None:
     test = point_test(write.condition)
+    known = {point.id: collection.points.get(point.id) for point in write.points}
     for point in write.points:
-        known = collection.points.get(point.id)
-        if known is None and write.mode == "update_only":
-            continue
-        if known is not None and (write.mode == "insert_only" or not test(known)):
-            continue
-        _require_fit(collection, point)
-        collection.points[point.id] = collection.stored(point)
+        if _is_wanted(known[point.id], test, write.mode):
+            _require_fit(collection, point)
+            collection.points[point.id] = collection.stored(point)
+
+
+def _is_wanted(known: Point | None, test: PointTest, mode: str) -> bool:
+    """Whether an upsert of this mode and condition puts a point over `known`, which was there before the request."""
+    if known is None:
+        return mode != "update_only"
+    return mode != "insert_only" and test(known)
 
 
 def _update_vectors(collection: HeldCollection, write: UpdateVectors) -> None:

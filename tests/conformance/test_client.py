@@ -16,6 +16,12 @@ from qdrant_client import models
 
 from tests.support.qdrant_clients import Pair, fresh_name
 
+# What the local mode says of itself.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact"),
+]
+
 SIZE = 6
 DISTANCES = list(models.Distance)
 

@@ -104,6 +104,8 @@ V = floats(0, 0, 1, 0)
 WRITES: dict[str, Write] = {
     "upsert": Upsert(C, (point(1, V, new=1), point(9, V))),
     "upsert the same twice": Upsert(C, (point(9, V, n=1), point(9, V, n=2))),
+    "insert the same twice": Upsert(C, (point(9, V, n=1), point(9, V, n=2)), mode="insert_only"),
+    "update the same twice": Upsert(C, (point(1, V, a=2), point(1, V, a=1)), condition=Match("a", 1)),
     "insert only": Upsert(C, (point(1, V, new=1), point(9, V)), mode="insert_only"),
     "update only": Upsert(C, (point(1, V, new=1), point(9, V)), mode="update_only"),
     "upsert under a condition": Upsert(C, (point(1, V, n=1), point(2, V, n=1), point(9, V)), condition=Match("a", 1)),
@@ -187,7 +189,7 @@ def sequences() -> st.SearchStrategy[list[Write]]:
 
 
 @given(writes=sequences())
-@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_sequences_of_writes(primary: PrimaryStore, collection: str, writes: Sequence[Write]) -> None:
     reference = await reference_for(collection)
     await primary.delete(collection, [1, 2, 3, 5, uuid(4)])

@@ -122,7 +122,7 @@ _POOLS: dict[str, list[Json]] = {
 }
 
 
-def dataset(count: int = 160) -> list[Point]:
+def dataset(count: int = 160, *, nulls_in_arrays: bool = True) -> list[Point]:
     """Points with integer and UUID ids; the same every time."""
     draw = random.Random(7)
     points: list[Point] = []
@@ -135,5 +135,13 @@ def dataset(count: int = 160) -> list[Point]:
                 payload[field] = draw.choice(pool)
             elif kind < 0.8:
                 payload[field] = draw.choice(_ODD)
+        if not nulls_in_arrays:
+            payload = {field: value for field, value in payload.items() if not _has_null_in_array(value)}
         points.append(Point(point_id, {"": floats(*(draw.gauss(0, 1) for _ in range(DIMENSION)))}, payload))
     return points
+
+
+def _has_null_in_array(value: Json) -> bool:
+    if isinstance(value, list):
+        return any(each is None or _has_null_in_array(each) for each in value)
+    return isinstance(value, dict) and any(_has_null_in_array(each) for each in value.values())

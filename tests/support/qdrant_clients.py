@@ -10,6 +10,7 @@ import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -25,12 +26,13 @@ TOLERANCE = 1e-5  # of a score or a component: float32 here, float64 in the loca
 # What differs by nature: numbers of operations, versions, and what a single process does not have.
 _INCOMPARABLE = frozenset({"operation_id", "version"})
 
+_RUN = uuid4().hex[:8]  # no name of an earlier run, which a server may still have
 _names = itertools.count(1)
 
 
 def fresh_name(prefix: str = "conformance") -> str:
     """A collection name that no other test has."""
-    return f"{prefix}_{next(_names)}"
+    return f"{prefix}_{_RUN}_{next(_names)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,9 @@ async def remote(request: pytest.FixtureRequest, qdrant: QdrantAddress) -> Async
     )
     opened = Remote(client, request.param, qdrant.real)
     yield opened
+    for each in (await opened.call("get_collections")).collections:
+        if each.name.startswith(f"conformance_{_RUN}"):
+            await opened.call("delete_collection", each.name)
     await opened.call("close")
 
 

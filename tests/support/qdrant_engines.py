@@ -88,11 +88,18 @@ def start_qdrant_emulator(tmp_path: Path) -> Iterator[Callable[..., QdrantEmulat
         yield start
 
 
+def real_qdrant() -> QdrantAddress | None:
+    """The server that QDRANT_URL and QDRANT_GRPC name, if they do."""
+    url, grpc_address = os.environ.get("QDRANT_URL"), os.environ.get("QDRANT_GRPC")
+    if not url or not grpc_address:
+        return None
+    return QdrantAddress(url.rstrip("/"), grpc_address, True, os.environ.get("QDRANT_API_KEY"))
+
+
 @pytest.fixture(scope="session")
 def qdrant(request: pytest.FixtureRequest) -> QdrantAddress:
-    """The real server that QDRANT_URL and QDRANT_GRPC name, else the emulator."""
-    url, grpc_address = os.environ.get("QDRANT_URL"), os.environ.get("QDRANT_GRPC")
-    if url and grpc_address:
-        return QdrantAddress(url.rstrip("/"), grpc_address, True, os.environ.get("QDRANT_API_KEY"))
+    """The real server where there is one, else the emulator."""
+    if (server := real_qdrant()) is not None:
+        return server
     emulator: QdrantEmulator = request.getfixturevalue("qdrant_emulator")
     return QdrantAddress(emulator.url, emulator.grpc_address)
