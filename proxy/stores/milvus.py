@@ -6,7 +6,7 @@ How points stand there is told in docs/milvus.md and done by proxy/dialects/milv
   otherwise what `consistency` says.
 - **A refused batch is tried point by point**, so that one bad point does not take others with it. What Milvus could
   not hold exactly is refused before anything is sent.
-- **Writes to a collection of Milvus Lite go one at a time**; it loses some otherwise.
+- **Writes to a collection of Milvus Lite go one at a time, and alone** (milvus_turns.py).
 - **A filter is exact or Untranslatable.** An answer that came while this process wrote values that the expression had
   ruled out is asked for again.
 """
@@ -189,6 +189,7 @@ class MilvusStore:
 
     async def _put(self, collection: MilvusCollection, rows: Sequence[Row]) -> None:
         lite = (await self._connection.server()).lite
+        collection.unflushed_rows += len(rows)
         await self._mutate(collection, *requests.put(collection.place, rows, collection.layout, lite=lite))
 
     async def _put_singly(self, collection: MilvusCollection, rows: Sequence[Row]) -> dict[PointId, str]:
@@ -207,14 +208,14 @@ class MilvusStore:
 
     async def _mutate(self, collection: MilvusCollection, method: str, request: Any) -> None:
         began = self._horizon.write_begins()
-        async with self._turn(collection):
+        async with self._turn(collection, alone=True):
             reply = await self._call(collection, method, request, milvus.MutationResult, writes=True)
         self._horizon.write_ended(began, reply.timestamp)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, collection: MilvusCollection) -> AsyncIterator[None]:
+    async def _turn(self, collection: MilvusCollection, *, alone: bool) -> AsyncIterator[None]:
         if (await self._connection.server()).lite:
-            async with collection.write_lock:
+            async with collection.turns.alone() if alone else collection.turns.together():
                 yield
         else:
             yield
@@ -278,6 +279,9 @@ class MilvusStore:
             raise Untranslatable("search window")
         if search.exact and vector.index_type != "FLAT":
             raise Untranslatable("exact search")
+
+        if (await self._connection.server()).lite:
+            self._collections.flush_if_worth_it(known)
 
         async def read(condition: str) -> list[Hit]:
             parameters = search_parameters(vector, window, self._index.ef_search, search.params)
@@ -358,7 +362,8 @@ class MilvusStore:
         return await self._read(collection, "Query", request, milvus.QueryResults)
 
     async def _read(self, collection: MilvusCollection, method: str, request: Any, reply: Any) -> Any:
-        return await self._collections.reading(collection, lambda: self._call(collection, method, request, reply))
+        async with self._turn(collection, alone=False):
+            return await self._collections.reading(collection, lambda: self._call(collection, method, request, reply))
 
     async def _call(
         self, collection: MilvusCollection, method: str, request: Any, reply: Any, *, writes: bool = False

@@ -2,6 +2,9 @@
 
 What is known of a collection is kept until it turns out to be gone or different. A collection answers reads only while
 it is loaded: one that is not (after a restart of Milvus Lite, say) is loaded when a read runs into that.
+
+Milvus Lite keeps new rows in a table of Python objects until it is told to flush, and searches those ten times slower
+than the rest. So a search that finds many of them there has them flushed, in the background.
 """
 
 from __future__ import annotations
@@ -31,23 +34,28 @@ from proxy.model import CollectionSpec
 from proxy.stores.milvus_connection import MilvusConnection
 from proxy.stores.milvus_horizon import Horizon
 from proxy.stores.milvus_survey import Survey
+from proxy.stores.milvus_turns import Turns
+from proxy.telemetry.tasks import spawn
 
 T = TypeVar("T")
 
 _LOADED = common.LoadState.Value("LoadStateLoaded")
+_LITE_ROWS_WORTH_A_FLUSH = 1000
 _FIRST_LOOK_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.5
 
 
 @dataclass(slots=True)
 class MilvusCollection:
-    """An existing collection. `write_lock`: Milvus Lite loses writes that overlap others of their collection."""
+    """An existing collection. `turns`: who may use it at the same time, on Milvus Lite."""
 
     name: str
     place: Place
     layout: Layout
     survey: Survey
-    write_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turns: Turns = field(default_factory=Turns)
     load_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unflushed_rows: int = _LITE_ROWS_WORTH_A_FLUSH  # as long as nobody knows
+    flushing: bool = False
 
 
 class MilvusCollections:
@@ -102,7 +110,7 @@ class MilvusCollections:
         except BaseException:
             await self._remove_half_made(name)
             raise
-        self._known[name] = MilvusCollection(name, place, layout, Survey(empty=True))
+        self._known[name] = MilvusCollection(name, place, layout, Survey(empty=True), unflushed_rows=0)
 
     async def drop(self, name: str) -> None:
         """Remove it; no error if it is not there."""
@@ -129,6 +137,24 @@ class MilvusCollections:
             async with collection.load_lock:
                 await self._load(collection.name)
             return await read()
+
+    def flush_if_worth_it(self, collection: MilvusCollection) -> None:
+        """On Milvus Lite only."""
+        if collection.unflushed_rows >= _LITE_ROWS_WORTH_A_FLUSH and not collection.flushing:
+            collection.flushing = True
+            spawn(self._flush(collection), name="milvus lite flush")
+
+    async def _flush(self, collection: MilvusCollection) -> None:
+        place = collection.place
+        request = milvus.FlushRequest(db_name=place.database, collection_names=[place.collection])
+        try:
+            async with collection.turns.alone():
+                await self._call("Flush", request, milvus.FlushResponse, collection.name)
+                collection.unflushed_rows = 0
+        except CrossfadeError:
+            return  # a later search tries again
+        finally:
+            collection.flushing = False
 
     async def _load(self, name: str) -> None:
         """Returns when the collection answers reads. Raises Unavailable if that takes too long."""

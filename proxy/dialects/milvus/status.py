@@ -66,7 +66,8 @@ def raise_for_status(status: Any, collection: str, *, writes: bool = False) -> N
 
 def _error_of(status: Any, collection: str, writes: bool) -> CrossfadeError:
     code, old = status.code, status.error_code
-    message = f"collection {collection!r}: Milvus says: {status.reason or status.detail} (code {code}/{old})"
+    about = f"collection {collection!r}: " if collection else ""
+    message = f"{about}Milvus says: {status.reason or status.detail} (code {code}/{old})"
     if code == _COLLECTION_NOT_FOUND or old in _OLD_NOT_FOUND:
         return CollectionNotFound(collection)
     if code == _INDEX_NOT_FOUND:
