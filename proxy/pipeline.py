@@ -82,7 +82,7 @@ class Switchboard:
             place = self.locate(name)
         except NotServed:
             return None
-        if place.route is None or not place.route.replicator.mirroring:
+        if place.route is None or not place.route.replicator.knows(place.collection):
             return None
         site = place.route.replicator.workshop(place.collection).site
         if site.spec is None:
@@ -163,6 +163,9 @@ class Pipeline:
         assert name is not None
         while True:
             place = self.switchboard.locate(name)
+            if place.route is not None and place.route.replicator.mirroring and not place.upstream.names.known:
+                await place.upstream.names.need()
+                continue
             async with place.upstream.door.shared():
                 if self.switchboard.locate(name) != place:
                     continue
@@ -172,7 +175,6 @@ class Pipeline:
         primary = self._primary(call, place.upstream)
         if place.route is None or not place.route.replicator.mirroring:
             return await primary.send()
-        await place.upstream.names.need()
         if isinstance(operation, Definition):
             return await place.route.replicator.define(place.collection, operation, primary)
         return await place.route.replicator.write(place.collection, operation, primary)

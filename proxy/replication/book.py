@@ -74,7 +74,11 @@ class Book:
                 route.jobs[record.job] = record.state
                 return Effects()
             case _:
-                return route.ledger(record.collection).apply(position, record)
+                ledger = route.ledger(record.collection)
+                effects = ledger.apply(position, record)
+                if ledger.blank:  # a name that is no collection must not take memory for ever
+                    del route.ledgers[record.collection]
+                return effects
 
     def open_intervals(self) -> Iterator[tuple[str, str, Interval]]:
         """(route, collection, interval) for every interval that has not ended."""

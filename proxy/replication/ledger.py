@@ -155,6 +155,13 @@ class Ledger:
         """Nothing open, dirty or held, and swept."""
         return not (self.intervals or self.marks or self.holds or self.unswept)
 
+    @property
+    def blank(self) -> bool:
+        """Nothing was ever learned of the collection: the same as if it had no ledger."""
+        return self.unswept == NEVER_SWEPT and not (
+            self.intervals or self.marks or self.holds or self.parked or self.cursors or self.unswept_at
+        )
+
     # --- the fold ------------------------------------------------------------------------
 
     def apply(self, position: int, record: r.AnyRecord) -> Effects:

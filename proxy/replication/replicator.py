@@ -164,12 +164,16 @@ class Replicator:
         return ledger is not None and ledger.is_clean(point_id)
 
     def ledger(self, collection: str) -> Ledger:
-        return self.book.ledger(collection)
+        """What is known of a collection; blank, and not kept, if nothing is."""
+        return self.book.ledgers.get(collection) or Ledger()
+
+    def knows(self, collection: str) -> bool:
+        return collection in self.book.ledgers
 
     def lag(self, collection: str | None = None) -> Lag:
         """Of one collection, or of the whole route."""
         names = self.book.ledgers if collection is None else (collection,)
-        return sum((self._lag(self.book.ledger(name)) for name in names), Lag())
+        return sum((self._lag(self.ledger(name)) for name in names), Lag())
 
     def _lag(self, ledger: Ledger) -> Lag:
         oldest = ledger.oldest
@@ -237,15 +241,23 @@ class Replicator:
         if effects.held is not None:
             self._holds.add(record.collection, position, effects.held)
         if record.collection:
-            self.workshop(record.collection).applied(position, record, effects)
-            self._collapse_if_due(record.collection)
+            self._act(position, record, effects)
         elif effects.ready_all:
             for workshop in self._workshops.values():
                 workshop.reconciler.wake_all()
 
+    def _act(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
+        collection = record.collection
+        if collection in self.book.ledgers:
+            self.workshop(collection).applied(position, record, effects)
+            self._collapse_if_due(collection)
+        elif (workshop := self._workshops.pop(collection, None)) is not None:
+            workshop.applied(position, record, effects)
+            spawn(workshop.reconciler.close(), name="a collection that is none")
+
     def _collapse_if_due(self, collection: str) -> None:
         if (
-            len(self.book.ledger(collection).marks) > self.settings.dirty_cap_keys
+            len(self.book.ledgers[collection].marks) > self.settings.dirty_cap_keys
             and collection not in self._collapsing
         ):
             self._collapsing.add(collection)
