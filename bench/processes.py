@@ -8,6 +8,7 @@ runs elsewhere, and the proxy's own cost is told as CPU time a request. With one
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,25 @@ def proxy_between(directory: Path, source: Source, target_address: str, routes: 
     path = directory / "crossfade.yaml"
     path.write_text(yaml.safe_dump(configuration, sort_keys=False))
     return Proxy(directory, path, rest_port, grpc_port)
+
+
+class ProfiledProxy(Proxy):
+    """The same proxy with a profiler, which writes `directory/profile` when it stops (profiled_proxy.py)."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        _, _, port = proxy.address.rpartition(":")
+        super().__init__(proxy.directory, proxy.config, int(port), proxy.grpc_port)
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "bench.profiled_proxy", str(self.config), str(self.directory / "profile")]
+
+    def environment(self) -> Mapping[str, str]:
+        return {"PYTHONPATH": str(_ROOT)}
+
+    def begin(self) -> None:
+        """Profile from now on."""
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGUSR1)
 
 
 def address(server: Source | Proxy, transport: Transport) -> str:

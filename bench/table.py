@@ -48,7 +48,7 @@ def figure(value: float) -> str:
     """Three digits that say something, and no more than two after the point but for what is small."""
     if value == 0:
         return "0"
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:
         return f"{value:,.0f}"
     for bound, digits in ((100, 0), (10, 1), (0.095, 2)):
         if abs(value) >= bound:

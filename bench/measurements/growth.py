@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from bench.data import make_collection
-from bench.figures import RESIDENT, row, slope
+from bench.figures import RESIDENT, Details, row, slope
 from bench.process_figures import resident_bytes
 from bench.processes import address, place, proxy_between
 from bench.run import Run
@@ -46,7 +46,7 @@ def measure(run: Run) -> None:
                 run.tell(f"{job.done} points: {resident[-1] / _MIB:.1f} MiB, {unclean[-1]} keys not clean")
         after = resident_bytes(proxy.pid)
         proxy.stop()
-    details = {
+    details: Details = {
         "mib_before": before / _MIB,
         "mib_at_each_tenth": [size / _MIB for size in resident],
         "mib_after": after / _MIB,

@@ -1,0 +1,91 @@
+"""bench/figures.py: percentiles by nearest rank, ratios within rounds, the line through a series."""
+
+from __future__ import annotations
+
+from statistics import quantiles
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.figures import MEDIAN, POINTS, Load, load_rows, percentile, row, slope
+
+finite = st.floats(min_value=0, max_value=1e6)
+
+
+class TestPercentile:
+    def test_is_a_value_that_was_measured(self) -> None:
+        assert percentile([4.0, 1.0, 3.0, 2.0], 50) == 2.0
+        assert percentile([4.0, 1.0, 3.0, 2.0], 75) == 3.0
+
+    def test_of_few_values_the_tail_is_the_largest(self) -> None:
+        assert percentile([5.0, 9.0, 7.0], 99) == 9.0
+
+    def test_of_a_hundred_values_the_99th_is_the_last_but_one(self) -> None:
+        assert percentile(map(float, range(1, 101)), 99) == 99.0
+
+    def test_without_values_there_is_none(self) -> None:
+        with pytest.raises(ValueError):
+            percentile([], 50)
+
+    @given(st.lists(finite, min_size=1), st.integers(1, 100))
+    def test_so_many_percent_do_not_exceed_it(self, values: list[float], percent: int) -> None:
+        found = percentile(values, percent)
+        assert found in values
+        assert sum(value <= found for value in values) * 100 >= percent * len(values)
+        assert sum(value < found for value in values) * 100 < percent * len(values)
+
+    def test_agrees_with_the_standard_library_on_many_values(self) -> None:
+        values = [float(number * 7919 % 10_000) for number in range(10_000)]
+        assert percentile(values, 50) == pytest.approx(quantiles(values, n=100)[49], abs=1)
+
+
+class TestRow:
+    def test_takes_ratios_within_rounds_and_not_of_medians(self) -> None:
+        """The machine was twice as slow in the second round and four times in the third: the ratio does not show it."""
+        found = row("work", POINTS, "client", [50.0, 25.0, 12.5], [100.0, 50.0, 25.0])
+        assert (found.ratio, found.low, found.high) == (0.5, 0.5, 0.5)
+        assert (found.value, found.reference, found.rounds) == (25.0, 50.0, 3)
+
+    def test_shows_the_extremes(self) -> None:
+        found = row("work", POINTS, "client", [90.0, 50.0, 120.0], [100.0, 100.0, 100.0])
+        assert (found.low, found.ratio, found.high) == (0.5, 0.9, 1.2)
+
+    def test_tells_absolute_figures_in_the_unit_of_the_measure(self) -> None:
+        found = row("work", MEDIAN, "direct", [0.002], [0.001])
+        assert (found.value, found.reference, found.ratio) == (2.0, 1.0, 2.0)
+
+    def test_refuses_arms_of_different_rounds(self) -> None:
+        with pytest.raises(ValueError):
+            row("work", POINTS, "client", [1.0, 2.0], [1.0])
+
+
+class TestLoadRows:
+    def test_has_throughput_median_and_tail_with_what_was_added(self) -> None:
+        direct = [Load(1000.0, 0.001, 0.004)] * 3
+        through = [Load(500.0, 0.0025, 0.008, proxy_cpu_seconds=0.0004)] * 3
+        rate, middle, tail = load_rows("search", "direct", through, direct, {"more": 1.0})
+        assert (rate.measure.name, rate.ratio) == ("requests/s", 0.5)
+        assert rate.details == {"proxy_cpu_ms_per_request": pytest.approx(0.4), "more": 1.0}
+        assert (middle.measure.name, middle.ratio) == ("p50", 2.5)
+        assert middle.details == {"added_ms": pytest.approx(1.5)}
+        assert (tail.measure.name, tail.value) == ("p99", 8.0)
+        assert [one.measure.lower_is_better for one in (rate, middle, tail)] == [False, True, True]
+
+
+class TestSlope:
+    def test_is_that_of_a_line(self) -> None:
+        assert slope([1, 2, 3, 4], [10, 12, 14, 16]) == pytest.approx(2)
+
+    def test_of_noise_around_a_level_is_small(self) -> None:
+        assert slope([0, 1, 2, 3], [5, 6, 6, 5]) == pytest.approx(0)
+
+    def test_needs_two_different_places(self) -> None:
+        with pytest.raises(ValueError):
+            slope([3, 3], [1, 2])
+
+    @given(st.lists(finite, min_size=2, max_size=20, unique=True), st.floats(-100, 100))
+    def test_does_not_depend_on_the_level(self, xs: list[float], level: float) -> None:
+        if max(xs) - min(xs) > 1:
+            ys = [3 * x for x in xs]
+            assert slope(xs, [y + level for y in ys]) == pytest.approx(3, rel=1e-3, abs=1e-3)
