@@ -26,9 +26,9 @@ from examples.engines import EngineError
 from proxy.errors import CrossfadeError
 
 STEPS = (
-    (START := "start source and target"),
-    (LOAD := "load the source"),
-    (PROXY := "put the proxy between"),
+    (START := "start both stores"),
+    (LOAD := "load the texts"),
+    (PROXY := "proxy in between"),
     (MIRROR := "dual write"),
     (BACKFILL := "backfill"),
     (VERIFY := "verify"),
@@ -52,18 +52,18 @@ def migrate(stage: Stage, screen: Screen, report: Report) -> None:
         stage.start_databases()
     with screen.step(LOAD) as step:
         load(stage.source, stage.corpus, lambda done, total: step.progress(done, total, f"{done:,} texts"))
-        step.say(f"{stage.counters.source():,} texts, embedded offline")
+        step.say(f"{stage.counters.source():,} texts")
     with screen.step(PROXY) as step:
         screen.command("crossfade serve -c crossfade.yaml")
         stage.start_proxy()
         stage.start_application()
         _wait(lambda: stage.application.figures().requests >= 200, "the application to make requests")
-        step.say("the application has only another URL")
+        step.say("only its URL is new")
 
     with screen.step(MIRROR) as step:
         operate(stage, screen, "mirror", "docs")
         screen.mirroring = True
-        step.say("every write is copied from now on")
+        step.say("writes are copied")
     with screen.step(BACKFILL) as step:
         screen.command("crossfade backfill docs")
         copied = stage.run_job("backfill", step.progress).result["copied"]
@@ -75,10 +75,10 @@ def migrate(stage: Stage, screen: Screen, report: Report) -> None:
     with screen.step(SHADOW) as step:
         screen.command("edit crossfade.yaml: sample_percent: 20")
         stage.edit("sample_percent: 0", "sample_percent: 20")
-        taken = _wait(lambda: stage.route().shadow.compared > 0, "shadow reads after the edit")
+        _wait(lambda: stage.route().shadow.compared > 0, "shadow reads after the edit")
         screen.shadowing = True
         _wait(lambda: stage.route().shadow.compared >= 100, "100 shadow reads")
-        step.say(f"overlap@10 {stage.route().shadow.overlap or 0:.3f}, {taken:.1f} s after saving")
+        step.say(f"overlap@10 {stage.route().shadow.overlap or 0:.3f}")
 
     with screen.step(FIVE) as step:
         operate(stage, screen, "weight", "docs", "5")
@@ -93,14 +93,14 @@ def migrate(stage: Stage, screen: Screen, report: Report) -> None:
         screen.command("edit crossfade.yaml: weight: 50")
         stage.edit("weight: 500", "weight: 50")
         taken = _wait(lambda: stage.route().weight.effective == 50, "the edit to be taken")
-        step.say(f"{watch_share(stage, 50)}, {taken:.1f} s after saving")
+        step.say(f"{watch_share(stage, 50)}, edit took {taken:.1f} s")
     with screen.step(ALL) as step:
         operate(stage, screen, "weight", "docs", "100", "--write")
         step.say(watch_share(stage, 100))
     with screen.step(BACK) as step:
         report.rollback_seconds = roll_back(stage, screen)
         report.rolled_back = True
-        step.say(f"by one flip, {report.rollback_seconds:.2f} s")
+        step.say(f"one flip, {report.rollback_seconds:.2f} s")
     with screen.step(AGAIN) as step:
         operate(stage, screen, "weight", "docs", "100")
         step.say(watch_share(stage, 100))
@@ -109,10 +109,10 @@ def migrate(stage: Stage, screen: Screen, report: Report) -> None:
     report.take(stage.application.figures())
     with screen.step(LATENCY) as step:
         report.latency = measure(stage.source, stage.proxy, stage.counters, stage.corpus)
-        step.say("through the proxy beside direct")
+        step.say("beside direct access")
     with screen.step(PROOF) as step:
         prove(stage, screen, report)
-        step.say(f"{report.differences} differences, {report.source_points:,} points on each side")
+        step.say(f"{report.differences} differences")
 
 
 def operate(stage: Stage, screen: Screen, *command: str) -> None:
@@ -131,7 +131,7 @@ def watch_share(stage: Stage, percent: float) -> str:
         if seen.total >= _ENOUGH_SEARCHES:
             chance = 300 * (percent / 100 * (1 - percent / 100) / seen.total) ** 0.5  # three standard deviations
             if abs(seen.target_percent - percent) <= chance + 2:
-                return f"seen: {seen.target_percent:.0f} % of {seen.total}"
+                return f"saw {seen.target_percent:.0f} %"
         if time.monotonic() > deadline:
             raise DemoError(
                 f"{percent:g} % of the reads should go to the target; of {seen.total} searches {seen.target} did "
@@ -140,20 +140,21 @@ def watch_share(stage: Stage, percent: float) -> str:
 
 
 def roll_back(stage: Stage, screen: Screen) -> float:
-    """Take all reads back by one flip, and see it in who answers. Returns the seconds until the last answer of the
-    target; raises DemoError if it goes on answering."""
-    flipped = last_of_target = time.monotonic()
-    operate(stage, screen, "weight", "docs", "0")
-    since = stage.watch.answers()
+    """Take all reads back by one flip, and see it in who answers. Returns the seconds from the flip until the last
+    answer of the target, at most; raises DemoError if the target goes on answering."""
+    screen.command("crossfade weight docs 0")
+    flipped = time.monotonic()
+    stage.control.set_weight("docs", 0)  # what the command does, without the start of a process in the time
+    last_of_target, since = time.monotonic(), stage.watch.answers()
     while (seen := stage.watch.answers()).since(since).total < _ENOUGH_SEARCHES:
         if seen.target != since.target:
-            since, last_of_target = seen, time.monotonic()
+            last_of_target, since = time.monotonic(), seen
         if time.monotonic() - flipped > _PATIENCE_SECONDS:
             raise DemoError(f"the target goes on answering searches after the flip: {seen.since(since)}")
         time.sleep(0.05)
     if seen.target != since.target:
         raise DemoError("the target answered a search long after the flip")
-    return max(last_of_target - flipped, 0.0)
+    return last_of_target - flipped
 
 
 def prove(stage: Stage, screen: Screen, report: Report) -> None:

@@ -17,7 +17,6 @@ from proxy.control.client import ControlClient
 from proxy.control.commands.connection import find
 from proxy.errors import CrossfadeError
 
-
 _LITE_BUFFER_BYTES = 1_000_000  # about 500 points
 
 

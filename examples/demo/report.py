@@ -22,7 +22,7 @@ class Report:
 
     differences: points that verify found different after the application had stopped and nothing was under way.
     unchecked: points that it could not compare. rolled_back: reads had gone to the target, and were seen to be
-    answered by the source alone after one flip. rollback_seconds: from the flip until no answer came from the target.
+    answered by the source alone after one flip. rollback_seconds: at most so long after it the target still answered.
     """
 
     source: str
@@ -110,7 +110,7 @@ def _findings(report: Report) -> Table:
     table.add_row("differences after verify", Text(_number(report.differences), style=_style(report.differences == 0)))
     overlap = "-" if report.overlap_at_10 is None else f"{report.overlap_at_10:.4f}"
     table.add_row("overlap@10 of shadow reads", f"{overlap}  ({report.shadow_reads:,} compared)")
-    flip = f"yes, {report.rollback_seconds:.2f} s after the flip" if report.rollback_seconds is not None else "no"
+    flip = f"yes, within {report.rollback_seconds:.2f} s of the flip" if report.rollback_seconds is not None else "no"
     table.add_row("all reads went back", Text(flip, style=_style(report.rolled_back)))
     table.add_row("took", f"{report.seconds:.0f} s")
     return table

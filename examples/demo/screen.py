@@ -17,8 +17,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from examples.demo.picture import picture
+from examples.demo.picture import WIDTH, picture
 from examples.demo.watch import Watch
+
+_HEIGHT = 22
 
 State = Literal["waiting", "running", "done", "failed"]
 _MARKS = {"waiting": Text("·", "dim"), "done": Text("✓", "bold green"), "failed": Text("✗", "bold red")}
@@ -118,12 +120,12 @@ class Screen:
     def _page(self) -> RenderableType:
         columns = Table.grid(expand=True)
         columns.add_column(ratio=1)
-        columns.add_column(width=46)
+        columns.add_column(width=WIDTH)
         seen = self.watch.latest
         traffic = picture(seen, self.source_name, self.target_name, self.mirroring, self.shadowing)
         columns.add_row(
-            Panel(self._story(), title="migration", title_align="left", border_style="cyan", height=21),
-            Panel(traffic, title="traffic", title_align="left", border_style="cyan", height=21),
+            Panel(self._story(), title="migration", title_align="left", border_style="cyan", height=_HEIGHT),
+            Panel(traffic, title="traffic", title_align="left", border_style="cyan", height=_HEIGHT),
         )
         head = Table.grid(expand=True)
         head.add_column(ratio=1)
