@@ -26,8 +26,9 @@ Points = dict[str, tuple[str, dict[str, list[float]]]]  # id as text -> payload 
 
 @contextmanager
 def milvus_of(migration: Migration) -> Iterator[MilvusClient]:
-    """pymilvus at the target."""
-    client = MilvusClient(f"http://{migration.target.address}", timeout=20)
+    """pymilvus at the target, with a connection of its own: one that it keeps and shares sends more pings than Milvus
+    Lite allows, and is closed."""
+    client = MilvusClient(f"http://{migration.target.address}", timeout=20, dedicated=True)
     try:
         yield client
     finally:
