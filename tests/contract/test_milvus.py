@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pymilvus import DataType, MilvusClient
 
 from examples.engines import ChildProcess, MilvusLite, poll
@@ -34,7 +36,7 @@ from proxy.model import (
 )
 from proxy.stores import Store
 from proxy.stores.milvus import MilvusStore
-from tests.support.contract_points import floats, point, uuid
+from tests.support.contract_points import assert_same_payload, floats, point, uuid
 from tests.support.contract_stores import fresh_name
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -206,6 +208,27 @@ async def test_a_process_that_starts_sees_what_was_written_before(milvus: Milvus
     later = milvus.another_store()
     assert set(await later.fetch(shared, [2000, 2001])) == {2000}
     await later.close()
+
+
+TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=6)
+SCALARS: st.SearchStrategy[Json] = st.one_of(
+    *(st.none(), st.booleans(), TEXTS),
+    *(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False)),
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6
+)
+KEYS = TEXTS | st.sampled_from(["id", "vector", "$meta", "_seq", "_partition", "_crossfade_id", "count(*)", "*", "pk"])
+
+
+@given(payloads=st.lists(st.dictionaries(KEYS, VALUES, max_size=4), min_size=1, max_size=12))
+@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_any_payload_comes_back_as_it_was(milvus: Milvus, shared: str, payloads: list[dict[str, Json]]) -> None:
+    points = [Point(4000 + at, {"": floats(1, at, 0, 0)}, payload) for at, payload in enumerate(payloads)]
+    assert (await milvus.store.upsert(shared, points)).refused == {}
+    found = await milvus.store.fetch(shared, [each.id for each in points])
+    for each in points:
+        assert_same_payload(found[each.id].payload, each.payload)
 
 
 # --- what does not fit -------------------------------------------------------------------------
