@@ -9,7 +9,6 @@ from __future__ import annotations
 MAX_NAME_CHARACTERS = 255
 MAX_DYNAMIC_FIELD_BYTES = 65_536
 MAX_WINDOW = 16_384  # offset + limit of a search, and the rows of a query
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_DIMENSION = 32_768
 TEXT_ID_BYTES = 1024  # the length that our own VARCHAR primary keys are declared with
 INT64 = range(-(2**63), 2**63)
