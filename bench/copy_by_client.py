@@ -24,14 +24,14 @@ from proxy.stores.milvus import MilvusStore
 from proxy.stores.qdrant import QdrantStore
 
 
-async def copy(source_address: str, target_address: str, collection: str, into: str, page_points: int) -> float:
+async def copy(source_address: str, target_address: str, collection: str, page_points: int) -> float:
     """Points per second, from the first page asked for to the last one written."""
     source, target = QdrantStore(grpc_address=source_address), MilvusStore(target_address, index=VectorIndex("HNSW"))
     described = await source.describe(collection)
     assert described is not None
-    await target.create(into, described.spec)
+    await target.create(collection, described.spec)
     client = MilvusClient(uri=f"http://{target_address}")
-    fields = [field["name"] for field in client.describe_collection(into)["fields"]]
+    fields = [field["name"] for field in client.describe_collection(collection)["fields"]]
     began, points = time.perf_counter(), 0
     page = await source.scan(collection, None, page_points)
     while True:
@@ -39,7 +39,7 @@ async def copy(source_address: str, target_address: str, collection: str, into: 
         points += len(rows)
         async with asyncio.TaskGroup() as group:
             following = group.create_task(source.scan(collection, page.next, page_points)) if page.next else None
-            group.create_task(asyncio.to_thread(client.insert, into, rows))
+            group.create_task(asyncio.to_thread(client.insert, collection, rows))
         if following is None:
             break
         page = following.result()
@@ -61,11 +61,10 @@ def _row(point: Point, fields: list[str]) -> dict[str, Any]:
 @click.argument("source_address")
 @click.argument("target_address")
 @click.argument("collection")
-@click.argument("into")
 @click.argument("page_points", type=int)
-def main(source_address: str, target_address: str, collection: str, into: str, page_points: int) -> None:
+def main(source_address: str, target_address: str, collection: str, page_points: int) -> None:
     """Copy COLLECTION with pymilvus; both addresses are gRPC ones."""
-    print(uvloop.run(copy(source_address, target_address, collection, into, page_points)))
+    print(uvloop.run(copy(source_address, target_address, collection, page_points)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Backfill: points per second, beside the target's own client that is fed by the same reader (copy_by_client.py).
 
-Every round copies the same collection into a new one of the same Milvus Lite, with a proxy of its own. Dual writes are
-on beforehand, so that the wait for earlier writes is over. Told twice: while points are copied, and for the whole job,
+Every round copies the same collection, each time into a new Milvus Lite and with a new proxy. Dual writes are on
+beforehand, so that the wait for earlier writes is over. Told twice: while points are copied, and for the whole job,
 which goes on to look for points that only the target has.
 """
 
@@ -11,6 +11,7 @@ import itertools
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.figures import POINTS, row
 from bench.process_figures import cpu_seconds, pin
 from bench.processes import BenchError, address, cores, place, proxy_between
 from bench.run import Run
-from bench.waiting import backfill, mirror
+from bench.waiting import backfill, mirror, wait_until_idle
 from examples.demo.processes import QdrantEmulator
 from examples.engines import MilvusLite
 
@@ -40,17 +41,25 @@ class Copied:
 
 
 def measure(run: Run) -> None:
+    numbers = itertools.count(1)
     with ExitStack() as stack:
         source = place(QdrantEmulator(run.directory / "copying source"))
         stack.callback(source.kill)
-        target = place(MilvusLite(run.directory / "copying target"))
-        stack.callback(target.kill)
         make_collection(address(source, "grpc"), _COLLECTION, DIMENSIONS, run.pace.copied_points)
-        numbers = itertools.count(1)
+        wait_until_idle(source)
+
+        def into_new_target(copy: Callable[[MilvusLite, Path], Copied]) -> Copied:
+            directory = run.directory / f"copy {next(numbers)}"
+            target = place(MilvusLite(directory / "target"))
+            try:
+                return copy(target, directory)
+            finally:
+                target.kill()
+
         found = run.rounds(
             {
-                "client": lambda: _by_client(source, target, f"by_client_{next(numbers)}"),
-                "backfill": lambda: _by_backfill(run, source, target, f"by_backfill_{next(numbers)}"),
+                "client": lambda: into_new_target(lambda target, _: _by_client(source, target)),
+                "backfill": lambda: into_new_target(lambda target, made: _by_backfill(made, source, target)),
             }
         )
     what, against = f"of {run.pace.copied_points} x {DIMENSIONS}", "pymilvus fed by the same reader"
@@ -60,8 +69,8 @@ def measure(run: Run) -> None:
     run.add(row(f"backfill {what}, whole job", POINTS, against, [one.whole for one in found["backfill"]], client))
 
 
-def _by_client(source: QdrantEmulator, target: MilvusLite, into: str) -> Copied:
-    arguments = [address(source, "grpc"), target.address, _COLLECTION, into, str(_PAGE_POINTS)]
+def _by_client(source: QdrantEmulator, target: MilvusLite) -> Copied:
+    arguments = [address(source, "grpc"), target.address, _COLLECTION, str(_PAGE_POINTS)]
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.copy_by_client", *arguments],
         cwd=Path(__file__).parents[2],
@@ -79,9 +88,9 @@ def _by_client(source: QdrantEmulator, target: MilvusLite, into: str) -> Copied:
     return Copied(float(printed), float(printed))
 
 
-def _by_backfill(run: Run, source: QdrantEmulator, target: MilvusLite, into: str) -> Copied:
-    routes = [{"name": "docs", "collections": [_COLLECTION], "names": {_COLLECTION: into}}]
-    proxy = place(proxy_between(run.directory / into, source, target.address, routes), of_proxy=True)
+def _by_backfill(directory: Path, source: QdrantEmulator, target: MilvusLite) -> Copied:
+    routes = [{"name": "docs", "collections": [_COLLECTION]}]
+    proxy = place(proxy_between(directory / "proxy", source, target.address, routes), of_proxy=True)
     try:
         mirror(proxy, "docs")
         assert proxy.pid is not None

@@ -10,6 +10,7 @@ from bench.figures import load_rows
 from bench.load import Burst, Client, who
 from bench.processes import Source, Stub, address, place, proxy_between
 from bench.run import Run
+from bench.waiting import wait_until_idle
 from examples.demo.processes import Proxy, QdrantEmulator
 
 COLLECTION = "searched"
@@ -24,6 +25,7 @@ def measure(run: Run) -> None:
         source = place(QdrantEmulator(run.directory / "source"))
         stack.callback(source.kill)
         make_collection(f"127.0.0.1:{source.grpc_port}", COLLECTION, DIMENSIONS, POINTS)
+        wait_until_idle(source)
         routes = [{"name": "docs", "collections": [COLLECTION]}]
         for engine, server in (("stub", stub), ("emulated Qdrant", source)):
             proxy = place(

@@ -19,7 +19,7 @@ from bench.figures import Load, load_rows
 from bench.load import Burst, Client, who
 from bench.processes import Source, Stub, address, place, proxy_between
 from bench.run import Run
-from bench.waiting import backfill, behind, wait_until
+from bench.waiting import backfill, behind, wait_until, wait_until_idle
 from examples.demo.processes import Proxy, QdrantEmulator
 from examples.engines import MilvusLite
 
@@ -47,8 +47,8 @@ def measure(run: Run) -> None:
         stack.callback(proxy.kill)
         deque(backfill(proxy, _JOURNALLED), maxlen=0)
         for transport in TRANSPORTS:
-            _beside_the_engine(run, source, proxy, transport, "raw", callers=2)
-            _beside_the_engine(run, source, proxy, transport, "official", callers=1)
+            _beside_the_engine(run, source, target, proxy, transport, "raw", callers=2)
+            _beside_the_engine(run, source, target, proxy, transport, "official", callers=1)
         proxy.stop()
 
 
@@ -61,7 +61,13 @@ def _beside_the_stub(run: Run, stub: Stub, proxy: Proxy, transport: Transport) -
 
 
 def _beside_the_engine(
-    run: Run, source: Source, proxy: Proxy, transport: Transport, client: Client, callers: int
+    run: Run,
+    source: Source,
+    target: MilvusLite,
+    proxy: Proxy,
+    transport: Transport,
+    client: Client,
+    callers: int,
 ) -> None:
     lags: list[float] = []
 
@@ -70,6 +76,7 @@ def _beside_the_engine(
         began = time.monotonic()
         wait_until(lambda: behind(proxy) == 0, "the target did not catch up")
         lags.append(time.monotonic() - began)
+        wait_until_idle(target)
         return load
 
     found = run.rounds(
