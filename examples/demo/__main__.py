@@ -18,7 +18,7 @@ from rich.console import Console
 
 from examples.demo.databases import load
 from examples.demo.latency import measure
-from examples.demo.processes import TARGETS, CommandFailed, QdrantEmulator
+from examples.demo.processes import TARGETS, CommandFailed, QdrantEmulator, program
 from examples.demo.report import Report
 from examples.demo.screen import Screen
 from examples.demo.stage import DemoError, Stage
@@ -100,7 +100,7 @@ def migrate(stage: Stage, screen: Screen, report: Report) -> None:
     with screen.step(BACK) as step:
         report.rollback_seconds = roll_back(stage, screen)
         report.rolled_back = True
-        step.say(f"one flip, {report.rollback_seconds:.2f} s")
+        step.say(f"one flip, {1000 * report.rollback_seconds:.0f} ms")
     with screen.step(AGAIN) as step:
         operate(stage, screen, "weight", "docs", "100")
         step.say(watch_share(stage, 100))
@@ -182,7 +182,7 @@ def _wait(condition: Callable[[], bool], what: str) -> float:
 def keep_running(stage: Stage, console: Console) -> None:
     """Until Ctrl-C, with the application at work again."""
     stage.start_application()
-    config = f"-c {stage.config}"
+    crossfade, config = " ".join(program()), f"-c {stage.config}"
     for line in (
         "",
         f"application's URL   {stage.proxy.url}   gRPC 127.0.0.1:{stage.proxy.grpc_port}",
@@ -191,8 +191,8 @@ def keep_running(stage: Stage, console: Console) -> None:
         f"metrics             {stage.control.url}/metrics",
         f"configuration       {stage.config}",
         "",
-        f"try: crossfade status --watch {config}",
-        f"     crossfade weight docs 25 {config}",
+        f"try: {crossfade} status --watch {config}",
+        f"     {crossfade} weight docs 25 {config}",
         "",
         "everything runs until Ctrl-C",
     ):
@@ -209,6 +209,7 @@ def main() -> int:
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started it in the background
     console = Console()
     report = Report(QdrantEmulator.description, TARGETS[options.to].description)
     with Stage(options.to) as stage:

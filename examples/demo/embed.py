@@ -39,16 +39,18 @@ def _model() -> tuple[Any, Vectors]:
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
-    package = _package()
-    weights = load_file(package / "weights/l2_supercat_256.safetensors")["embedding.weight"]
-    tokenizer = Tokenizer.from_file(str(package / "tokenizers/l2_supercat_tokenizer_config.json"))
+    weights_file, tokenizer_file = package_files()
+    weights = load_file(weights_file)["embedding.weight"]
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer, weights.astype(np.float32)
 
 
-def _package() -> Path:
+def package_files() -> tuple[Path, Path]:
+    """(weights, tokenizer) of the installed package. Raises FileNotFoundError if it is not installed."""
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("the package `wordllama` is not installed; `make setup` installs it")
-    return Path(next(iter(spec.submodule_search_locations)))
+    package = Path(next(iter(spec.submodule_search_locations)))
+    return package / "weights/l2_supercat_256.safetensors", package / "tokenizers/l2_supercat_tokenizer_config.json"

@@ -24,9 +24,10 @@ class CommandFailed(Exception):
     """A `crossfade` command ended with an error; the message is what it said."""
 
 
-def _crossfade() -> list[str]:
-    program = Path(sys.executable).with_name("crossfade")
-    return [str(program)] if program.exists() else [sys.executable, "-c", "from proxy.cli import main; main()"]
+def program() -> list[str]:
+    """The `crossfade` command of this environment."""
+    command = Path(sys.executable).with_name("crossfade")
+    return [str(command)] if command.exists() else [sys.executable, "-c", "from proxy.cli import main; main()"]
 
 
 class QdrantEmulator(ChildProcess):
@@ -43,7 +44,7 @@ class QdrantEmulator(ChildProcess):
 
     def command(self) -> list[str]:
         ports = ("--rest-port", str(self.rest_port), "--grpc-port", str(self.grpc_port))
-        return [*_crossfade(), "emulate", "qdrant", "--path", str(self.directory / "data"), *ports]
+        return [*program(), "emulate", "qdrant", "--path", str(self.directory / "data"), *ports]
 
     def answers(self) -> bool:
         return accepts(self.address) and accepts(f"127.0.0.1:{self.grpc_port}")
@@ -66,7 +67,7 @@ class Proxy(ChildProcess):
         return find(self.config, None, None)
 
     def command(self) -> list[str]:
-        return [*_crossfade(), "serve", "-c", str(self.config)]
+        return [*program(), "serve", "-c", str(self.config)]
 
     def answers(self) -> bool:
         try:
@@ -76,7 +77,7 @@ class Proxy(ChildProcess):
 
     def run(self, *arguments: str) -> str:
         """A `crossfade` command about this proxy, as an operator types it. Raises CommandFailed."""
-        command = [*_crossfade(), *arguments, "-c", str(self.config)]
+        command = [*program(), *arguments, "-c", str(self.config)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if ended.returncode != 0:
             raise CommandFailed(f"crossfade {' '.join(arguments)}: {ended.stderr.strip() or ended.stdout.strip()}")
@@ -88,9 +89,9 @@ class Application(ChildProcess):
 
     stop_grace_seconds = 40.0  # its longest request, and some
 
-    def __init__(self, directory: Path, corpus: Corpus, proxy: Proxy) -> None:
-        super().__init__(directory, proxy.grpc_port)
-        self._url, self._grpc_port = proxy.url, proxy.grpc_port
+    def __init__(self, directory: Path, corpus: Corpus, url: str, grpc_port: int) -> None:
+        super().__init__(directory, grpc_port)
+        self._url, self._grpc_port = url, grpc_port
         directory.mkdir(parents=True, exist_ok=True)
         corpus.save(directory)
 

@@ -55,12 +55,14 @@ class Report:
 
     def problems(self) -> list[str]:
         """What is not as it should be, and where to look; empty if all is well."""
-        found = [self.broken_off] if self.broken_off else []
+        found = []
         if self.failed_requests:
             listed = "".join(f"\n    {failure}" for failure in self.failures)
             found.append(
                 f"{self.failed_requests} of {self.requests} requests of the application failed; the first:{listed}"
             )
+        if self.broken_off:  # the rest would only be consequences
+            return [f"broken off: {self.broken_off}", *found]
         if self.differences != 0:
             what = "the stores were not compared at rest" if self.differences is None else f"{self.differences} differ"
             found.append(f"{what}; `crossfade jobs` and the proxy's log say which points")
@@ -76,7 +78,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         values = asdict(self)
-        values["latency"] = [{**row, **row.pop("latency")} for row in values["latency"]]
+        values["latency"] = [row | row.pop("latency") for row in values["latency"]]
         path.write_text(json.dumps({"passed": not self.problems(), **values}, indent=2) + "\n")
 
     def show(self, console: Console) -> None:
@@ -110,8 +112,8 @@ def _findings(report: Report) -> Table:
     table.add_row("differences after verify", Text(_number(report.differences), style=_style(report.differences == 0)))
     overlap = "-" if report.overlap_at_10 is None else f"{report.overlap_at_10:.4f}"
     table.add_row("overlap@10 of shadow reads", f"{overlap}  ({report.shadow_reads:,} compared)")
-    flip = f"yes, within {report.rollback_seconds:.2f} s of the flip" if report.rollback_seconds is not None else "no"
-    table.add_row("all reads went back", Text(flip, style=_style(report.rolled_back)))
+    back = f"yes, within {1000 * report.rollback_seconds:.0f} ms" if report.rollback_seconds is not None else "no"
+    table.add_row("all reads went back", Text(back, style=_style(report.rolled_back)))
     table.add_row("took", f"{report.seconds:.0f} s")
     return table
 

@@ -21,7 +21,7 @@ from examples.demo.corpus import Corpus, standard_library
 from examples.demo.databases import Counters
 from examples.demo.processes import TARGETS, Application, Proxy, QdrantEmulator
 from examples.demo.watch import Watch
-from examples.engines import free_ports
+from examples.engines import ChildProcess, free_ports
 from proxy.control import ENDED, JobInfo, JobKind, RouteStatus
 from proxy.control.client import ControlClient
 
@@ -59,8 +59,8 @@ class Stage:
 
     def start_databases(self) -> None:
         """Raises EngineError, as everything that starts a process here does."""
-        self._open.enter_context(self.source)
-        self._open.enter_context(self.target)
+        self._start(self.source)
+        self._start(self.target)
         self.counters = Counters(self.source, self.target)
         self.watch.points = self.counters.look
         self.watch.start()
@@ -77,14 +77,21 @@ class Stage:
             source_grpc_port=self.source.grpc_port,
             target_address=self.target.address,
         )
-        self.proxy = self._open.enter_context(Proxy(self.directory / "proxy", self.config, rest_port, grpc_port))
+        self.proxy = Proxy(self.directory / "proxy", self.config, rest_port, grpc_port)
+        self._start(self.proxy)
         self.control = self.proxy.control
         self.watch.proxy = self.proxy
 
     def start_application(self) -> None:
-        self.application = Application(self.directory / "application", self.corpus, self.proxy)
-        self._open.enter_context(self.application)
+        self.application = Application(
+            self.directory / "application", self.corpus, self.proxy.url, self.proxy.grpc_port
+        )
+        self._start(self.application)
         self.watch.application = self.application
+
+    def _start(self, process: ChildProcess) -> None:
+        self._open.callback(process.stop)  # first, since the start may be interrupted
+        process.start()
 
     # --- what the story asks for ---------------------------------------------------------------
 

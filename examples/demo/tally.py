@@ -17,6 +17,7 @@ WRITES = frozenset({"upsert", "set_payload", "delete"})
 
 _RECENT = 400  # requests that the percentiles are taken from
 _FAILURES_KEPT = 10
+_FAILURE_CHARACTERS = 300
 
 
 class WrongAnswer(Exception):
@@ -42,7 +43,8 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`operations` and `transports` count requests; `latency` is of the latest reads ("search") and writes."""
+    """`operations` and `transports` count requests; `failures` are the first of each kind; `search` and `write` are of
+    the latest requests."""
 
     requests: int = 0
     failed_requests: int = 0
@@ -75,7 +77,7 @@ class Tally:
         self._operations: Counter[str] = Counter()
         self._transports: Counter[str] = Counter()
         self._failed = 0
-        self._failures: list[str] = []
+        self._failures: dict[str, str] = {}  # the first of each kind
         self._recent = {"search": deque[float](maxlen=_RECENT), "write": deque[float](maxlen=_RECENT)}
         self._question = ("", "")
 
@@ -84,11 +86,12 @@ class Tally:
         """Around one request and the checks of its answer. Whatever is raised inside is a failed request, and stays
         inside: the application goes on."""
         began = time.monotonic()
-        failure = ""
+        kind, failure = "", ""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - every kind of failure counts the same; its text is reported
-            failure = f"{operation} over {transport}: {type(error).__name__}: {error}"
+            kind = f"{operation} over {transport}: {type(error).__name__}"
+            failure = " ".join(str(error).split())
         seconds = time.monotonic() - began
         with self._lock:
             self._operations[operation] += 1
@@ -97,10 +100,10 @@ class Tally:
                 self._recent["search"].append(seconds)
             elif operation in WRITES:
                 self._recent["write"].append(seconds)
-            if failure:
+            if kind:
                 self._failed += 1
                 if len(self._failures) < _FAILURES_KEPT:
-                    self._failures.append(failure[:500])
+                    self._failures.setdefault(kind, failure[:_FAILURE_CHARACTERS])
 
     def answered(self, question: str, answer: str) -> None:
         self._question = (question, answer)
@@ -110,7 +113,7 @@ class Tally:
             return Figures(
                 requests=self._operations.total(),
                 failed_requests=self._failed,
-                failures=tuple(self._failures),
+                failures=tuple(f"{kind}: {failure}" for kind, failure in self._failures.items()),
                 operations=dict(self._operations),
                 transports=dict(self._transports),
                 search=Latency.of(list(self._recent["search"])),

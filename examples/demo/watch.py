@@ -88,7 +88,7 @@ class Watch:
 
     def answers(self) -> Answers:
         """Asked now. Raises CrossfadeError if the proxy does not answer."""
-        return _read(self.proxy.control.metrics()).answers if self.proxy is not None else Answers()
+        return read_metrics(self.proxy.control.metrics()).answers if self.proxy is not None else Answers()
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Watch:
             page = self.proxy.control.metrics() if self.proxy is not None else ""
         except CrossfadeError:  # it is starting or ending; the latest look stands
             page = ""
-        seen = replace(_read(page) if page else self.latest, figures=figures)
+        seen = replace(read_metrics(page) if page else self.latest, figures=figures)
         before = self._remember(seen)
         seconds = max(time.monotonic() - before.at, 1e-3)
         return replace(
@@ -129,7 +129,7 @@ class Watch:
         return self._past[0]
 
 
-def _read(page: str) -> Seen:
+def read_metrics(page: str) -> Seen:
     """What the proxy's metrics say about the route."""
     answers: Counter[str] = Counter()
     keys: Counter[str] = Counter()
