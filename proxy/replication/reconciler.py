@@ -66,8 +66,10 @@ class Reconciler:
     # --- choosing --------------------------------------------------------------------------
 
     async def _work_forever(self) -> None:
-        while not self._closing:
+        while True:
             await self._healthy.wait()
+            if self._closing:
+                return
             ids, exclusive = self._pick()
             if not ids:
                 self._work.clear()

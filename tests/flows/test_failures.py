@@ -251,6 +251,21 @@ def test_mirroring_goes_on_with_a_target_that_is_down_when_the_proxy_starts_agai
     assert_equal(migration, name, OLD_POINTS - 1)
 
 
+def test_it_stops_when_it_is_told_to_although_the_target_is_down(migrations: Migrations) -> None:
+    target = migrations.own_target()
+    migration = migrations(target=target)
+    name, client = _filled(migration), migration.client()
+    migration.backfill()
+    target.kill()
+    client.upsert(name, [models.PointStruct(id=i, vector=vector(9), payload={"new": True}) for i in range(5)])
+    failures = migration.counts("reconcile_errors")
+    assert poll(lambda: migration.counts("reconcile_errors") != failures, PATIENCE_SECONDS)
+    migration.proxy.stop()
+    target.start()
+    migration.proxy.start()
+    assert_equal(migration, name, OLD_POINTS)
+
+
 def test_a_source_that_is_down_when_the_proxy_starts(migrations: Migrations) -> None:
     """Clients get an error of the kind that a gateway gives, and everything works once the source is there."""
     source = migrations.own_source()

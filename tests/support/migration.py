@@ -107,7 +107,7 @@ class ProxyThread:
     def start(self) -> None:
         """Raises what the app raises."""
         started: Future[None] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._live(started)), name="proxy")
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._live(started)), name="proxy", daemon=True)
         self._thread.start()
         started.result(PATIENCE_SECONDS)
 
@@ -115,7 +115,7 @@ class ProxyThread:
         if self._thread is not None:
             self._loop.call_soon_threadsafe(self._end.set)
             self._thread.join(PATIENCE_SECONDS)
-            assert not self._thread.is_alive(), "the proxy does not stop"
+            assert not self._thread.is_alive(), f"the proxy does not stop: {asyncio.all_tasks(self._loop)}"
             self._thread = None
 
     def run(self, function: Callable[[App], Any]) -> Any:
