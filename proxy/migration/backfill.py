@@ -25,6 +25,7 @@ from proxy.errors import (
     Throttled,
     Unavailable,
     Unclear,
+    Untranslatable,
 )
 from proxy.migration.jobs import Progress
 from proxy.migration.throttle import Throttle
@@ -81,7 +82,8 @@ class Backfill:
         self._settings = settings
 
     async def __call__(self, progress: Progress) -> Mapping[str, Any]:
-        """Returns points copied and parked. Raises GateClosed, Cancelled, or a store's error that does not pass."""
+        """Returns points copied and parked. Raises GateClosed, Cancelled, or a store's error that does not pass; once
+        all others are done, CrossfadeError with the collections that the secondary's vendor has no equivalent for."""
         replicator = self._replicator
         names: list[str] = progress.state.checkpoint.get("collections") or list(await self._collections())
         if not replicator.mirroring:
@@ -89,11 +91,22 @@ class Backfill:
             await replicator.start_mirroring()
         progress.state.checkpoint.setdefault("collections", names)
         progress.state.checkpoint.setdefault("copied", {})
+        lacking: list[str] = []
         for name in names:
-            if name not in progress.state.checkpoint.get("swept", []):
+            if name in progress.state.checkpoint.get("swept", []):
+                continue
+            try:
                 await self._one(name, progress)
-                progress.state.checkpoint.setdefault("swept", []).append(name)
-                await progress.save()
+            except Untranslatable as error:
+                lacking.append(f"{name} ({error.reason})")
+                continue
+            progress.state.checkpoint.setdefault("swept", []).append(name)
+            await progress.save()
+        if lacking:
+            raise CrossfadeError(
+                f"the secondary cannot hold {', '.join(lacking)}: their reads and writes stay with the primary; take "
+                f"them off the route. Everything else was copied"
+            )
         copied = sum(progress.state.checkpoint["copied"].values())
         return {"collections": len(names), "copied": copied, "parked": replicator.lag().parked}
 
