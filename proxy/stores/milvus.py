@@ -254,6 +254,9 @@ class MilvusStore:
         except UnrepresentableError:  # it lies after every id that the collection can hold
             return Page((), None)
 
+        if (await self._connection.server()).lite:
+            self._collections.flush_if_worth_it(known)
+
         async def read(condition: str) -> list[Point]:
             return await self._rows_from(known, first, limit + 1, condition, selection)
 
