@@ -113,8 +113,8 @@ class MilvusCollections:
         self._known[name] = MilvusCollection(name, place, layout, Survey(empty=True), unflushed_rows=0)
 
     async def drop(self, name: str) -> None:
-        """Remove it; no error if it is not there. On Milvus Lite not beside a flush, which would go on writing files into
-        the directory that is being removed."""
+        """Remove it; no error if it is not there. On Milvus Lite not beside a flush, which would go on writing files
+        into the directory that is being removed."""
         known = self._known.get(name)
         turns = known.turns if known is not None else Turns()
         self.forget(name)

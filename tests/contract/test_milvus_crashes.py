@@ -90,7 +90,7 @@ async def test_a_killed_server_loses_nothing_that_was_acknowledged(engine: Child
 async def test_a_silent_server_leaves_it_open_whether_a_write_was_done(
     engine: ChildProcess, store: MilvusStore
 ) -> None:
-    hasty = MilvusStore(engine.address, timeout_seconds=0.5)
+    hasty = MilvusStore(engine.address, timeout_seconds=2)
     await store.create("silent", SPEC)
     await hasty.fetch("silent", [1])
     engine.pause()
