@@ -37,6 +37,7 @@ from proxy.replication.replicator import Replicator
 from proxy.replication.site import Site, failure_kind
 from proxy.telemetry.tasks import spawn
 
+_IDS_AT_ONCE = 8192  # ids are small, and a page of them costs some stores a walk through all they hold
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 _log = logging.getLogger("crossfade.backfill")
 
@@ -280,7 +281,7 @@ class Sweep:
 
     async def _ids_page(self, start: PointId | None) -> Page:
         site = self._site
-        return await site.secondary.scan(site.secondary_name, start, 4 * self._page_points, None, IDS_ONLY)
+        return await site.secondary.scan(site.secondary_name, start, _IDS_AT_ONCE, None, IDS_ONLY)
 
     async def _known(self, ids: Sequence[PointId]) -> Mapping[PointId, Any]:
         try:
