@@ -28,7 +28,7 @@ from examples.engines import ChildProcess, accepts, free_ports
 P = TypeVar("P", bound=ChildProcess)
 
 _ROOT = Path(__file__).parents[1]
-LONGEST_REQUEST_SECONDS = 3.0  # of the stores here; what a hold lasts
+_LONGEST_REQUEST_SECONDS = 3.0  # of the stores here: what a hold lasts, and a client's request may
 
 
 class BenchError(Exception):
@@ -71,7 +71,13 @@ class Stub(ChildProcess):
 Source = Stub | QdrantEmulator
 
 
-def proxy_between(directory: Path, source: Source, target_address: str, routes: Sequence[Mapping[str, Any]]) -> Proxy:
+def proxy_between(
+    directory: Path,
+    source: Source,
+    target_address: str,
+    routes: Sequence[Mapping[str, Any]],
+    longest_request_seconds: float = _LONGEST_REQUEST_SECONDS,
+) -> Proxy:
     """A proxy, not started: `source` -> the Milvus at `target_address`. Of a route, stores need not be named."""
     directory.mkdir(parents=True, exist_ok=True)
     rest_port, grpc_port, control_port = free_ports(3)
@@ -88,12 +94,12 @@ def proxy_between(directory: Path, source: Source, target_address: str, routes: 
                 "kind": "qdrant",
                 "url": source.url,
                 "grpc_url": f"http://127.0.0.1:{source.grpc_port}",
-                "longest_request_seconds": LONGEST_REQUEST_SECONDS,
+                "longest_request_seconds": longest_request_seconds,
             },
             "new": {
                 "kind": "milvus",
                 "address": target_address,
-                "longest_request_seconds": LONGEST_REQUEST_SECONDS,
+                "longest_request_seconds": longest_request_seconds,
             },
         },
         "routes": [{"source": "old", "target": "new", **route} for route in routes],

@@ -29,6 +29,7 @@ from examples.engines import MilvusLite
 _COLLECTION = "copied"
 _PAGE_POINTS = 256  # the default of a backfill
 _LONGEST_SECONDS = 300
+_NOBODY_WRITES_SECONDS = 0.5  # so that the wait for writes under way is short
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,9 @@ def _by_client(source: QdrantEmulator, target: MilvusLite) -> Copied:
 
 def _by_backfill(directory: Path, source: QdrantEmulator, target: MilvusLite) -> Copied:
     routes = [{"name": "docs", "collections": [_COLLECTION]}]
-    proxy = place(proxy_between(directory / "proxy", source, target.address, routes), of_proxy=True)
+    proxy = place(
+        proxy_between(directory / "proxy", source, target.address, routes, _NOBODY_WRITES_SECONDS), of_proxy=True
+    )
     try:
         mirror(proxy, "docs")
         assert proxy.pid is not None
