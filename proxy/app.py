@@ -15,10 +15,9 @@ import signal
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from proxy.clock import Clock, SystemClock
-from proxy.config import Config, Route, split_address
+from proxy.config import Config, QdrantEdgeConfig, Route, split_address
 from proxy.config import Listener as ListenerConfig
 from proxy.control import ListenerStatus
 from proxy.control import token as control_token
@@ -31,13 +30,11 @@ from proxy.dialects.qdrant.rest import QdrantRest
 from proxy.listeners import Listener
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
-from proxy.migration.backfill import Backfill, BackfillSettings
-from proxy.migration.jobs import DONE, Jobs, Work
-from proxy.migration.throttle import Throttle
-from proxy.migration.verify import Verify
+from proxy.migration.jobs import Jobs
+from proxy.migration.kinds import Kinds
+from proxy.migration.sweeper import Sweeper
 from proxy.pipeline import Pipeline, Switchboard
 from proxy.replication.journal import Journal
-from proxy.replication.ledger import NEVER_SWEPT
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import Hook, StorePair, no_hook
 from proxy.routing import RouteTable, target_name
@@ -56,8 +53,6 @@ from proxy.telemetry.tasks import spawn
 from proxy.wire import Transport
 
 DRAIN_SECONDS = 10.0
-_SWEEP_LOOK_SECONDS = 1.0
-_SWEEP_AGAIN_SECONDS = 30.0
 _log = logging.getLogger("crossfade.app")
 
 
@@ -87,7 +82,6 @@ class App:
         self._hook = hook
         self._listeners: list[tuple[ListenerConfig, Listener]] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._sweep_failed: dict[str, float] = {}
 
     async def start(self) -> None:
         config = self.live_config.config
@@ -96,7 +90,7 @@ class App:
         self._build(config)
         await self._open_sockets(config)
         self.jobs.resume_all()
-        self._tasks.append(spawn(self._sweep_when_needed(), name="sweeper"))
+        self._tasks.append(spawn(self.sweeper.run(), name="sweeper"))
         self._tasks.append(spawn(self.figures.probe_forever(), name="store probes"))
         gc.collect()
         gc.freeze()
@@ -132,14 +126,17 @@ class App:
         self.switchboard = Switchboard(
             RouteTable.of(config), self.routes, self.upstreams, self.upstreams[config.source_of_the_rest]
         )
-        makers = {"backfill": self._backfill, "sweep": self._sweep, "verify": self._verify}
+        makers = Kinds(self.routes, self.collections_of).makers()
         self.jobs = Jobs(self.journal, self.clock, self.metrics, makers)
+        self.sweeper = Sweeper(self.jobs, self.routes, self.clock)
         self.exposition = Exposition(self.metrics)
         self.figures = Figures(self.metrics, self.journal, self.routes, self.stores, self.clock)
 
     def _upstream(self, config: Config, name: str) -> Upstream:
         store = self.stores[name]
-        forwarders: Mapping[Transport, Forwarder] = open_forwarders(config.stores[name]) or front_of(store)
+        forwarders: Mapping[Transport, Forwarder] = open_forwarders(config.stores[name])
+        if isinstance(config.stores[name], QdrantEdgeConfig):
+            forwarders = front_of(store)
         return Upstream.of(name, store, forwarders, self.clock)
 
     def _live_route(self, config: Config, route: Route) -> LiveRoute:
@@ -228,52 +225,6 @@ class App:
             if getattr(table.find(collection, names.aliases_of(collection)), "name", None) == route.name
         ]
 
-    # --- jobs -------------------------------------------------------------------------------------
-
-    def _backfill(self, route: str, options: Mapping[str, Any]) -> Work:
-        live = self.routes[route]
-        return Backfill(live.replicator, lambda: self.collections_of(live), _backfill_settings(live.config, options))
-
-    def _sweep(self, route: str, options: Mapping[str, Any]) -> Work:
-        live = self.routes[route]
-
-        async def collections() -> list[str]:
-            return list(options.get("collections") or await self.collections_of(live))
-
-        settings = _backfill_settings(live.config, {**options, "adopt": True})
-        return Backfill(live.replicator, collections, settings)
-
-    def _verify(self, route: str, options: Mapping[str, Any]) -> Work:
-        live = self.routes[route]
-        throttle = Throttle(live.config.backfill.requests_per_second)
-        return Verify(
-            live.replicator,
-            lambda: self.collections_of(live),
-            live.config.backfill.page_points,
-            throttle,
-            bool(options.get("repair")),
-        )
-
-    async def _sweep_when_needed(self) -> None:
-        """A collection that was in step once and has to be swept is swept, without anybody asking."""
-        while True:
-            await self.clock.sleep(_SWEEP_LOOK_SECONDS)
-            for name, route in self.routes.items():
-                needing = [
-                    collection
-                    for collection, ledger in route.replicator.book.ledgers.items()
-                    if ledger.unswept and ledger.unswept != NEVER_SWEPT
-                ]
-                busy = any(state.route == name and not state.ended for state in self.jobs.all())
-                failed_at = self._sweep_failed.get(name, -_SWEEP_AGAIN_SECONDS)
-                if self.clock.now() - failed_at < _SWEEP_AGAIN_SECONDS:
-                    continue
-                if needing and not busy and route.replicator.mirroring:
-                    _log.warning("collections have to be swept", extra={"route": name, "count": len(needing)})
-                    state = await self.jobs.start("sweep", name, {"collections": needing, "restart": True})
-                    if (await self.jobs.wait(state.id)).status != DONE:
-                        self._sweep_failed[name] = self.clock.now()
-
     # --- reload and figures -------------------------------------------------------------------------
 
     def _refused(self, why: str) -> None:
@@ -292,22 +243,11 @@ class App:
             logs.configure(new.logging.format, new.logging.level)
 
 
-def front_of(store: Store) -> Mapping[Transport, Forwarder]:
-    """What answers clients for a store that lives in this process; empty where it has no front."""
-    from proxy.stores.qdrant_edge import QdrantEdgeStore  # an optional dependency
+def front_of(store: Store) -> dict[Transport, Forwarder]:
+    """What answers clients for an embedded engine."""
+    from proxy.emulator.front import LocalFront  # an optional dependency
+    from proxy.stores.qdrant_edge import QdrantEdgeStore
 
-    if not isinstance(store, QdrantEdgeStore):
-        return {}
-    from proxy.emulator.front import LocalFront
-
+    assert isinstance(store, QdrantEdgeStore)
     front = LocalFront(store)
     return {"http": front, "grpc": front}
-
-
-def _backfill_settings(route: Route, options: Mapping[str, Any]) -> BackfillSettings:
-    return BackfillSettings(
-        page_points=route.backfill.page_points,
-        requests_per_second=route.backfill.requests_per_second,
-        target_page_seconds=route.backfill.target_latency_ms / 1000,
-        adopt=bool(options.get("adopt")),
-    )

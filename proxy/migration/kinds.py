@@ -1,0 +1,61 @@
+"""The kinds of jobs: what the names backfill, sweep and verify mean for a route as it is configured now."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from proxy.config import Route
+from proxy.migration.backfill import Backfill, BackfillSettings
+from proxy.migration.jobs import Maker, Work
+from proxy.migration.throttle import Throttle
+from proxy.migration.verify import Verify
+from proxy.serving.live import LiveRoute
+
+CollectionsOf = Callable[[LiveRoute], Awaitable[list[str]]]
+
+
+class Kinds:
+    """`collections_of` gives the source's collections that a route takes."""
+
+    def __init__(self, routes: Mapping[str, LiveRoute], collections_of: CollectionsOf) -> None:
+        self._routes = routes
+        self._collections_of = collections_of
+
+    def makers(self) -> dict[str, Maker]:
+        return {"backfill": self.backfill, "sweep": self.sweep, "verify": self.verify}
+
+    def backfill(self, route: str, options: Mapping[str, Any]) -> Work:
+        """Options: `adopt` (points that are on the target already may be replaced or removed)."""
+        live = self._routes[route]
+        return Backfill(live.replicator, lambda: self._collections_of(live), _settings(live.config, options))
+
+    def sweep(self, route: str, options: Mapping[str, Any]) -> Work:
+        """Options: `collections` (default: all of the route)."""
+        live = self._routes[route]
+
+        async def collections() -> list[str]:
+            return list(options.get("collections") or await self._collections_of(live))
+
+        return Backfill(live.replicator, collections, _settings(live.config, {**options, "adopt": True}))
+
+    def verify(self, route: str, options: Mapping[str, Any]) -> Work:
+        """Options: `repair` (mark what differs, and look once more)."""
+        live = self._routes[route]
+        backfill = live.config.backfill
+        return Verify(
+            live.replicator,
+            lambda: self._collections_of(live),
+            backfill.page_points,
+            Throttle(backfill.requests_per_second),
+            bool(options.get("repair")),
+        )
+
+
+def _settings(route: Route, options: Mapping[str, Any]) -> BackfillSettings:
+    return BackfillSettings(
+        page_points=route.backfill.page_points,
+        requests_per_second=route.backfill.requests_per_second,
+        target_page_seconds=route.backfill.target_latency_ms / 1000,
+        adopt=bool(options.get("adopt")),
+    )
