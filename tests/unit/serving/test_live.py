@@ -1,0 +1,118 @@
+"""Parts of a live route by themselves: the breaker, scrolls, who may read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+import pytest
+from pydantic import SecretStr
+
+from proxy.config import Auth
+from proxy.dialects.qdrant.rest import QdrantRest
+from proxy.errors import Unauthorized, Unavailable
+from proxy.model import Match, Scroll
+from proxy.serving.access import Gatekeeper
+from proxy.serving.live import Breaker
+from proxy.serving.reads import Scrolls
+from proxy.serving.upstream import Upstream
+from proxy.stores import Forwarder
+from proxy.stores.memory import MemoryStore
+from proxy.telemetry.metrics import Metrics
+from proxy.wire import Request, Response, Transport
+from tests.support.clock import ManualClock
+
+
+async def test_three_failures_in_a_row_trip_the_breaker_for_two_seconds() -> None:
+    clock = ManualClock()
+    breaker = Breaker(clock)
+    seen = []
+    for step in (
+        breaker.failed,
+        breaker.failed,
+        breaker.failed,
+        lambda: clock.advance(2.1),
+        breaker.failed,
+        breaker.worked,
+    ):
+        if (waiting := step()) is not None:
+            await waiting
+        seen.append(breaker.tripped)
+    assert seen == [False, False, True, False, True, False]
+
+
+def test_a_scroll_is_remembered_by_what_it_scrolls_and_where_it_is() -> None:
+    scrolls = Scrolls()
+    first = Scroll("docs", 10, filter=Match("a", 1))
+    scrolls.remember("docs", first, 11)
+    assert scrolls.began_on_secondary("docs", Scroll("docs", 10, start=11, filter=Match("a", 1)))
+    assert not scrolls.began_on_secondary("docs", Scroll("docs", 10, start=12, filter=Match("a", 1)))
+    assert not scrolls.began_on_secondary("docs", Scroll("docs", 10, start=11, filter=Match("a", 2)))
+    assert not scrolls.began_on_secondary("other", Scroll("docs", 10, start=11, filter=Match("a", 1)))
+    assert not scrolls.began_on_secondary("docs", first)
+    scrolls.remember("docs", first, UUID(int=1))
+    scrolls.remember("docs", first, None)
+
+
+class Database:
+    """A forwarder to a database that accepts one key, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.down = False
+
+    async def forward(self, request: Request) -> Response:
+        self.asked.append(request)
+        if self.down:
+            raise Unavailable("down")
+        return Response(200 if request.header("api-key") == "good" else 403)
+
+    async def close(self) -> None:
+        return
+
+
+DIALECT = QdrantRest()
+
+
+def request(key: str | None = None, bearer: str | None = None) -> Request:
+    headers = [("api-key", key)] if key is not None else []
+    headers += [("authorization", f"Bearer {bearer}")] if bearer is not None else []
+    return Request("http", "POST", "/collections/docs/points/query", tuple(headers))
+
+
+@pytest.mark.parametrize("sent", [request("one"), request("two"), request(bearer="two")])
+def test_a_configured_key_is_admitted(sent: Request) -> None:
+    auth = Auth(mode="keys", keys=(SecretStr("one"), SecretStr("two")))
+    Gatekeeper(auth, ManualClock(), Metrics()).admit(DIALECT, sent)
+
+
+@pytest.mark.parametrize("sent", [request(), request(""), request("on"), request("onee"), request(bearer="three")])
+def test_any_other_key_is_refused(sent: Request) -> None:
+    auth = Auth(mode="keys", keys=(SecretStr("one"), SecretStr("two")))
+    with pytest.raises(Unauthorized):
+        Gatekeeper(auth, ManualClock(), Metrics()).admit(DIALECT, sent)
+
+
+async def test_the_primary_is_asked_once_a_minute_for_a_key_and_collection() -> None:
+    clock, database = ManualClock(), Database()
+    forwarders: Mapping[Transport, Forwarder] = {"http": database}
+    upstream = Upstream.of("old", MemoryStore(), forwarders, clock)
+    gatekeeper = Gatekeeper(Auth(mode="ask-primary", cache_seconds=60), clock, Metrics())
+
+    async def may(sent: Request, collection: str = "docs") -> bool:
+        return await gatekeeper.may_read(DIALECT, sent, upstream, collection, "docs")
+
+    assert await may(request("good"))
+    assert await may(request("good"))
+    assert [asked.path for asked in database.asked] == ["/collections/docs"]
+    assert not await may(request("bad"))
+    assert not await may(request("bad"))
+    assert len(database.asked) == 2
+    assert await may(request("good"), "other")
+    assert len(database.asked) == 3
+    await clock.advance(61)
+    database.down = True
+    assert not await may(request("good"))
+    database.down = False
+    assert await may(request("good"))
+    await upstream.close()
