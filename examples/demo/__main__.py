@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
+from examples.demo.configuration import ROUTE
 from examples.demo.databases import load
 from examples.demo.latency import measure
 from examples.demo.processes import TARGETS, CommandFailed, QdrantEmulator, program
@@ -44,6 +46,7 @@ STEPS = (
 )
 _ENOUGH_SEARCHES = 150  # to tell a share from
 _PATIENCE_SECONDS = 45.0
+_WORST = 5
 
 
 def migrate(stage: Stage, screen: Screen, report: Report) -> None:
@@ -166,6 +169,7 @@ def prove(stage: Stage, screen: Screen, report: Report) -> None:
     route = stage.route()
     report.parked = route.keys.parked
     report.overlap_at_10, report.shadow_reads = route.shadow.overlap, route.shadow.compared
+    report.disagreements = [msgspec.to_builtins(each) for each in stage.control.shadow(ROUTE).worst[:_WORST]]
     report.source_points, report.target_points = stage.counters.source(), stage.counters.target()
 
 

@@ -20,9 +20,9 @@ from examples.demo.databases import Counters, create_collection, points
 from examples.demo.processes import Proxy, QdrantEmulator
 from examples.demo.tally import Latency
 
-SAMPLES = 150
+SAMPLES = 120
 _WARM_UP = 10
-_SLOWEST_SECONDS = 20.0  # a round of variants ends then, with the samples it has
+_SLOWEST_SECONDS = 10.0  # a round of variants ends then, with the samples it has
 _PROBE = "latency_probe"
 
 Call = Callable[[int], object]

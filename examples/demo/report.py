@@ -20,6 +20,7 @@ from examples.demo.tally import Figures
 class Report:
     """Filled while the demo runs; None is what was not found out. `source` and `target` say what they really are.
 
+    disagreements: the shadow reads whose answers differed most, with the ids that only one side found.
     differences: points that verify found different after the application had stopped and nothing was under way.
     unchecked: points that it could not compare. rolled_back: reads had gone to the target, and were seen to be
     answered by the source alone after one flip. rollback_seconds: at most so long after it the target still answered.
@@ -36,6 +37,7 @@ class Report:
     parked: int | None = None
     overlap_at_10: float | None = None
     shadow_reads: int = 0
+    disagreements: list[dict[str, Any]] = field(default_factory=list)
     rolled_back: bool = False
     rollback_seconds: float | None = None
     seconds: float = 0.0
