@@ -161,6 +161,7 @@ class App:
             breaker=Breaker(self.clock),
         )
         live.shadow.unclean = live.unclean
+        live.shadow.busy = lambda: self.reader.busy
         return live
 
     async def _open_sockets(self, config: Config) -> None:

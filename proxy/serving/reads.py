@@ -47,6 +47,7 @@ from proxy.wire import Response, plain, readable
 
 _SECONDARY_LIMIT_SECONDS = 5.0
 _SCROLLS = 50_000
+_BUSY_READS = 64
 _STALE_SECONDS = 0.5
 
 
@@ -89,9 +90,22 @@ class Reader:
         self._metrics = metrics
         self._draw = draw
         self._scrolls = Scrolls()
+        self._under_way = 0
+
+    @property
+    def busy(self) -> bool:
+        """So many clients wait for their answers that shadow reads, which nobody waits for, should not add to it."""
+        return self._under_way > _BUSY_READS
 
     async def read(self, dialect: Dialect, call: Call, read: DataRead, route: LiveRoute, collection: str) -> Answered:
         """`read` asks about `collection` (resolved), which `route` has. Raises what the primary's forwarder raises."""
+        self._under_way += 1
+        try:
+            return await self._read(dialect, call, read, route, collection)
+        finally:
+            self._under_way -= 1
+
+    async def _read(self, dialect: Dialect, call: Call, read: DataRead, route: LiveRoute, collection: str) -> Answered:
         decision = self._decide(call, read, route, collection)
         reason = decision.reason
         if decision.read_from is not route.primary_side:
