@@ -16,7 +16,7 @@ SEARCHES = frozenset({"search", "filtered search", "question"})
 WRITES = frozenset({"upsert", "set_payload", "delete"})
 
 _RECENT = 400  # requests that the percentiles are taken from
-_FAILURES_KEPT = 10
+_FAILURES_KEPT = 30  # kinds of them
 _FAILURE_CHARACTERS = 300
 
 
