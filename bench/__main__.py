@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,7 +18,7 @@ import orjson
 from rich.console import Console
 
 from bench.measurements import copying, growth, idle, searches, secondary, starting, upserts
-from bench.process_figures import processor
+from bench.process_figures import machine_cpu_seconds, own_cpu_seconds, processor
 from bench.processes import BenchError, LoadProcess
 from bench.run import FULL, QUICK, Run
 from bench.table import document, markdown, table
@@ -35,14 +36,31 @@ MEASUREMENTS: dict[str, Callable[[Run], None]] = {
 _PACKAGES = ("crossfade", "aiohttp", "grpcio", "uvloop", "qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite")
 
 
-def about(*, quick: bool) -> dict[str, Any]:
-    """What ran, where and when. `load_average` is that of the minute before the run."""
+class Surroundings:
+    """What ran, where and when, and how much of the machine others took meanwhile."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._others = machine_cpu_seconds() - own_cpu_seconds()
+        self._at = datetime.now(UTC)
+
+    def told(self, *, quick: bool) -> dict[str, Any]:
+        """To be asked when everything has ended. `others_cores`: cores that other processes kept busy on average."""
+        seconds = time.monotonic() - self._began
+        others = machine_cpu_seconds() - own_cpu_seconds() - self._others
+        return {
+            "at": self._at.isoformat(timespec="seconds"),
+            "quick": quick,
+            "seconds": round(seconds),
+            "others_cores": round(others / seconds, 2),
+            **_machine(),
+        }
+
+
+def _machine() -> dict[str, Any]:
     return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "quick": quick,
         "cores": len(os.sched_getaffinity(0)),
         "processor": processor(),
-        "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
@@ -55,7 +73,7 @@ def about(*, quick: bool) -> dict[str, Any]:
 @click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
 def main(json_file: Path | None, markdown_file: Path | None, quick: bool, names: tuple[str, ...]) -> None:
     """What the proxy costs, beside doing without it. Takes up to ten minutes; --quick one and a half."""
-    ran = about(quick=quick)
+    surroundings = Surroundings()
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as made:
         directory = Path(made)
         with LoadProcess(directory / "load.log") as load:
@@ -65,7 +83,11 @@ def main(json_file: Path | None, markdown_file: Path | None, quick: bool, names:
                     MEASUREMENTS[name](run)
             except (BenchError, EngineError) as error:
                 raise click.ClickException(str(error)) from error
+    ran = surroundings.told(quick=quick)
     Console(width=None if sys.stdout.isatty() else 200).print(table(run.rows))
+    click.echo(
+        f"{ran['seconds']} s on {ran['cores']} cores ({ran['processor']}), of which others took {ran['others_cores']}"
+    )
     if quick:
         click.echo("A quick run: its rounds are too few and too short to quote.")
     if json_file is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +23,18 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of all its threads so far, to 10 ms. Raises OSError if there is no such process."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / _TICKS_PER_SECOND
+
+
+def machine_cpu_seconds() -> float:
+    """What all cores together have worked so far, whoever for (the waiting of a guest for its host included)."""
+    words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = map(int, words[1:9])
+    return (user + nice + system + interrupts + soft_interrupts + stolen) / _TICKS_PER_SECOND
+
+
+def own_cpu_seconds() -> float:
+    """What this process has worked so far, and its children that have ended, with theirs."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def pin(pid: int, cores: Iterable[int]) -> None:
