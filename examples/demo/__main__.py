@@ -108,6 +108,7 @@ def migrate(stage: Stage, screen: Screen, report: Report) -> None:
         operate(stage, screen, "weight", "docs", "100")
         step.say(watch_share(stage, 100))
 
+    stage.watch.frozen = True
     stage.application.stop()
     report.take(stage.application.figures())
     with screen.step(LATENCY) as step:

@@ -90,8 +90,8 @@ class Report:
             console.print(_latencies(self.latency))
             console.print(
                 Text(
-                    "one request at a time on this machine, variants in turn; neither the source's front nor Milvus "
-                    "Lite says anything about the speed of the real servers",
+                    "one request at a time on this machine, variants in turn: what the proxy adds here, and nothing "
+                    "about the speed of a Qdrant or Milvus server",
                     style="dim",
                 )
             )

@@ -67,12 +67,14 @@ class _Moment:
 
 @dataclass(slots=True)
 class Watch:
-    """`latest` is always there; `start` begins to look. `points` counts a side's points, or None while it cannot."""
+    """`latest` is always there; `start` begins to look. `points` counts the points of both sides, None for one that cannot
+    be counted. `frozen`: the application has stopped; searches that others make do not count."""
 
     points: Callable[[], tuple[int | None, int | None]] = lambda: (None, None)
     proxy: Proxy | None = None
     application: Application | None = None
     latest: Seen = Seen()
+    frozen: bool = False
     _past: deque[_Moment] = field(default_factory=deque)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -113,7 +115,7 @@ class Watch:
         seconds = max(time.monotonic() - before.at, 1e-3)
         return replace(
             seen,
-            recent=seen.answers.since(before.answers),
+            recent=self.latest.recent if self.frozen else seen.answers.since(before.answers),
             requests_per_second=(figures.requests - before.requests) / seconds,
             writes_per_second=(figures.writes - before.writes) / seconds,
             source_points=self.latest.source_points,
