@@ -67,8 +67,8 @@ class _Moment:
 
 @dataclass(slots=True)
 class Watch:
-    """`latest` is always there; `start` begins to look. `points` counts the points of both sides, None for one that cannot
-    be counted. `frozen`: the application has stopped; searches that others make do not count."""
+    """`latest` is always there; `start` begins to look. `points` counts both sides' points, None for what cannot be
+    counted. `frozen`: the application has stopped; searches that others make do not count."""
 
     points: Callable[[], tuple[int | None, int | None]] = lambda: (None, None)
     proxy: Proxy | None = None
