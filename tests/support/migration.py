@@ -5,7 +5,8 @@ serve` in a process of its own (it can be killed).
 `migrations` starts them: `migrations()` on the engines of the session, `migrations(source=..., target=...)` on engines
 that the test may hurt. Every migration takes the collections whose names begin with its `prefix`, so tests share
 engines without meeting. Tests are plain functions and use the official clients as an application would; what they wait
-for is a condition that the proxy itself reports, with a bound.
+for is a condition that the proxy itself reports, with a bound. With FLOW_TARGET=milvus_server the session's target is
+the full Milvus server.
 """
 
 from __future__ import annotations
@@ -356,7 +357,7 @@ class Migrations:
         directory.mkdir()
         rest_port, grpc_port, control_port = free_ports(3)
         source = source or self._request.getfixturevalue("qdrant_emulator")
-        target = target or self._request.getfixturevalue("milvus_lite")
+        target = target or self._request.getfixturevalue(os.environ.get("FLOW_TARGET", "milvus_lite"))
         prefix = f"flow_{number}_"
         config = _configuration(directory, prefix, source, target, (rest_port, grpc_port, control_port))
         config["routes"][0] |= route
