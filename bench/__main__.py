@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ import click
 import orjson
 from rich.console import Console
 
+from bench.figures import Row
 from bench.measurements import copying, growth, idle, searches, secondary, starting, upserts
 from bench.process_figures import machine_cpu_seconds, own_cpu_seconds, processor
 from bench.processes import BenchError, LoadProcess
@@ -73,27 +75,33 @@ def _machine() -> dict[str, Any]:
 @click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
 def main(json_file: Path | None, markdown_file: Path | None, quick: bool, names: tuple[str, ...]) -> None:
     """What the proxy costs, beside doing without it. Takes up to ten minutes; --quick one and a half."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     surroundings = Surroundings()
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as made:
         directory = Path(made)
-        with LoadProcess(directory / "load.log") as load:
-            run = Run(directory, QUICK if quick else FULL, load, Console(stderr=True, soft_wrap=True))
-            try:
+        rows: list[Row] = []
+        try:
+            with LoadProcess(directory / "load.log") as load:
+                run = Run(directory, QUICK if quick else FULL, load, Console(stderr=True, soft_wrap=True), rows)
                 for name in names or MEASUREMENTS:
                     MEASUREMENTS[name](run)
-            except (BenchError, EngineError) as error:
-                raise click.ClickException(str(error)) from error
-    ran = surroundings.told(quick=quick)
-    Console(width=None if sys.stdout.isatty() else 200).print(table(run.rows))
+        except (BenchError, EngineError) as error:
+            raise click.ClickException(str(error)) from error
+        finally:  # what was measured before something failed is told, too
+            _tell(rows, surroundings.told(quick=quick), json_file, markdown_file)
+
+
+def _tell(rows: Sequence[Row], ran: Mapping[str, Any], json_file: Path | None, markdown_file: Path | None) -> None:
+    Console(width=None if sys.stdout.isatty() else 200).print(table(rows))
     click.echo(
         f"{ran['seconds']} s on {ran['cores']} cores ({ran['processor']}), of which others took {ran['others_cores']}"
     )
-    if quick:
+    if ran["quick"]:
         click.echo("A quick run: its rounds are too few and too short to quote.")
     if json_file is not None:
-        json_file.write_bytes(orjson.dumps(document(run.rows, ran), option=orjson.OPT_INDENT_2))
+        json_file.write_bytes(orjson.dumps(document(rows, ran), option=orjson.OPT_INDENT_2))
     if markdown_file is not None:
-        markdown_file.write_text(markdown(run.rows) + "\n")
+        markdown_file.write_text(markdown(rows) + "\n")
 
 
 if __name__ == "__main__":
