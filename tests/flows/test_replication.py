@@ -3,6 +3,7 @@ has come to rest the target holds the same, point by point, as both vendors' cli
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from tests.support.both_stores import assert_equal, differences, in_source, milv
 from tests.support.migration import Migration, Migrations
 
 DIM = 4
-_random = random.Random(3)
+ONE_VECTOR = pytest.mark.skipif("FLOW_TARGET" in os.environ, reason="Milvus 2.3 has one vector a collection")
 
 
 def vector(seed: int) -> list[float]:
@@ -209,6 +210,7 @@ def test_an_unwaited_write_that_fails_later_leaves_both_stores_equal(migration: 
     assert_equal(migration, place.name)
 
 
+@ONE_VECTOR
 def test_vectors_of_a_collection_with_names_are_updated_one_by_one(migration: Migration, client: QdrantClient) -> None:
     params = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
     name = migration.name(f"named_{next(_bases)}")
@@ -219,6 +221,7 @@ def test_vectors_of_a_collection_with_names_are_updated_one_by_one(migration: Mi
     assert_equal(migration, name, 10)
 
 
+@ONE_VECTOR
 def test_a_point_that_loses_a_vector_leaves_the_target_until_it_has_it_again(
     migration: Migration, client: QdrantClient
 ) -> None:
@@ -260,6 +263,7 @@ def test_partial_updates_before_the_backfill_has_come_to_the_point(migrations: M
         client.upsert(name, [models.PointStruct(id=i, vector=vector(i + 1), payload={"new": i}) for i in (6, 72, 200)])
         client.delete_payload(name, ["n"], [7, 73])
         client.delete(name, match("group", 4))
+        migration.until(lambda route: route.keys.lag == 0, "all of it copied, before the page is")
     migration.finished(job)
     assert_equal(migration, name, 100 - 20 - 2 + 1)
 
@@ -267,11 +271,12 @@ def test_partial_updates_before_the_backfill_has_come_to_the_point(migrations: M
 def test_a_point_deleted_between_read_and_write_of_its_page_does_not_come_back(migrations: Migrations) -> None:
     migration = migrations(backfill={"page_points": 20})
     name, client = _filled(migration, 60), migration.client()
-    with migration.hooks.stop_at("page written") as stop:
+    with migration.hooks.stop_at("page read") as stop:
         job = migration.control.start_job("backfill", "docs")
         stop.reached()
         client.delete(name, [1, 2, 30])
         client.upsert(name, [models.PointStruct(id=2, vector=vector(5), payload={"again": True})])
+        migration.until(lambda route: route.keys.lag == 0, "deleted on the target too")
     migration.finished(job)
     assert_equal(migration, name, 58)
 
@@ -369,8 +374,9 @@ def test_a_dead_target_fails_no_write(dead_target: Callable[..., tuple[Migration
     migration, name = dead_target(policy)
     for client in (migration.client(), migration.client(grpc=True)):
         client.upsert(name, [models.PointStruct(id=i, vector=vector(i), payload={"new": i}) for i in range(15, 25)])
-        client.set_payload(name, {"set": 1}, [1, 2])
-        client.delete(name, [3])
+        client.set_payload(name, {"set": 1}, [1, 2, 15, 16])  # parts of points that were just written whole
+        client.delete(name, [3, 17])
+        client.upsert(name, [models.PointStruct(id=3, vector=vector(30), payload={"again": True})])
         client.delete(name, match("group", 4))
     assert migration.status().keys.lag > 0
     _revive(migration)
