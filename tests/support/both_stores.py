@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 from qdrant_client import QdrantClient
 
 from tests.support.migration import Migration
@@ -24,11 +24,23 @@ _RESERVED = "_crossfade_"
 Points = dict[str, tuple[str, dict[str, list[float]]]]  # id as text -> payload as JSON, vectors by name
 
 
+def _connected(uri: str) -> MilvusClient:
+    """gRPC shares what is below connections to one address within a process, so that a new one can meet the end of an old
+    one ("Too many pings"): that is tried again, twice."""
+    for _ in range(2):
+        try:
+            return MilvusClient(uri, timeout=20, dedicated=True)
+        except MilvusException as error:
+            if "Fail connecting" not in str(error):
+                raise
+    return MilvusClient(uri, timeout=20, dedicated=True)
+
+
 @contextmanager
 def milvus_of(migration: Migration) -> Iterator[MilvusClient]:
     """pymilvus at the target, with a connection of its own: one that it keeps and shares sends more pings than Milvus
     Lite allows, and is closed."""
-    client = MilvusClient(f"http://{migration.target.address}", timeout=20, dedicated=True)
+    client = _connected(f"http://{migration.target.address}")
     try:
         yield client
     finally:
