@@ -25,8 +25,8 @@ Points = dict[str, tuple[str, dict[str, list[float]]]]  # id as text -> payload 
 
 
 def _connected(uri: str) -> MilvusClient:
-    """gRPC shares what is below connections to one address within a process, so that a new one can meet the end of an old
-    one ("Too many pings"): that is tried again, twice."""
+    """gRPC shares what is below the connections of a process to one address, so that a new one can meet the end of an
+    old one ("Too many pings"): that is tried again, twice."""
     for _ in range(2):
         try:
             return MilvusClient(uri, timeout=20, dedicated=True)
