@@ -7,7 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,9 @@ from grpc import RpcError
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from examples.engines import poll
 from tests.support.both_stores import assert_equal, differences, in_source, milvus_of
-from tests.support.migration import Migration, Migrations
+from tests.support.migration import PATIENCE_SECONDS, Migration, Migrations
 
 DIM = 4
 ONE_VECTOR = pytest.mark.skipif("FLOW_TARGET" in os.environ, reason="Milvus 2.3 has one vector a collection")
@@ -411,3 +412,27 @@ def test_under_both_a_write_is_on_the_target_when_it_is_answered(migrations: Mig
         client.delete(name, [10 + number])
         assert differences(migration, name) == []
     assert migration.counts("secondary_waits") == {("confirmed",): 15}
+
+
+def test_a_copy_that_began_before_a_write_does_not_confirm_it(migrations: Migrations) -> None:
+    migration = migrations(writes={"policy": "both", "secondary_wait_ms": 20_000})
+    name = _filled(migration, 20)
+    migration.backfill()
+    migration.rest()
+    client, direct = migration.client(), migration.direct()
+
+    def write(turn: int) -> None:
+        client.upsert(name, [models.PointStruct(id=1, vector=vector(turn), payload={"turn": turn})])
+
+    with ThreadPoolExecutor(2) as pool, migration.hooks.stop_at("reconciliation written") as first_copy:
+        first = pool.submit(write, 1)
+        first_copy.reached()
+        second = pool.submit(write, 2)
+        assert poll(lambda: direct.retrieve(name, [1])[0].payload == {"turn": 2}, PATIENCE_SECONDS)
+        with migration.hooks.stop_at("reconciliation begun") as second_copy:
+            first_copy.release()
+            second_copy.reached()
+            first.result(PATIENCE_SECONDS)
+            assert not wait([second], timeout=0.5).done
+        second.result(PATIENCE_SECONDS)
+    assert differences(migration, name) == []
