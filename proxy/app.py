@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from proxy.clock import Clock, SystemClock
-from proxy.config import Config, QdrantEdgeConfig, Route, split_address
+from proxy.config import Config, QdrantEdgeConfig, Route, endpoint, split_address
 from proxy.config import Listener as ListenerConfig
 from proxy.control import ListenerStatus
 from proxy.control import token as control_token
@@ -148,6 +148,8 @@ class App:
             map_name=lambda collection: target_name(self.routes[route.name].config, collection),
             source_label=route.source,
             target_label=route.target,
+            source_address=self._address(config, route.source),
+            target_address=self._address(config, route.target),
         )
         replicator = Replicator(
             route.name, self.journal, pair, settings_of(route), self.clock, self.metrics, self._hook
@@ -163,6 +165,10 @@ class App:
         live.shadow.unclean = live.unclean
         live.shadow.busy = lambda: self.reader.busy
         return live
+
+    def _address(self, config: Config, store: str) -> str:
+        """Which database a store is; one in memory is a new one in every process."""
+        return endpoint(config.stores[store]) or f"memory of {self.journal.owner}"
 
     async def _open_sockets(self, config: Config) -> None:
         for listener in config.listeners:

@@ -30,7 +30,7 @@ from proxy.config import Listener
 from proxy.dialects import Call, Dialect, Outcome
 from proxy.errors import CrossfadeError, NotServed, RequestError
 from proxy.model import DataRead, Definition, Metric, OpaqueWrite, PrimaryOnlyRead, UpdateAliases, Write, collection_of
-from proxy.replication import records as r
+from proxy.replication.replicator import Replicator
 from proxy.replication.site import Site
 from proxy.replication.writer import Primary, ask
 from proxy.routing import RouteTable, Unrouted
@@ -92,6 +92,11 @@ class Switchboard:
         return vector.metric if vector is not None else None
 
 
+def _through(replicator: Replicator, reason: str, primary: Primary) -> Primary:
+    """`primary`, with the collections of a route marked for a sweep around it."""
+    return Primary(lambda: replicator.write_anywhere(reason, primary), primary.judge)
+
+
 async def _learn(site: Site) -> None:
     with contextlib.suppress(CrossfadeError):  # the next request asks again
         await site.known_spec()
@@ -143,7 +148,7 @@ class Pipeline:
         operation = call.operation
         if isinstance(operation, DataRead) and place is not None and place.route is not None:
             return await self.reader.read(self.dialect, call, operation, place.route, place.collection)
-        if isinstance(operation, OpaqueWrite) and place is None:
+        if isinstance(operation, OpaqueWrite) and not (place and self._is_certain(operation, place)):
             return await self._write_anywhere(call, operation)
         if isinstance(operation, UpdateAliases):
             return await self._change_aliases(call, operation)
@@ -196,20 +201,28 @@ class Pipeline:
                     route.replicator.pass_on(operation)
         return Answered(answer.unwrap(), "primary", "write")
 
-    async def _write_anywhere(self, call: Call, operation: OpaqueWrite) -> Answered:
-        """A write that names no collection: every mirrored one of the source may have changed."""
-        upstream = self.switchboard.default
-        answer = await ask(self._primary(call, upstream))
-        if answer.judgement.outcome is not Outcome.UNTOUCHED:
-            await self._mark_all(upstream, operation.reason)
-        return Answered(answer.unwrap(), "primary", operation.reason)
+    @staticmethod
+    def _is_certain(operation: OpaqueWrite, place: Place) -> bool:
+        """Whether the write is one of that collection. What a request of an unknown kind names is only a guess: it must
+        be a collection that is known."""
+        if not operation.guessed:
+            return True
+        return place.route is not None and place.route.replicator.knows(place.collection)
 
-    async def _mark_all(self, upstream: Upstream, reason: str) -> None:
-        for route in self.switchboard.routes.values():
-            if route.upstream is upstream and route.replicator.mirroring:
-                for collection in tuple(route.replicator.book.ledgers):
-                    record = r.Unswept(route=route.name, collection=collection, reason=reason)
-                    await route.replicator.journal.append(record)
+    async def _write_anywhere(self, call: Call, operation: OpaqueWrite) -> Answered:
+        """A write of no certain collection: every mirrored one of the source may have changed, and its names too."""
+        upstream = self.switchboard.default
+        routes = [route for route in self.switchboard.routes.values() if route.upstream is upstream]
+        send = self._primary(call, upstream)
+        for route in routes:
+            if route.replicator.mirroring:
+                send = _through(route.replicator, operation.reason, send)
+        async with upstream.door.alone():
+            try:
+                response = (await ask(send)).unwrap()
+            finally:
+                upstream.names.known = False
+        return Answered(response, "primary", operation.reason)
 
     def _primary(self, call: Call, upstream: Upstream) -> Primary:
         """The client's own deadline does not cut a write short, since what became of it would not be known; and the

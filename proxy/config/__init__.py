@@ -32,6 +32,7 @@ from proxy.config.stores import (
     QdrantConfig,
     QdrantEdgeConfig,
     StoreConfig,
+    endpoint,
 )
 from proxy.errors import ConfigError
 
@@ -59,6 +60,7 @@ __all__ = [
     "When",
     "Writes",
     "changed",
+    "endpoint",
     "is_loopback",
     "json_schema",
     "parse",

@@ -68,6 +68,12 @@ class Reads(Section):
         default=10, description="Reads leave the secondary while a key has been behind for longer than this (seconds)"
     )
 
+    parked_points: Literal["primary", "leave-out"] = Field(
+        default="primary",
+        description="While points are parked (the secondary cannot hold them): primary answers searches, scrolls and "
+        "counts of their collection; leave-out: the secondary does, without them",
+    )
+
     @property
     def sticky_header(self) -> str | None:
         """The header in lower case, if that is what is sticky."""

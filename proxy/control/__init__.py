@@ -91,8 +91,9 @@ class ShadowFigures(Value, frozen=True):
 
 
 class JobInfo(Value, frozen=True):
-    """`done` and `total` are points of the present `step`; total is an estimate, 0 while unknown. `result` is what a
-    job that is done found (copied, parked; equal, different, unchecked), `error` why one failed."""
+    """`done` and `total` are points of the present `step`; total is an estimate, 0 while unknown. `waiting_for` is the
+    failure of a store that a running job waits out. `result` is what a job that is done found (copied, parked; equal,
+    different, unchecked), `error` why one failed."""
 
     id: str
     kind: JobKind
@@ -105,11 +106,20 @@ class JobInfo(Value, frozen=True):
     eta_seconds: float | None = None
     error: str = ""
     result: dict[str, Any] = {}
+    waiting_for: str = ""
+
+
+class ParkedCollection(Value, frozen=True):
+    """A collection that the secondary cannot have: its reads and writes stay with the primary."""
+
+    collection: str
+    reason: str
 
 
 class RouteStatus(Value, frozen=True):
     """`primary` is the side (source, target) that answers for writes. `readable`: the secondary's lag lets it
-    be read. `needs_sweep` holds the reasons, if any; cutover stays shut meanwhile."""
+    be read, in every collection that it can have. `needs_sweep` holds the reasons, if any; cutover stays shut
+    meanwhile."""
 
     name: str
     phase: str
@@ -122,6 +132,7 @@ class RouteStatus(Value, frozen=True):
     collections: tuple[str, ...] = ()
     readable: bool = False
     needs_sweep: tuple[str, ...] = ()
+    parked_collections: tuple[ParkedCollection, ...] = ()
     shadow: ShadowFigures = ShadowFigures()
 
 

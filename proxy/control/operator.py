@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from proxy.control import (
     KeyCounts,
     ListenerStatus,
     NotKnown,
+    ParkedCollection,
     ParkedKey,
     Reloaded,
     RouteStatus,
@@ -30,7 +31,7 @@ from proxy.control import (
 from proxy.control.reload import LiveConfig
 from proxy.control.weight_edit import write_weight
 from proxy.errors import ConfigError, CrossfadeError, GateClosed
-from proxy.migration.backfill import refuse_foreign_points
+from proxy.migration.backfill import start_mirroring
 from proxy.migration.jobs import Jobs, JobState
 from proxy.model import PointId
 from proxy.replication import records as r
@@ -52,7 +53,7 @@ class Operator:
         stores: Mapping[str, Store],
         jobs: Jobs,
         listeners: Callable[[], Sequence[ListenerStatus]],
-        collections_of: Callable[[LiveRoute], object],
+        collections_of: Callable[[LiveRoute], Awaitable[list[str]]],
         clock: Clock,
         version: str,
         ready: Callable[[], str | None],
@@ -100,7 +101,8 @@ class Operator:
         replicator = route.replicator
         lag = replicator.lag()
         ledgers = replicator.book.ledgers
-        reasons = {ledger.unswept for ledger in ledgers.values() if ledger.unswept}
+        parked = {name: ledger.parked_whole for name, ledger in ledgers.items() if ledger.parked_whole}
+        reasons = {ledger.unswept for name, ledger in ledgers.items() if ledger.unswept and name not in parked}
         return RouteStatus(
             name=route.name,
             phase=replicator.book.phase,
@@ -115,6 +117,7 @@ class Operator:
             collections=tuple(ledgers),
             readable=route.readable,
             needs_sweep=tuple(sorted(reasons)),
+            parked_collections=tuple(ParkedCollection(name, reason) for name, reason in parked.items()),
             shadow=self._figures(route),
         )
 
@@ -160,11 +163,7 @@ class Operator:
     async def mirror(self, route: str) -> RouteStatus:
         live = self._route(route)
         if not live.replicator.mirroring:
-            collections = await self._collections_of(live)  # type: ignore[misc]
-            await refuse_foreign_points(live.replicator, collections, adopt=False)
-            for collection in collections:
-                await live.replicator.workshop(collection).site.make_secondary()
-            await live.replicator.start_mirroring()
+            await start_mirroring(live.replicator, await self._collections_of(live), adopt=False)
         return self._route_status(live)
 
     async def set_weight(self, route: str, request: WeightRequest) -> RouteStatus:
@@ -252,6 +251,7 @@ def _info(state: JobState) -> JobInfo:
         eta_seconds=state.eta_seconds,
         error=state.error,
         result=state.result,
+        waiting_for=state.waiting_for,
     )
 
 

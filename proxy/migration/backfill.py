@@ -23,6 +23,7 @@ from proxy.errors import (
     GateClosed,
     JournalError,
     Throttled,
+    TryAgain,
     Unavailable,
     Unclear,
     Untranslatable,
@@ -32,7 +33,6 @@ from proxy.migration.throttle import Throttle
 from proxy.model import EVERYTHING, IDS_ONLY, Page, PointId
 from proxy.replication import records as r
 from proxy.replication.copying import CopyReport, copy_states
-from proxy.replication.ledger import NEVER_SWEPT
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import Site, failure_kind
 from proxy.telemetry.tasks import spawn
@@ -50,23 +50,22 @@ class BackfillSettings:
     adopt: bool = False  # points that are on the target already may be replaced or removed
 
 
-async def refuse_foreign_points(replicator: Replicator, collections: Sequence[str], adopt: bool) -> None:
-    """The gate before the first mirrored write: the target must be empty, or the operator adopts what is there.
+async def start_mirroring(replicator: Replicator, collections: Sequence[str], adopt: bool) -> None:
+    """The gate before the first mirrored write: the target must be empty, or the operator adopts what is there. A
+    collection that the target's vendor cannot have is parked.
 
-    Raises GateClosed, naming the collection and the count.
+    Raises GateClosed, naming the collection and the count; then nothing has begun. Raises what the stores raise.
     """
-    if adopt:
-        return
-    for collection in collections:
-        if replicator.ledger(collection).unswept != NEVER_SWEPT:
-            continue
-        site = replicator.workshop(collection).site
-        described = await site.secondary.describe(site.secondary_name)
-        if described is not None and described.points:
-            raise GateClosed(
-                f"collection {site.secondary_name!r} on the target already holds {described.points} points. "
-                f"Empty it, or say --adopt: then points that the source lacks are removed from it"
-            )
+    sites = [replicator.workshop(collection).site for collection in collections]
+    if not adopt:
+        for site in sites:
+            await site.refuse_foreign_points()
+    for site in sites:
+        try:
+            await site.claim(adopt)
+        except Untranslatable as error:
+            await site.park(str(error))
+    await replicator.start_mirroring()
 
 
 class Backfill:
@@ -84,44 +83,77 @@ class Backfill:
 
     async def __call__(self, progress: Progress) -> Mapping[str, Any]:
         """Returns points copied and parked. Raises GateClosed, Cancelled, or a store's error that does not pass; once
-        all others are done, CrossfadeError with the collections that the secondary's vendor has no equivalent for."""
+        all others are done, CrossfadeError with the collections that the secondary cannot have."""
         replicator = self._replicator
-        names: list[str] = progress.state.checkpoint.get("collections") or list(await self._collections())
+        patience = Patience(replicator, progress)
+        names: list[str] = progress.state.checkpoint.get("collections") or list(
+            await patience.outlast(self._collections)
+        )
         if not replicator.mirroring:
-            await refuse_foreign_points(replicator, names, self._settings.adopt)
-            await replicator.start_mirroring()
+            await patience.outlast(lambda: start_mirroring(replicator, names, self._settings.adopt))
         progress.state.checkpoint.setdefault("collections", names)
         progress.state.checkpoint.setdefault("copied", {})
         lacking: list[str] = []
         for name in names:
             if name in progress.state.checkpoint.get("swept", []):
                 continue
+            site = replicator.workshop(name).site
             try:
-                await self._one(name, progress)
-            except Untranslatable as error:
-                lacking.append(f"{name} ({error.reason})")
+                await Sweep(site, progress, patience, self._settings).run()
+            except (Untranslatable, GateClosed) as error:
+                await site.park(str(error))
+                lacking.append(f"{name} ({error})")
                 continue
             progress.state.checkpoint.setdefault("swept", []).append(name)
             await progress.save()
         if lacking:
             raise CrossfadeError(
-                f"the secondary cannot hold {', '.join(lacking)}: their reads and writes stay with the primary; take "
-                f"them off the route. Everything else was copied"
+                f"the secondary cannot have {', '.join(lacking)}: their reads and writes stay with the primary. "
+                f"Everything else was copied"
             )
         copied = sum(progress.state.checkpoint["copied"].values())
         return {"collections": len(names), "copied": copied, "parked": replicator.lag().parked}
 
-    async def _one(self, collection: str, progress: Progress) -> None:
-        sweep = Sweep(self._replicator.workshop(collection).site, progress, self._settings)
-        await sweep.run()
+
+class Patience:
+    """Tries again while a store does not answer, and says so."""
+
+    def __init__(self, replicator: Replicator, progress: Progress) -> None:
+        self._route = replicator.route
+        self._metrics = replicator.metrics
+        self._progress = progress
+
+    async def outlast(self, ask: Callable[[], Any]) -> Any:
+        """`ask` may be repeated: a read, or an idempotent definition. What does not pass is raised."""
+        attempt = 0
+        while True:
+            try:
+                answer = await ask()
+            except (Unavailable, Unclear, Throttled, JournalError, TryAgain) as error:
+                await self.pause_for(error, attempt)
+                attempt += 1
+                continue
+            self._progress.state.waiting_for = ""
+            return answer
+
+    async def pause_for(self, error: CrossfadeError, attempt: int) -> None:
+        self._metrics.job_errors.add(self._route, self._progress.state.kind)
+        if attempt == 0:
+            words = {"route": self._route, "job": self._progress.state.id, "error": error}
+            _log.warning("the job waits for a store", extra=words)
+        asked = error.retry_after_seconds if isinstance(error, Throttled | TryAgain) else 0.0
+        self._progress.state.waiting_for = str(error)
+        await self._progress.breathe(max(asked, _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]))
 
 
 class Sweep:
     """One collection."""
 
-    def __init__(self, site: Site, progress: Progress, settings: BackfillSettings) -> None:
+    def __init__(self, site: Site, progress: Progress, patience: Patience, settings: BackfillSettings) -> None:
         self._site = site
         self._progress = progress
+        self._patience = patience
+        self._adopt = settings.adopt
         self._page_points = settings.page_points
         self._throttle = Throttle(settings.requests_per_second, settings.target_page_seconds)
         self._job = progress.state.id
@@ -132,11 +164,11 @@ class Sweep:
         await progress.wait_until(
             lambda: not ledger.range_held, f"{site.collection}: waiting for writes that may still be landing"
         )
-        await self._retrying(site.make_secondary)
+        await self._patience.outlast(lambda: site.claim(self._adopt))
         checkpoint = progress.state.checkpoint
         began = checkpoint.setdefault(f"began:{site.collection}", site.journal.position)
         await progress.save()
-        described = await self._retrying(lambda: site.primary.describe(site.primary_name))
+        described = await self._patience.outlast(lambda: site.primary.describe(site.primary_name))
         done = checkpoint["copied"].get(site.collection, 0)
         if described is not None:
             progress.step(f"{site.collection}: copying", described.points, done)
@@ -188,9 +220,9 @@ class Sweep:
                 await site.primary.settle(site.primary_name)
             return await site.primary.scan(site.primary_name, start, self._page_points, None, EVERYTHING)
 
-        position = await self._retrying(open_page)
+        position = await self._patience.outlast(open_page)
         try:
-            page = await self._retrying(read)
+            page = await self._patience.outlast(read)
         except CollectionNotFound:
             page = Page((), None)
         except BaseException:
@@ -263,13 +295,13 @@ class Sweep:
 
     async def _extras(self) -> None:
         site, progress = self._site, self._progress
-        total = await self._retrying(lambda: site.secondary.count(site.secondary_name))
+        total = await self._patience.outlast(lambda: site.secondary.count(site.secondary_name))
         progress.step(f"{site.collection}: looking for points that only the secondary has", total)
         start: PointId | None = None
         while True:
-            page = await self._retrying(lambda at=start: self._ids_page(at))  # type: ignore[misc]
+            page = await self._patience.outlast(lambda at=start: self._ids_page(at))  # type: ignore[misc]
             ids = [point.id for point in page.points]
-            known = await self._retrying(lambda some=ids: self._known(some))  # type: ignore[misc]
+            known = await self._patience.outlast(lambda some=ids: self._known(some))  # type: ignore[misc]
             extra = tuple(point_id for point_id in ids if point_id not in known)
             if extra:
                 await site.journal.append(r.Mark(route=site.route, collection=site.collection, ids=extra))
@@ -289,38 +321,8 @@ class Sweep:
         except CollectionNotFound:
             return {}
 
-    # --- stores that fail ----------------------------------------------------------------------
-
-    async def _retrying(self, read: Callable[[], Any]) -> Any:
-        """A read or an idempotent definition, tried again while the store does not answer. Refusals are raised."""
-        attempt = 0
-        while True:
-            try:
-                return await read()
-            except (Unavailable, Unclear, Throttled, JournalError) as error:
-                await self._pause_for(error, attempt)
-                attempt += 1
-
-    async def _pause_for(self, error: CrossfadeError, attempt: int) -> None:
-        site = self._site
-        kind = self._progress.state.kind
-        site.metrics.job_errors.add(site.route, kind)
-        if attempt == 0:
-            words = {"route": site.route, "collection": site.collection, "error": error}
-            _log.warning("the job waits for a store", extra=words)
-        asked = error.retry_after_seconds if isinstance(error, Throttled) else 0.0
-        await self._progress.breathe(max(asked, _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]))
-
     async def _let_recover(self, error: CrossfadeError) -> None:
         """The secondary failed: its keys are dirty already; wait until it answers before the next page."""
-        if failure_kind(error) == "refused":
-            return
-        attempt = 0
-        while True:
-            await self._pause_for(error, attempt)
-            attempt += 1
-            try:
-                await self._site.secondary.probe()
-                return
-            except CrossfadeError as again:
-                error = again
+        if failure_kind(error) != "refused":
+            await self._patience.pause_for(error, 0)
+            await self._patience.outlast(self._site.secondary.probe)

@@ -37,6 +37,7 @@ class JobState:
     options: dict[str, Any] = field(default_factory=dict)
     status: str = RUNNING
     step: str = ""
+    waiting_for: str = ""  # the failure of a store that it waits out
     done: int = 0
     total: int = 0
     points_per_second: float = 0.0
@@ -247,7 +248,7 @@ class Jobs:
         finally:
             self._running.pop(state.id, None)
             if state.ended:
-                state.eta_seconds = None
+                state.eta_seconds, state.waiting_for = None, ""
                 _log.info("job ended", extra=words | {"status": state.status, "problem": state.error})
                 await self._save(state)
 

@@ -37,7 +37,7 @@ class Kinds:
         async def collections() -> list[str]:
             return list(options.get("collections") or await self._collections_of(live))
 
-        return Backfill(live.replicator, collections, _settings(live.config, {**options, "adopt": True}))
+        return Backfill(live.replicator, collections, _settings(live.config, options))
 
     def verify(self, route: str, options: Mapping[str, Any]) -> Work:
         """Options: `repair` (mark what differs, and look once more)."""

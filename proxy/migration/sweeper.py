@@ -1,6 +1,7 @@
 """Sweeps without being asked: a collection that was in step once, and of which single keys are no longer known.
 
-A collection that was never backfilled is left to the operator, who knows whether the target may be written to.
+A collection that was never backfilled is left to the operator, who knows whether the target may be written to; so is
+one that the secondary cannot have.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ class Sweeper:
         if not route.replicator.mirroring:
             return []
         ledgers = route.replicator.book.ledgers
-        return [name for name, ledger in ledgers.items() if ledger.unswept and ledger.unswept != NEVER_SWEPT]
+        return [
+            name
+            for name, ledger in ledgers.items()
+            if ledger.unswept and ledger.unswept != NEVER_SWEPT and not ledger.parked_whole
+        ]
 
     def _may_start(self, route: str) -> bool:
         if any(state.route == route and not state.ended for state in self._jobs.all()):

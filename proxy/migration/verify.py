@@ -117,8 +117,8 @@ class _Check:
 
     async def run(self, repair: bool) -> Verdict:
         site, verdict = self._site, self._verdict
-        described = await site.primary.describe(site.primary_name)
-        there = await site.secondary.describe(site.secondary_name)
+        described = await self._retrying(lambda: site.primary.describe(site.primary_name))
+        there = await self._retrying(lambda: site.secondary.describe(site.secondary_name))
         if described is None and there is None:
             return verdict
         spec = described.spec if described is not None else CollectionSpec({})

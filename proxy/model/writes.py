@@ -89,12 +89,14 @@ class DeleteVectors:
 class OpaqueWrite:
     """A write whose effect this program cannot tell: from inference, of an unknown kind, or undecodable.
 
-    `ids`: the points it can touch, or None where that is unknown too.
+    `ids`: the points it can touch, or None where that is unknown too. `guessed`: `collection` is only what such a
+    request would usually name.
     """
 
     collection: str | None
     ids: tuple[PointId, ...] | None
     reason: str
+    guessed: bool = False
 
 
 SimpleWrite = (

@@ -27,6 +27,7 @@ class RouteBook:
     """What is known of one route. Phase `direct`: writes go to the source alone and are not journalled."""
 
     phase: str = DIRECT
+    bound: tuple[str, str] | None = None  # which databases source and target are
     weight: float | None = None  # an operator's override of the configured read weight
     wish: float = 0.0  # the configured weight that it overrides
     ledgers: dict[str, Ledger] = field(default_factory=dict)
@@ -67,6 +68,12 @@ class Book:
                 for ledger in route.ledgers.values():
                     ledger.apply(position, record)
                 return Effects(ready_all=True)
+            case r.Bind(source=source, target=target):
+                known, route.bound = route.bound, (source, target)
+                if known is not None and known != route.bound:
+                    for ledger in route.ledgers.values():
+                        ledger.apply(position, record)
+                return Effects()
             case r.SetWeight():
                 route.weight, route.wish = record.weight, record.wish
                 return Effects()
@@ -96,6 +103,7 @@ def dump(book: Book) -> bytes:
     routes = {
         name: {
             "phase": route.phase,
+            "bound": route.bound,
             "weight": route.weight,
             "wish": route.wish,
             "jobs": route.jobs,
@@ -115,6 +123,7 @@ def load(data: bytes) -> Book:
     routes = {
         name: RouteBook(
             phase=route["phase"],
+            bound=tuple(route["bound"]) if route["bound"] else None,
             weight=route["weight"],
             wish=route["wish"],
             jobs=route["jobs"],
@@ -165,6 +174,8 @@ def _ledger_out(ledger: Ledger) -> dict[str, Any]:
             for p, h in ledger.holds.items()
         ],
         "parked": [_ids_out(ledger.parked), [[p.reason, p.size_bytes] for p in ledger.parked.values()]],
+        "parked_whole": ledger.parked_whole,
+        "claimed": ledger.claimed,
         "unswept": [ledger.unswept, ledger.unswept_at],
         "acknowledged_at": ledger.acknowledged_at,
         "cursors": [[job, None if at is None else _ids_out((at,))[0]] for job, at in ledger.cursors.items()],
@@ -191,6 +202,8 @@ def _ledger_in(state: dict[str, Any]) -> Ledger:
             for p, side, seconds, ids, touched in state["holds"]
         },
         parked={i: r.Parking(*parking) for i, parking in zip(r.unpack_ids(parked), parkings, strict=True)},
+        parked_whole=state["parked_whole"],
+        claimed=state["claimed"],
         unswept=state["unswept"][0],
         unswept_at=state["unswept"][1],
         acknowledged_at=state["acknowledged_at"],

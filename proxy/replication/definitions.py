@@ -15,7 +15,7 @@ import logging
 from dataclasses import dataclass, field, replace
 
 from proxy.dialects import Outcome
-from proxy.errors import CollectionExists, CrossfadeError
+from proxy.errors import CollectionExists, CrossfadeError, GateClosed, Untranslatable
 from proxy.model import (
     CreateCollection,
     CreatePayloadIndex,
@@ -33,6 +33,17 @@ from proxy.telemetry.tasks import spawn
 from proxy.wire import Response
 
 _log = logging.getLogger("crossfade.definitions")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How the secondary followed. `sweep`: why the collection has to be swept, "" if it need not; `equal`: both sides
+    hold nothing; `gone`: the secondary has no such collection; `parked`: why it cannot have it."""
+
+    sweep: str = ""
+    equal: bool = False
+    gone: bool = False
+    parked: str = ""
 
 
 @dataclass(slots=True)
@@ -72,16 +83,16 @@ class Definer:
     async def _follow(self, definition: Definition, answer: Answer, begin: int | None) -> None:
         site = self.site
         outcome = answer.judgement.outcome
-        site.spec = None
+        site.redefined()
         site.metrics.writes.add(site.route, type(definition).__name__.lower(), outcome.value)
         if begin is None:
             if outcome is Outcome.ACCEPTED:
                 await self.pass_on(definition)
             return
-        sweep, equal = "the definition's outcome is unknown", False
+        match = Match("the definition's outcome is unknown")
         try:
             if outcome in (Outcome.ACCEPTED, Outcome.FAILED):
-                sweep, equal = await self._match(definition)
+                match = await self._match(definition)
         finally:
             unknown = outcome is Outcome.UNKNOWN
             await site.journal.append(
@@ -91,28 +102,40 @@ class Definer:
                     begin=begin,
                     outcome=outcome,
                     hold_seconds=site.stores.hold_seconds(site.primary_side) if unknown else 0.0,
-                    sweep="" if outcome is Outcome.UNTOUCHED else sweep,
-                    equal=equal,
+                    sweep="" if outcome is Outcome.UNTOUCHED else match.sweep,
+                    equal=match.equal,
+                    gone=match.gone,
                 )
             )
+        if match.parked:
+            await site.park(match.parked)
 
-    async def _match(self, definition: Definition) -> tuple[str, bool]:
-        """Make the secondary follow. (why a sweep is needed or "", whether both sides now hold nothing)"""
+    async def _match(self, definition: Definition) -> Match:
+        """Make the secondary follow."""
         site = self.site
         try:
             if isinstance(definition, DropCollection):
-                if await site.primary.describe(site.primary_name) is not None:
-                    return "a drop that the primary did not carry out", False
-                await site.secondary.drop(site.secondary_name)
-                return "", True
-            made = await site.make_secondary()
+                return await self._drop()
+            if await site.claim():
+                return Match(equal=True)
         except CollectionExists:
-            made = False
+            pass
+        except (GateClosed, Untranslatable) as error:
+            return Match("the secondary cannot have the collection", parked=str(error))
         except CrossfadeError as error:
             words = {"route": site.route, "collection": site.collection, "error": error}
             _log.warning("the secondary did not follow a definition", extra=words)
-            return f"the secondary did not follow a definition ({failure_kind(error)})", False
-        return ("", True) if made else ("the collection was already on the secondary", False)
+            return Match(f"the secondary did not follow a definition ({failure_kind(error)})")
+        return Match("the collection was already on the secondary")
+
+    async def _drop(self) -> Match:
+        """What is not this route's own on the secondary stays there."""
+        site = self.site
+        if await site.primary.describe(site.primary_name) is not None:
+            return Match("a drop that the primary did not carry out")
+        if site.ledger.claimed:
+            await site.secondary.drop(site.secondary_name)
+        return Match(equal=True, gone=True)
 
     async def pass_on(self, definition: Definition) -> None:
         """Indexes, parameters and aliases, to a secondary that has such things."""

@@ -9,6 +9,8 @@ This file is the protocol of docs/replication.md, rule by rule:
 - a **scope** (write by filter, definition) may touch any key: at its end the keys it named and the keys that any
   other interval overlapped are dirty;
 - a **hold** is a request that may still land: no reconciliation of its keys (None: of any key) until it is released;
+- the secondary's collection is written to only once it is **claimed** (made, found empty, or adopted); one that it
+  cannot have is parked as a whole: its keys are no lag, and it is swept once it is claimed after all;
 - what ended without a clear answer, or whose owner is gone, is dirty and held.
 
 A key is *clean* when both stores are known to hold the same. Only keys that are not clean take memory.
@@ -74,6 +76,8 @@ class Ledger:
     marks: dict[PointId, int] = field(default_factory=dict)
     holds: dict[int, Hold] = field(default_factory=dict)
     parked: dict[PointId, r.Parking] = field(default_factory=dict)
+    parked_whole: str = ""  # why the secondary cannot have the collection; "" if it can
+    claimed: bool = False
     unswept: str = NEVER_SWEPT  # why a sweep is needed; "" if it is not
     unswept_at: int = 0
     acknowledged_at: int = 0  # the last write that the primary took without having applied it
@@ -131,7 +135,7 @@ class Ledger:
     @property
     def blocked(self) -> bool:
         """No key of the collection may be reconciled now."""
-        return self.range_held or any(_defines(scope) for scope in self._scopes.values())
+        return bool(self.parked_whole) or self.range_held or any(_defines(scope) for scope in self._scopes.values())
 
     @property
     def open_count(self) -> int:
@@ -140,6 +144,11 @@ class Ledger:
     @property
     def held_count(self) -> int:
         return len(self._held) + sum(1 for hold in self.holds.values() if hold.ids is None)
+
+    @property
+    def collapsible(self) -> int:
+        """How many marks a collapse would take away, at least."""
+        return len(self.marks) - len(self._held)
 
     @property
     def oldest(self) -> int | None:
@@ -159,7 +168,14 @@ class Ledger:
     def blank(self) -> bool:
         """Nothing was ever learned of the collection: the same as if it had no ledger."""
         return self.unswept == NEVER_SWEPT and not (
-            self.intervals or self.marks or self.holds or self.parked or self.cursors or self.unswept_at
+            self.intervals
+            or self.marks
+            or self.holds
+            or self.parked
+            or self.parked_whole
+            or self.claimed
+            or self.cursors
+            or self.unswept_at
         )
 
     # --- the fold ------------------------------------------------------------------------
@@ -177,6 +193,12 @@ class Ledger:
                 return self._begin_scope(position, record)
             case r.EndWrite() | r.EndReconcile() | r.EndPage() | r.EndScope() | r.Close():
                 return self._end(position, record)
+            case _:
+                return self._take(position, record)
+
+    def _take(self, position: int, record: r.AnyRecord) -> Effects:
+        """A record that neither opens nor closes an interval."""
+        match record:
             case r.NameKeys():
                 self.intervals[record.begin].named.update(record.ids)
                 return Effects()
@@ -185,8 +207,17 @@ class Ledger:
             case r.Mark():
                 return Effects(ready=self._mark(position, record.ids))
             case r.Collapse():
-                self.marks.clear()
-                self._need_sweep(position, "too many dirty keys")
+                self._collapse(position, "too many dirty keys")
+                return Effects()
+            case r.ParkCollection(reason=reason):
+                self.parked_whole, self.claimed = reason, False
+                self._collapse(position, reason)
+                return Effects()
+            case r.Claim():
+                return self._claim(position)
+            case r.Bind():
+                self.claimed = False
+                self._need_sweep(position, "the route's stores are others than before")
                 return Effects()
             case r.Unswept():
                 self._need_sweep(position, record.reason)
@@ -369,10 +400,14 @@ class Ledger:
         definition = interval.record.definition
         if record.outcome is Outcome.UNTOUCHED:
             return Effects(ready_all=definition)
+        if definition:
+            self.parked_whole = ""
+            self.claimed = self.claimed and not record.gone
         if record.sweep:
             self._need_sweep(position, record.sweep)
         elif record.equal:
             self.unswept = ""
+            self.parked.clear()
         if record.acknowledged:
             self.acknowledged_at = position
         ready = self._mark(position, interval.named | interval.touched)
@@ -435,6 +470,20 @@ class Ledger:
             else:
                 del self._held[point_id]
         return Effects(ready=hold.ids)
+
+    def _collapse(self, position: int, reason: str) -> None:
+        """Forget which keys are dirty, and have all swept. But a page does not wait for a hold: what may still land on
+        a held key would land behind its back, so those marks stay."""
+        self.marks = {point_id: at for point_id, at in self.marks.items() if point_id in self._held}
+        self._need_sweep(position, reason)
+
+    def _claim(self, position: int) -> Effects:
+        self.claimed = True
+        if not self.parked_whole:
+            return Effects()
+        self.parked_whole = ""
+        self._need_sweep(position, "it was parked as a whole")
+        return Effects(ready_all=True)
 
     def _need_sweep(self, position: int, reason: str) -> None:
         if self.unswept != NEVER_SWEPT:

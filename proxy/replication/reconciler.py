@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
-from proxy.errors import CollectionNotFound, CrossfadeError, Throttled
+from proxy.errors import CollectionNotFound, CrossfadeError, GateClosed, Throttled, Untranslatable
 from proxy.model import Point, PointId
 from proxy.replication import records as r
 from proxy.replication.copying import CopyReport, copy_states
@@ -180,7 +180,12 @@ class Reconciler:
     async def _copy(self, taken: Mapping[PointId, int | None]) -> CopyReport:
         site = self._site
         try:
+            if taken and not site.ledger.claimed:
+                await site.claim()
             states = await self._states(taken)
+        except (GateClosed, Untranslatable) as error:
+            await site.park(str(error))
+            return CopyReport(dirty=set(taken))
         except CrossfadeError as error:
             return CopyReport(dirty=set(taken), error=error)
         await site.hook("reconciliation read")
@@ -224,6 +229,9 @@ class Reconciler:
                     r.Unswept(route=site.route, collection=site.collection, reason="the collection was missing")
                 )
                 return None
+        except Untranslatable as failure:
+            await site.park(str(failure))
+            return None
         except CrossfadeError as failure:
             return failure
         return error

@@ -119,13 +119,15 @@ class NameKeys(Record, frozen=True, tag="n"):
 
 class EndScope(End, frozen=True, tag="s"):
     """`sweep`: why the collection has to be swept now ("" if it need not); `equal`: a definition after which
-    both stores are known to hold nothing (created empty, or dropped)."""
+    both stores are known to hold nothing (created empty, or dropped); `gone`: the secondary has no such collection
+    any more."""
 
     outcome: Outcome
     acknowledged: bool = False
     hold_seconds: float = 0.0
     sweep: str = ""
     equal: bool = False
+    gone: bool = False
 
 
 # --- the end of an owner -----------------------------------------------------------------------
@@ -156,6 +158,17 @@ class Collapse(Record, frozen=True, tag="x"):
     """The dirty set is past its cap: forget the marks, sweep the collection."""
 
 
+class Claim(Record, frozen=True, tag="q"):
+    """The secondary's collection is this route's own: it was made for it, found empty, or adopted."""
+
+
+class ParkCollection(Record, frozen=True, tag="k"):
+    """The secondary cannot have the collection, for `reason`: reads and writes of it stay with the primary until a
+    `Claim`, or until it is dropped or made anew."""
+
+    reason: str
+
+
 class Unswept(Record, frozen=True, tag="u"):
     """The collection has to be swept, for `reason`."""
 
@@ -166,6 +179,13 @@ class Swept(Record, frozen=True, tag="U"):
     """A sweep that began at position `began` has ended: every key was copied, or is marked."""
 
     began: int
+
+
+class Bind(Record, frozen=True, tag="b"):
+    """Which databases the route's stores are. Where they are others than before, nothing is known of them."""
+
+    source: str
+    target: str
 
 
 class SetPhase(Record, frozen=True, tag="f"):
@@ -205,8 +225,11 @@ AnyRecord = (
     | Release
     | Mark
     | Collapse
+    | Claim
+    | ParkCollection
     | Unswept
     | Swept
+    | Bind
     | SetPhase
     | SetWeight
     | SaveJob

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from proxy.clock import Clock
@@ -22,7 +24,7 @@ from proxy.replication.holds import HoldClock
 from proxy.replication.journal import Journal
 from proxy.replication.ledger import Effects, Hold, Ledger
 from proxy.replication.reconciler import Reconciler
-from proxy.replication.scopes import ScopeWriter
+from proxy.replication.scopes import ScopeWriter, write_to_all
 from proxy.replication.site import Hook, Settings, Site, StorePair, no_hook
 from proxy.replication.writer import Primary, Writer, ask
 from proxy.telemetry.metrics import Metrics
@@ -68,6 +70,7 @@ class Workshop:
         self.scopes = ScopeWriter(site, self.confirmations)
         self.definer = Definer(site)
         self.reconciler = Reconciler(site)
+        self.users = 0  # requests that are at work here
 
     def applied(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
         if effects.certain:
@@ -109,6 +112,7 @@ class Replicator:
         self._moments = [clock.now()]
         self._collapsing: set[str] = set()
         journal.subscribe(self._applied)
+        self._bind()
         self._recover()
 
     # --- the life of the route -------------------------------------------------------------
@@ -141,17 +145,24 @@ class Replicator:
         """Carry out a client's write on the collection of that (resolved) name, and have the secondary follow."""
         if not self.mirroring:
             return (await ask(primary)).unwrap()
-        workshop = self.workshop(collection)
         ids = written_ids(write)
-        if ids is None:
-            return await workshop.scopes.write(write, primary)
-        return await workshop.writer.write(write, ids, primary)
+        with self._at_work(collection) as workshop:
+            if ids is None:
+                return await workshop.scopes.write(write, primary)
+            return await workshop.writer.write(write, ids, primary)
+
+    async def write_anywhere(self, reason: str, primary: Primary) -> Response:
+        """Carry out a request that may have changed any collection of the route, for `reason`: all are swept."""
+        with ExitStack() as stack:
+            workshops = [stack.enter_context(self._at_work(collection)) for collection in tuple(self.book.ledgers)]
+            return await write_to_all([workshop.scopes for workshop in workshops], reason, primary)
 
     async def define(self, collection: str, definition: Definition, primary: Primary) -> Response:
         """Carry out a definition on the primary, and have the secondary follow."""
         if not self.mirroring:
             return (await ask(primary)).unwrap()
-        return await self.workshop(collection).definer.define(definition, primary)
+        with self._at_work(collection) as workshop:
+            return await workshop.definer.define(definition, primary)
 
     def pass_on(self, definition: UpdateAliases) -> None:
         """Give an alias change that the primary took to a secondary that has aliases, in the background."""
@@ -176,6 +187,8 @@ class Replicator:
         return sum((self._lag(self.ledger(name)) for name in names), Lag())
 
     def _lag(self, ledger: Ledger) -> Lag:
+        if ledger.parked_whole:  # nothing of it is on its way to the secondary
+            return Lag()
         oldest = ledger.oldest
         age = 0.0 if oldest is None else self.clock.now() - self._time_of(oldest)
         return Lag(ledger.open_count, len(ledger.marks), ledger.held_count, len(ledger.parked), age)
@@ -205,7 +218,7 @@ class Replicator:
                 route=self.route,
                 collection=collection,
                 journal=self.journal,
-                ledger=self.book.ledger(collection),
+                book=self.book,
                 stores=self.stores,
                 settings=self.settings,
                 clock=self.clock,
@@ -215,6 +228,37 @@ class Replicator:
             )
             workshop = self._workshops[collection] = Workshop(site)
         return workshop
+
+    @contextmanager
+    def _at_work(self, collection: str) -> Iterator[Workshop]:
+        """The workshop, which stays what it is (its lanes, who waits for confirmations) while somebody works in it."""
+        workshop = self.workshop(collection)
+        workshop.users += 1
+        try:
+            yield workshop
+        finally:
+            workshop.users -= 1
+            self._dismiss_if_blank(collection)
+
+    def _dismiss_if_blank(self, collection: str) -> None:
+        """A name that turned out to be no collection must not take memory for ever."""
+        ledger = self.book.ledgers.get(collection)
+        workshop = self._workshops.get(collection)
+        if workshop is None or workshop.users or not (ledger is None or ledger.blank):
+            return
+        self.book.ledgers.pop(collection, None)
+        del self._workshops[collection]
+        spawn(workshop.reconciler.close(), name="a collection that is none")
+
+    def _bind(self) -> None:
+        """Say which databases the stores are, where that is news."""
+        addresses = (self.stores.source_address, self.stores.target_address)
+        if self.book.bound != addresses:
+            if self.book.bound is not None:
+                problem = f"its stores were {' -> '.join(self.book.bound)} and are {' -> '.join(addresses)}"
+                words = {"route": self.route, "problem": problem}
+                _log.warning("the collections of a route have to be swept", extra=words)
+            self.journal.append(r.Bind(route=self.route, source=addresses[0], target=addresses[1]))
 
     def _recover(self) -> None:
         """Close what an earlier process left open, and start its holds again."""
@@ -251,13 +295,13 @@ class Replicator:
         if collection in self.book.ledgers:
             self.workshop(collection).applied(position, record, effects)
             self._collapse_if_due(collection)
-        elif (workshop := self._workshops.pop(collection, None)) is not None:
+        elif (workshop := self._workshops.get(collection)) is not None:
             workshop.applied(position, record, effects)
-            spawn(workshop.reconciler.close(), name="a collection that is none")
+            self._dismiss_if_blank(collection)
 
     def _collapse_if_due(self, collection: str) -> None:
         if (
-            len(self.book.ledgers[collection].marks) > self.settings.dirty_cap_keys
+            self.book.ledgers[collection].collapsible > self.settings.dirty_cap_keys
             and collection not in self._collapsing
         ):
             self._collapsing.add(collection)

@@ -7,6 +7,8 @@ dirty. Where no filter tells the reach (an unknown endpoint, too many matches), 
 
 from __future__ import annotations
 
+from asyncio import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.dialects import Judgement, Outcome
@@ -14,6 +16,7 @@ from proxy.errors import CollectionNotFound, CrossfadeError, InvalidRequest, Jou
 from proxy.model import IDS_ONLY, Batch, Filter, PointId, Write, write_filters, written_ids
 from proxy.replication import records as r
 from proxy.replication.confirmations import Confirmations
+from proxy.replication.ledger import Effects
 from proxy.replication.site import Site
 from proxy.replication.writer import Primary, ask, begin_durably, wait_for_secondary
 from proxy.wire import Response
@@ -31,12 +34,7 @@ class ScopeWriter:
     async def write(self, write: Write, primary: Primary) -> Response:
         """Carry out a write of unnamed keys. Raises as `Writer.write` does."""
         site = self.site
-        begin = await begin_durably(
-            site,
-            r.BeginScope(
-                route=site.route, collection=site.collection, owner=site.journal.owner, primary=site.primary_side
-            ),
-        )
+        begin = await self.begin()
         judgement = Judgement(Outcome.UNTOUCHED)  # what holds until the request is sent
         sweep = ""
         try:
@@ -46,13 +44,24 @@ class ScopeWriter:
             answer = await ask(primary)
             judgement = answer.judgement
         finally:
-            ended = site.journal.append(self._end(begin, judgement, sweep))
+            ended = self.end(begin, judgement, sweep)
         site.metrics.writes.add(site.route, type(write).__name__.lower(), judgement.outcome.value)
         response = answer.unwrap()
         if judgement.outcome is Outcome.ACCEPTED and site.settings.policy != "primary":
             effects = await ended
             await wait_for_secondary(site, self.confirmations, tuple(effects.ready), effects.position)
         return response
+
+    async def begin(self) -> int:
+        """Open a collection-wide interval, durably; its position. Raises TryAgain."""
+        site = self.site
+        record = r.BeginScope(
+            route=site.route, collection=site.collection, owner=site.journal.owner, primary=site.primary_side
+        )
+        return await begin_durably(site, record)
+
+    def end(self, begin: int, judgement: Judgement, sweep: str) -> Future[Effects]:
+        return self.site.journal.append(self._end(begin, judgement, sweep))
 
     async def _name_keys(self, write: Write, begin: int) -> str:
         """Journal the keys that `write` can touch now. Returns why the collection must be swept instead, or ""."""
@@ -112,6 +121,23 @@ class ScopeWriter:
             hold_seconds=site.stores.hold_seconds(site.primary_side) if unknown else 0.0,
             sweep=sweep if judgement.outcome is not Outcome.UNTOUCHED else "",
         )
+
+
+async def write_to_all(scopes: Sequence[ScopeWriter], reason: str, primary: Primary) -> Response:
+    """Carry out a request that may have changed any of these collections. Raises as `ScopeWriter.write` does."""
+    begun: list[tuple[ScopeWriter, int]] = []
+    judgement = Judgement(Outcome.UNTOUCHED)  # what holds until the request is sent
+    try:
+        for scope in scopes:
+            begin = await scope.begin()
+            begun.append((scope, begin))
+        judgement = Judgement(Outcome.UNKNOWN)
+        answer = await ask(primary)
+        judgement = answer.judgement
+    finally:
+        for scope, begin in begun:
+            scope.end(begin, judgement, reason)
+    return answer.unwrap()
 
 
 def _named(write: Write) -> tuple[PointId, ...]:

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from proxy.clock import Clock
-from proxy.errors import Throttled, Unavailable, Unclear
+from proxy.errors import GateClosed, Throttled, Unavailable, Unclear
 from proxy.model import CollectionSpec, Side
+from proxy.replication import records as r
+from proxy.replication.book import RouteBook
 from proxy.replication.hints import Hints
 from proxy.replication.journal import Journal
 from proxy.replication.lanes import Lanes
@@ -40,7 +42,8 @@ class Settings:
 class StorePair:
     """The route's stores by side, how long a request to each may live, and which of them is primary.
 
-    `map_name` turns the source's name of a collection into the target's. The labels name the stores in figures.
+    `map_name` turns the source's name of a collection into the target's. The labels name the stores in figures; the
+    addresses tell which databases they are.
     """
 
     source: Store
@@ -51,6 +54,8 @@ class StorePair:
     primary_side: Side = Side.SOURCE
     source_label: str = "source"
     target_label: str = "target"
+    source_address: str = ""
+    target_address: str = ""
 
     def label(self, side: Side) -> str:
         return self.source_label if side is Side.SOURCE else self.target_label
@@ -73,7 +78,7 @@ class Site:
     route: str
     collection: str
     journal: Journal
-    ledger: Ledger
+    book: RouteBook
     stores: StorePair
     settings: Settings
     clock: Clock
@@ -82,7 +87,13 @@ class Site:
     lanes: Lanes = field(default_factory=Lanes)
     hook: Hook = no_hook
     spec: CollectionSpec | None = None  # the primary's description; None until somebody asked, and after a definition
+    _definitions: int = 0
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.book.ledger(self.collection)
 
     @property
     def primary(self) -> Store:
@@ -110,9 +121,59 @@ class Site:
 
     async def known_spec(self) -> CollectionSpec | None:
         """The primary's description of the collection, cached; None if there is no such collection."""
-        if self.spec is None and (described := await self.primary.describe(self.primary_name)) is not None:
-            self.spec = described.spec
+        while self.spec is None:
+            definitions = self._definitions
+            described = await self.primary.describe(self.primary_name)
+            if described is None:
+                return None
+            if definitions == self._definitions:  # else it may be from before a definition
+                self.spec = described.spec
         return self.spec
+
+    def redefined(self) -> None:
+        """A definition has reached the primary: what was known of the collection is no longer true."""
+        self.spec = None
+        self._definitions += 1
+
+    async def claim(self, adopt: bool = False) -> bool:
+        """Make the secondary's collection this route's own before anything is written to it: made if it is not there,
+        taken if it is empty, or with `adopt`. True if it holds nothing.
+
+        Raises GateClosed if it holds points of which this route knows nothing, Untranslatable if the secondary's vendor
+        cannot have it, and what the stores raise.
+        """
+        async with self._claiming:
+            empty = await self.make_secondary()
+            if self.ledger.claimed:
+                return empty
+            if not empty:
+                described = await self.secondary.describe(self.secondary_name)
+                points = described.points if described is not None else 0
+                if points and not adopt:
+                    raise GateClosed(self._foreign(points))
+                empty = described is not None and not points
+            if await self.known_spec() is not None:
+                await self.journal.append(r.Claim(route=self.route, collection=self.collection))
+            return empty
+
+    async def refuse_foreign_points(self) -> None:
+        """Raises GateClosed if the secondary's collection is not this route's own and holds points."""
+        if not self.ledger.claimed:
+            described = await self.secondary.describe(self.secondary_name)
+            if described is not None and described.points:
+                raise GateClosed(self._foreign(described.points))
+
+    def _foreign(self, points: int) -> str:
+        return (
+            f"collection {self.secondary_name!r} on the {self.secondary_side.value} already holds {points} points. "
+            f"Empty it, or run `crossfade backfill {self.route} --adopt`: then points that the "
+            f"{self.primary_side.value} lacks are removed from it"
+        )
+
+    async def park(self, reason: str) -> None:
+        """The secondary cannot have the collection: it stays with the primary, and reconciliation leaves it alone."""
+        if self.ledger.parked_whole != reason:
+            await self.journal.append(r.ParkCollection(route=self.route, collection=self.collection, reason=reason))
 
     async def make_secondary(self) -> bool:
         """Create the collection on the secondary if the primary has it and the secondary does not. True if it made one.
@@ -123,7 +184,7 @@ class Site:
         async with self._making:
             if await self.secondary.describe(self.secondary_name) is not None:
                 return False
-            self.spec = None
+            self.redefined()
             spec = await self.known_spec()
             if spec is None:
                 return False

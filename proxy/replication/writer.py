@@ -173,10 +173,15 @@ async def begin_durably(site: Site, record: r.Begin) -> int:
 async def wait_for_secondary(site: Site, confirmations: Confirmations, ids: tuple[PointId, ...], after: int) -> None:
     """Policies `both` and `both-required`. Raises AppliedOnPrimaryOnly for the latter when the time is up, or when a
     key is one that the secondary cannot hold."""
-    confirmed = await confirmations.wait(ids, after, site.settings.secondary_wait_seconds)
+    possible = not site.ledger.parked_whole
+    confirmed = possible and await confirmations.wait(ids, after, site.settings.secondary_wait_seconds)
     site.metrics.secondary_waits.add(site.route, "confirmed" if confirmed else "late")
     if site.settings.policy != "both-required":
         return
+    if not possible:
+        raise AppliedOnPrimaryOnly(
+            f"the write is applied on the primary; the secondary cannot have the collection: {site.ledger.parked_whole}"
+        )
     if not confirmed:
         raise AppliedOnPrimaryOnly(
             f"the write is applied on the primary; the secondary did not confirm it within "

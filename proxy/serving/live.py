@@ -83,9 +83,10 @@ class LiveRoute:
 
     @property
     def readable(self) -> bool:
-        """Whether the secondary can be read in every collection that is known."""
+        """Whether the secondary can be read in every collection that it can have."""
         ledgers = self.replicator.book.ledgers
-        return bool(ledgers) and all(self.obstacle(collection) is None for collection in ledgers)
+        possible = [collection for collection, ledger in ledgers.items() if not ledger.parked_whole]
+        return bool(possible) and all(self.obstacle(collection) is None for collection in possible)
 
     def apply(self, config: Route) -> None:
         """Take an edited configuration. An operator's weight is gone with the next edit of the route's reads."""
@@ -101,6 +102,8 @@ class LiveRoute:
         if self.replicator.journal.error:
             return "journal"
         ledger = self.replicator.ledger(collection)
+        if ledger.parked_whole:
+            return "collection parked"
         if ledger.unswept:
             return "not backfilled" if ledger.unswept == NEVER_SWEPT else "needs sweep"
         if not self._gate(collection).open:
@@ -112,6 +115,11 @@ class LiveRoute:
     def unclean(self, collection: str, ids: Iterable[PointId]) -> set[PointId]:
         """Which of these keys the secondary may hold otherwise."""
         return {point_id for point_id in ids if not self.replicator.is_clean(collection, point_id)}
+
+    def obstacle_to_find(self, collection: str) -> str | None:
+        """Why the secondary's answer to a search, scroll or count could lack something; None if it cannot."""
+        parked = self.replicator.ledger(collection).parked
+        return "parked points" if parked and self.config.reads.parked_points == "primary" else None
 
     def obstacle_to_fetch(self, collection: str, fetch: Fetch) -> str | None:
         clean = self.replicator.is_clean

@@ -147,7 +147,11 @@ class Reader:
         match read:
             case Fetch():
                 return route.obstacle_to_fetch(collection, read)
+            case Search() | SearchBatch() | Count():
+                return route.obstacle_to_find(collection)
             case Scroll(start=start):
+                if (parked := route.obstacle_to_find(collection)) is not None:
+                    return parked
                 if not route.secondary.capabilities.ordered_by_id:
                     return "scroll order"
                 if start is not None and not self._scrolls.began_on_secondary(collection, read):

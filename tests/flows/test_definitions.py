@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient, models
 
 from examples.engines import poll
 from tests.support.both_stores import assert_equal, differences, milvus_of
-from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations
+from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations, ProxyThread
 
 DIM = 4
 UUIDS = ["550e8400-e29b-41d4-a716-446655440000", "00000000-0000-0000-0000-000000000001"]
@@ -292,6 +292,105 @@ def test_ids_that_the_target_cannot_hold_are_parked_and_read_from_the_source(mig
     assert migration.rest().keys.parked == 2
 
 
+@pytest.mark.parametrize("leave_out", [False, True])
+def test_what_could_lack_a_parked_point_is_answered_by_the_source_unless_it_may_be_left_out(
+    migrations: Migrations, leave_out: bool
+) -> None:
+    migration = migrations(reads={"parked_points": "leave-out"} if leave_out else {})
+    name, direct, client = migration.name("old"), migration.direct(), migration.client()
+    make(direct, name)
+    direct.upsert(name, points(1, 2, UUIDS[0]))
+    migration.backfill()
+    migration.weight(100)
+
+    def found() -> tuple[set[Any], set[Any], int]:
+        hits = client.query_points(name, query=vector(2), limit=5).points
+        return {hit.id for hit in hits}, {record.id for record in client.scroll(name)[0]}, client.count(name).count
+
+    with migration.reads() as reads:
+        ids: set[Any] = {1, 2} if leave_out else {1, 2, UUIDS[0]}
+        assert found() == (ids, ids, len(ids))
+        assert [record.id for record in client.retrieve(name, [UUIDS[0]])] == [UUIDS[0]]
+    answered = ("weight 100 (operator)", "secondary") if leave_out else ("source: parked points", "primary")
+    assert reads == {answered: 3, ("source: key not clean", "primary"): 1}
+    client.delete(name, [UUIDS[0]])
+    migration.rest()
+    with migration.reads() as reads:
+        assert found() == ({1, 2}, {1, 2}, 2)
+    assert reads == {("weight 100 (operator)", "secondary"): 3}
+
+
+# --- what is on the target already -----------------------------------------------------------------
+
+
+def _make_foreign(migration: Migration, name: str, ids: list[int]) -> None:
+    with milvus_of(migration) as milvus:
+        milvus.create_collection(name, dimension=DIM)
+        milvus.insert(name, [{"id": i, "vector": vector(i)} for i in ids])
+
+
+def _foreign(migration: Migration, name: str) -> set[int]:
+    with milvus_of(migration) as milvus:
+        return {row["id"] for row in milvus.query(name, "id > -1", limit=100, consistency_level="Strong")}
+
+
+def test_points_of_somebody_else_on_the_target_are_left_alone_until_they_are_adopted(migrations: Migrations) -> None:
+    """The collection comes into being on both sides, each without the other, while the route is at work."""
+    migration = migrations()
+    migration.mirror()
+    client, name = migration.client(), migration.name("new")
+    _make_foreign(migration, name, [7, 900])
+    make(client, name)
+    client.upsert(name, points(1, 7))
+    migration.until(lambda route: len(route.parked_collections) == 1, "the collection parked")
+    client.delete(name, [1])
+    status = migration.rest()
+    assert "already holds 2 points" in status.parked_collections[0].reason
+    assert _foreign(migration, name) == {7, 900}
+    job = migration.finished(migration.control.start_job("backfill", ROUTE), "failed")
+    assert "--adopt" in job.error
+    client.delete_collection(name)
+    migration.rest()
+    assert _foreign(migration, name) == {7, 900}  # a drop does not reach what is not ours
+    make(client, name)
+    client.upsert(name, points(3))
+    migration.until(lambda route: len(route.parked_collections) == 1, "the collection parked")
+    migration.backfill(adopt=True)
+    migration.rest()
+    assert _foreign(migration, name) == {3}
+
+
+def test_a_collection_dropped_and_made_anew_finds_one_of_somebody_else(migrations: Migrations) -> None:
+    migration = migrations()
+    migration.mirror()
+    client, name = migration.client(), migration.name("new")
+    make(client, name)
+    client.upsert(name, points(1))
+    client.delete_collection(name)
+    migration.rest()
+    _make_foreign(migration, name, [900])
+    make(client, name)
+    client.upsert(name, points(2))
+    migration.until(lambda route: len(route.parked_collections) == 1, "the collection parked")
+    assert _foreign(migration, name) == {900}
+
+
+def test_another_target_than_before_is_filled_anew(migrations: Migrations) -> None:
+    migration = migrations(target=migrations.own_target())
+    name, direct = migration.name("old"), migration.direct()
+    make(direct, name)
+    direct.upsert(name, points(*range(10)))
+    migration.backfill()
+    assert_equal(migration, name, 10)
+    migration.proxy.stop()
+    migration.target = migrations.own_target()
+    migration.config["stores"]["new"]["address"] = migration.target.address
+    migration.save()
+    assert isinstance(migration.proxy, ProxyThread)
+    migration.proxy.start()
+    assert_equal(migration, name, 10)
+
+
 def test_uuids_and_large_numbers_are_moved_where_ids_are_text(migrations: Migrations) -> None:
     def change(config: dict[str, Any]) -> None:
         config["stores"]["new"]["ids"] = "text"
@@ -340,7 +439,7 @@ def test_a_metric_that_the_target_lacks_keeps_one_collection_where_it_is_and_no_
         make(direct, name, distance=models.Distance.MANHATTAN if name == lacking else models.Distance.COSINE)
         direct.upsert(name, points(*range(10)))
     job = migration.finished(migration.control.start_job("backfill", ROUTE), "failed")
-    assert f"cannot hold {lacking} (metric manhattan)" in job.error
+    assert f"cannot have {lacking} (metric manhattan)" in job.error
     client.upsert(lacking, points(11))
     client.upsert(last, points(11))
     migration.control.set_weight(ROUTE, 100)
@@ -349,8 +448,16 @@ def test_a_metric_that_the_target_lacks_keeps_one_collection_where_it_is_and_no_
     with migration.reads() as reads:
         assert client.count(last).count == 11
         assert client.count(lacking).count == 11
-    assert reads == {("weight 100 (operator)", "secondary"): 1, ("source: not backfilled", "primary"): 1}
+    assert reads == {("weight 100 (operator)", "secondary"): 1, ("source: collection parked", "primary"): 1}
     assert not _on_target(migration, lacking)
+    status = migration.rest()  # it is no lag, and needs no sweep
+    assert status.readable
+    assert [(one.collection, one.reason) for one in status.parked_collections] == [(lacking, "metric manhattan")]
+    client.delete_collection(lacking)
+    make(client, lacking)
+    client.upsert(lacking, points(*range(5)))
+    assert_equal(migration, lacking, 5)
+    assert migration.status().parked_collections == ()
 
 
 def test_a_new_collection_with_a_metric_that_the_target_lacks_is_read_from_the_source(
@@ -364,4 +471,4 @@ def test_a_new_collection_with_a_metric_that_the_target_lacks_is_read_from_the_s
     migration.control.set_weight(ROUTE, 100)
     expected = migration.direct().query_points(name, query=vector(2), limit=3)
     assert client.query_points(name, query=vector(2), limit=3) == expected
-    assert not migration.status().readable
+    assert [one.collection for one in migration.status().parked_collections] == [name]

@@ -297,6 +297,18 @@ def test_a_target_that_is_down_when_the_proxy_starts(migrations: Migrations) -> 
     assert_equal(migration, name, OLD_POINTS)
 
 
+def test_a_backfill_waits_for_a_target_that_is_down(migrations: Migrations) -> None:
+    target = migrations.own_target()
+    target.kill()
+    migration = migrations(target=target)
+    name = _filled(migration)
+    job = migration.control.start_job("backfill", ROUTE)
+    assert poll(lambda: "127.0.0.1" in migration.control.job(job.id).waiting_for, PATIENCE_SECONDS)
+    target.start()
+    assert migration.finished(job).waiting_for == ""
+    assert_equal(migration, name, OLD_POINTS)
+
+
 def test_mirroring_goes_on_with_a_target_that_is_down_when_the_proxy_starts_again(migrations: Migrations) -> None:
     target = migrations.own_target()
     migration = migrations(target=target)

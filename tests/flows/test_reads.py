@@ -105,7 +105,7 @@ def test_an_operators_weight_is_gone_with_the_next_edit(migrations: Migrations) 
     assert (migration.status().weight.wish, migration.status().weight.effective) == (0, 25)
     migration.route["reads"] = {"weight": 10}
     migration.save()
-    status = migration.until(lambda route: route.weight.wish == 10, "weight 10")
+    status = migration.until(lambda route: route.weight.override is None, "no override")
     assert status.weight.effective == 10
 
 

@@ -100,6 +100,7 @@ def jobs_grid(jobs: Sequence[JobInfo]) -> Grid:
 def _route(route: RouteStatus) -> tuple[str, ...]:
     primary = f"{route.primary} ({route.source if route.primary == 'source' else route.target})"
     remarks = [f"needs a sweep: {reason}" for reason in route.needs_sweep]
+    remarks += [f"{one.collection} stays on the {route.primary}: {one.reason}" for one in route.parked_collections]
     if route.weight.effective and not route.readable:
         remarks.append("the target cannot be read yet")
     return (
@@ -136,4 +137,5 @@ def _shadow(figures: ShadowFigures) -> str:
 def _job(job: JobInfo) -> tuple[str, ...]:
     if job.status in ENDED:
         return (job.id, job.route, job.status, "", job.error or found(job))
-    return (job.id, job.route, job.status, share(job), f"{job.step} {rate(job)}".strip())
+    waits = f"waits: {job.waiting_for}" if job.waiting_for else rate(job)
+    return (job.id, job.route, job.status, share(job), f"{job.step} {waits}".strip())

@@ -91,9 +91,10 @@ def figures(job: JobInfo) -> str:
 
 
 def words(job: JobInfo) -> str:
-    """What it is doing: `backfill docs: copying`, or that it is paused."""
+    """What it is doing: `backfill docs, copying`, what it waits for, or that it is paused."""
     doing = job.step if job.status == "running" else job.status
-    return f"{job.kind} {job.route}" + (f", {doing}" if doing else "")
+    waits = f"waits: {job.waiting_for}" if job.waiting_for else ""
+    return ", ".join(filter(None, (f"{job.kind} {job.route}", doing, waits)))
 
 
 def _watch(client: ControlClient, job: JobInfo) -> JobInfo:
@@ -122,8 +123,9 @@ def _lines(client: ControlClient, job: JobInfo) -> JobInfo:
     told = None
     while job.status not in ENDED:
         tenth = 10 * job.done // job.total if job.total else 0
-        if job.step and (job.status, job.step, tenth) != told:
-            told = (job.status, job.step, tenth)
+        now = (job.status, job.step, tenth, bool(job.waiting_for))
+        if (job.step or job.waiting_for) and now != told:
+            told = now
             click.echo(": ".join(filter(None, (words(job), figures(job)))))
         time.sleep(_EVERY_SECONDS)
         job = client.job(job.id)

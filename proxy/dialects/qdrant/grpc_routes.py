@@ -156,7 +156,7 @@ def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], Sc
         return PrimaryOnlyRead(ask.named_collection(body), _PRIMARY_ONLY[path])
     method = METHODS.get(path)
     if method is None:
-        return OpaqueWrite(ask.named_collection(body), None, "unknown endpoint")
+        return OpaqueWrite(ask.named_collection(body), None, "unknown endpoint", guessed=True)
     collection: str | None = None
     try:
         message = getattr(proto, method.request).FromString(body)

@@ -28,7 +28,13 @@ def test_what_is_not_given_has_its_default() -> None:
         "secondary_wait_ms": 500,
         "on_journal_loss": "refuse",
     }
-    assert route.reads.model_dump() == {"weight": 0, "sticky": "none", "max_lag_keys": 1000, "max_lag_seconds": 10}
+    assert route.reads.model_dump() == {
+        "weight": 0,
+        "sticky": "none",
+        "max_lag_keys": 1000,
+        "max_lag_seconds": 10,
+        "parked_points": "primary",
+    }
     assert route.shadow.model_dump() == {"sample_percent": 0, "max_in_flight": 8, "keep_worst": 20, "k": 10}
     assert route.replication.model_dump() == {
         "reconcile_batch_points": 256,

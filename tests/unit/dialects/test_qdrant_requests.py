@@ -151,7 +151,7 @@ def test_a_newer_grpc_field_is_not_ignored() -> None:
 def test_bytes_that_are_no_message() -> None:
     assert called("Points/Count", b"\xff\xff") == PrimaryOnlyRead(None, "undecodable")
     assert called("Points/Upsert", b"\xff\xff") == OpaqueWrite(None, None, "undecodable")
-    assert called("Points/NeverHeard", b"\xff\xff") == OpaqueWrite(None, None, "unknown endpoint")
+    assert called("Points/NeverHeard", b"\xff\xff") == OpaqueWrite(None, None, "unknown endpoint", guessed=True)
 
 
 def test_other_reads_for_the_primary() -> None:
@@ -433,7 +433,7 @@ def test_every_method_of_the_services_is_known_or_opaque_on_purpose() -> None:
 
 def test_an_unknown_method_names_its_collection() -> None:
     message = grpc.CreateVectorNameRequest(collection_name="docs", vector_name="x")
-    assert called("Points/CreateVectorName", message) == OpaqueWrite("docs", None, "unknown endpoint")
+    assert called("Points/CreateVectorName", message) == OpaqueWrite("docs", None, "unknown endpoint", guessed=True)
     assert called("Points/Facet", grpc.FacetCounts(collection_name="docs")) == PrimaryOnlyRead("docs", "facet")
 
 

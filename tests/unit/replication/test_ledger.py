@@ -9,6 +9,7 @@ import pytest
 from proxy.dialects import Outcome
 from proxy.model import Side
 from proxy.replication import records as r
+from proxy.replication.book import Book, dump, load
 from proxy.replication.ledger import NEVER_SWEPT, Ledger
 
 HERE: Any = {"route": "docs", "collection": "c"}
@@ -143,3 +144,59 @@ def test_marks_stand_in_the_order_of_their_positions(ledger: Ledger) -> None:
 def test_the_end_of_an_unknown_interval_asks_for_a_sweep(ledger: Ledger) -> None:
     ledger.apply(5, end_write(2))
     assert ledger.unswept
+
+
+def test_a_collapse_keeps_the_marks_of_held_keys(ledger: Ledger) -> None:
+    """A page does not wait for a hold, so it could copy the key before the late request lands."""
+    ledger.apply(1, begin_write(7))
+    ledger.apply(2, end_write(1, Outcome.UNKNOWN))
+    ledger.apply(3, r.Mark(**HERE, ids=(8, 9)))
+    assert ledger.collapsible == 2
+    ledger.apply(4, r.Collapse(**HERE))
+    assert ledger.marks == {7: 2}
+    assert ledger.collapsible == 0
+    ledger.apply(6, r.Swept(**HERE, began=5))
+    assert not ledger.is_clean(7)
+    assert tuple(ledger.apply(7, r.Release(**HERE, hold=2)).ready) == (7,)
+    assert 7 in ledger.marks
+
+
+def test_a_collection_that_the_secondary_cannot_have_is_left_alone_until_it_is_claimed(ledger: Ledger) -> None:
+    ledger.apply(1, r.Claim(**HERE))
+    ledger.apply(2, r.ParkCollection(**HERE, reason="metric manhattan"))
+    assert (ledger.blocked, ledger.claimed, ledger.unswept) == (True, False, "metric manhattan")
+    ledger.apply(3, r.Mark(**HERE, ids=(7,)))
+    assert ledger.apply(4, begin_reconcile(7)).skipped == {7}
+    ledger.apply(5, r.EndReconcile(**HERE, begin=4))
+    assert ledger.apply(7, r.Claim(**HERE)).ready_all
+    assert (ledger.blocked, ledger.claimed) == (False, True)
+    ledger.apply(8, r.Swept(**HERE, began=6))
+    assert ledger.unswept  # the sweep began before the claim
+    ledger.apply(10, r.Swept(**HERE, began=9))
+    assert not ledger.unswept
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_definition_ends_the_parking_of_a_collection(ledger: Ledger, gone: bool) -> None:
+    ledger.apply(1, r.Claim(**HERE))
+    ledger.apply(2, r.Mark(**HERE, ids=(7,)))
+    ledger.apply(3, begin_reconcile(7))
+    ledger.apply(4, r.EndReconcile(**HERE, begin=3, parked=((7, r.Parking("too large", 70_000)),)))
+    ledger.apply(5, r.BeginScope(**HERE, owner="A", primary=Side.SOURCE, definition=True))
+    ledger.apply(6, r.EndScope(**HERE, begin=5, outcome=Outcome.ACCEPTED, equal=True, gone=gone))
+    assert ledger.claimed is not gone
+    assert ledger.at_rest
+    assert ledger.parked == {}
+
+
+def test_other_stores_than_before_leave_nothing_known() -> None:
+    book = Book()
+    book.apply(1, r.Bind(route="docs", source="qdrant a", target="milvus b"))
+    book.apply(2, r.Claim(**HERE))
+    book.apply(3, r.Swept(**HERE, began=2))
+    book.apply(4, r.Bind(route="docs", source="qdrant a", target="milvus b"))
+    ledger = book.route("docs").ledgers["c"]
+    assert (ledger.claimed, ledger.unswept) == (True, "")
+    book.apply(5, r.Bind(route="docs", source="qdrant a", target="milvus other"))
+    assert (ledger.claimed, ledger.unswept) == (False, "the route's stores are others than before")
+    assert load(dump(book)) == book

@@ -1,0 +1,147 @@
+"""One route's replication over two stores in memory and a real journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from proxy.dialects import Judgement, Outcome
+from proxy.errors import GateClosed, Unavailable, Unclear
+from proxy.model import CollectionSpec, Metric, Point, Upsert, VectorSpec
+from proxy.replication import records as r
+from proxy.replication.journal import Journal
+from proxy.replication.replicator import Replicator
+from proxy.replication.site import Settings, StorePair
+from proxy.replication.writer import Primary
+from proxy.stores.memory import MemoryStore
+from proxy.telemetry.metrics import Metrics
+from proxy.wire import Response
+from tests.support.clock import ManualClock
+
+DOCS = "docs"
+OTHER = "other"
+SPEC = CollectionSpec({"": VectorSpec(size=1, metric=Metric.DOT)})
+DONE = Judgement(Outcome.ACCEPTED)
+REFUSED = Judgement(Outcome.UNTOUCHED)
+
+
+def point(number: int) -> Point:
+    return Point(number, {"": b"\0\0\x80\x3f"}, {"n": number})
+
+
+@dataclass(slots=True)
+class World:
+    """A route that mirrors; both collections are made and in step."""
+
+    source: MemoryStore
+    target: MemoryStore
+    journal: Journal
+    replicator: Replicator
+
+    def primary(self, judgement: Judgement = DONE, change: Callable[[], object] = lambda: None) -> Primary:
+        async def send() -> Response:
+            change()
+            return Response(200)
+
+        return Primary(send, lambda _: judgement)
+
+    async def swept(self, collection: str) -> None:
+        await self.replicator.workshop(collection).site.claim()
+        position = self.journal.position
+        await self.journal.append(r.Swept(route="route", collection=collection, began=position))
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    source, target = MemoryStore(), MemoryStore()
+    journal = Journal.open(tmp_path / "journal.db")
+    pair = StorePair(source, target, source_hold_seconds=1, target_hold_seconds=1)
+    replicator = Replicator("route", journal, pair, Settings(policy="both"), ManualClock(), Metrics())
+    made = World(source, target, journal, replicator)
+    await journal.append(r.SetPhase(route="route", phase="dual-write"))
+    for collection in (DOCS, OTHER):
+        await source.create(collection, SPEC)
+        await made.swept(collection)
+    yield made
+    await replicator.close()
+    await journal.close()
+
+
+async def test_a_request_that_may_have_changed_anything_is_journalled_before_it_is_sent_and_has_all_swept(
+    world: World,
+) -> None:
+    ledgers = [world.replicator.ledger(collection) for collection in (DOCS, OTHER)]
+    open_when_sent: list[list[str]] = []
+
+    def look() -> None:
+        open_when_sent.append([type(i.record).__name__ for ledger in ledgers for i in ledger.intervals.values()])
+
+    await world.replicator.write_anywhere("unknown endpoint", world.primary(change=look))
+    await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
+    assert open_when_sent == [["BeginScope", "BeginScope"]]
+    assert [ledger.unswept for ledger in ledgers] == ["unknown endpoint", "unknown endpoint"]
+
+
+async def test_one_that_was_certainly_refused_leaves_nothing(world: World) -> None:
+    await world.replicator.write_anywhere("unknown endpoint", world.primary(REFUSED))
+    await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
+    assert world.replicator.ledger(DOCS).at_rest
+
+
+@pytest.mark.parametrize(("failure", "held"), [(Unclear("lost"), True), (Unavailable("refused"), False)])
+async def test_one_without_an_answer_holds_all_if_it_may_still_land(
+    world: World, failure: Exception, held: bool
+) -> None:
+    async def send() -> Response:
+        raise failure
+
+    with pytest.raises(type(failure)):
+        await world.replicator.write_anywhere("unknown endpoint", Primary(send, lambda _: DONE))
+    await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
+    assert [world.replicator.ledger(each).range_held for each in (DOCS, OTHER)] == [held, held]
+
+
+async def test_a_name_that_is_no_collection_is_forgotten_but_not_under_the_hands_of_a_writer(world: World) -> None:
+    """The first write finds no such collection; the second waits behind it, and is the one that matters."""
+    name, replicator = "new", world.replicator
+    at_the_primary, proceed = asyncio.Event(), asyncio.Event()
+
+    async def send() -> Response:
+        at_the_primary.set()
+        await proceed.wait()
+        return Response(404)
+
+    first = asyncio.create_task(replicator.write(name, Upsert(name, (point(1),)), Primary(send, lambda _: REFUSED)))  # noqa: TID251
+    await at_the_primary.wait()
+    await world.source.create(name, SPEC)
+
+    async def send_second() -> Response:
+        await world.source.upsert(name, [point(1)])
+        return Response(200)
+
+    second = asyncio.create_task(  # noqa: TID251
+        replicator.write(name, Upsert(name, (point(1),)), Primary(send_second, lambda _: DONE))
+    )
+    workshop = replicator.workshop(name)
+    proceed.set()
+    await asyncio.gather(first, second)
+    assert replicator.metrics.secondary_waits.read() == [(("route", "confirmed"), 1.0)]
+    assert replicator.workshop(name) is workshop
+    await replicator.write("never", Upsert("never", (point(1),)), world.primary(REFUSED))
+    await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
+    assert not replicator.knows("never")
+
+
+async def test_nothing_is_written_to_a_collection_that_holds_points_of_somebody_else(world: World) -> None:
+    for store in (world.source, world.target):
+        await store.create("theirs", SPEC)
+    await world.target.upsert("theirs", [point(900)])
+    site = world.replicator.workshop("theirs").site
+    with pytest.raises(GateClosed, match="already holds 1 points"):
+        await site.claim()
+    claimed = [site.ledger.claimed, await site.claim(adopt=True), site.ledger.claimed]
+    assert claimed == [False, False, True]
