@@ -28,6 +28,7 @@ def open_store(config: StoreConfig) -> Store:
                 api_key=config.api_key.get_secret_value() if config.api_key else None,
                 tls=grpc_url.scheme == "https",
                 timeout_seconds=config.timeout_seconds,
+                rest_url=config.url,
             )
         case MilvusConfig():
             return MilvusStore(

@@ -66,6 +66,7 @@ from proxy.model import (
 from proxy.stores import Capabilities, WriteReport
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.qdrant_answers import applied, parsed, problem_of
+from proxy.stores.qdrant_exact import ExactReader
 from proxy.wire import Headers, Request, Response
 
 CAPABILITIES = Capabilities(
@@ -86,7 +87,8 @@ class QdrantStore:
 
     grpc_address: "host:port". api_key: sent with every call. tls: encrypted, with the system's authorities.
     timeout_seconds: longest wait for one answer. read_consistency: "all", "majority", "quorum", a number of
-    replicas, or None to leave it to the server (one replica).
+    replicas, or None to leave it to the server (one replica). rest_url: where payload numbers are read that gRPC
+    rounds; without it they stay rounded.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class QdrantStore:
         api_key: str | None = None,
         tls: bool = False,
         timeout_seconds: float = 30.0,
+        rest_url: str | None = None,
         read_consistency: str | int | None = "majority",
     ) -> None:
         self._address = grpc_address
@@ -104,6 +107,7 @@ class QdrantStore:
         self._headers: Headers = () if api_key is None else (("api-key", api_key),)
         self._consistency = _consistency_of(read_consistency)
         self._line: GrpcForwarder | None = None
+        self._exact = ExactReader(rest_url, self._headers, timeout_seconds) if rest_url is not None else None
         self._metrics: dict[str, tuple[float, dict[str, Metric]]] = {}
 
     @property
@@ -111,6 +115,8 @@ class QdrantStore:
         return CAPABILITIES
 
     async def close(self) -> None:
+        if self._exact is not None:
+            await self._exact.close()
         if self._line is not None:
             await self._line.close()
             self._line = None
@@ -242,6 +248,8 @@ class QdrantStore:
         request = proto.GetPoints(collection_name=collection, ids=list(map(proto_of_id, known)))
         fill_selection(request, selection)
         points = await self._read("/qdrant.Points/Get", request, proto.GetResponse, _points)
+        if self._exact is not None:
+            points = await self._exact.exact(collection, points, selection)
         return {point.id: point for point in points}
 
     async def scan(
@@ -260,7 +268,10 @@ class QdrantStore:
         if filter is not None:
             request.filter.CopyFrom(proto_of_filter(filter))
         fill_selection(request, selection)
-        return await self._read("/qdrant.Points/Scroll", request, proto.ScrollResponse, _page)
+        page = await self._read("/qdrant.Points/Scroll", request, proto.ScrollResponse, _page)
+        if self._exact is not None:
+            page = Page(await self._exact.exact(collection, page.points, selection), page.next)
+        return page
 
     async def count(self, collection: str, filter: Filter | None = None) -> int:
         request = proto.CountPoints(collection_name=collection, exact=True)

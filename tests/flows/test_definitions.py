@@ -415,6 +415,23 @@ def test_uuids_and_large_numbers_are_moved_where_ids_are_text(migrations: Migrat
     assert reads == {("source: scroll order", "primary"): 1}
 
 
+def test_payload_integers_that_grpc_rounds_are_not_rounded_on_their_way(migrations: Migrations) -> None:
+    """They travel as doubles there. Milvus holds no integer beyond int64, and a double is another number."""
+    migration = migrations()
+    name, direct, client = migration.name("old"), migration.direct(), migration.client()
+    make(direct, name)
+    numbers = [2**63 - 1, -(2**63), 2**63, 2**64 - 1]
+    direct.upsert(name, [models.PointStruct(id=i, vector=vector(i), payload={"n": n}) for i, n in enumerate(numbers)])
+    direct.upsert(name, [models.PointStruct(id=9, vector=vector(9), payload={"of": [{"n": 1e19}]})])
+    migration.backfill()
+    client.set_payload(name, {"m": 2**64 - 1}, [0])
+    assert migration.rest().keys.parked == 3
+    assert "payload" in _parked(migration)
+    assert sorted(differences(migration, name)) == [f"{i} is missing on the target" for i in (0, 2, 3)]
+    client.set_payload(name, {"m": 1}, [0])
+    assert migration.rest().keys.parked == 2
+
+
 def test_a_payload_that_is_too_large_for_the_target_is_parked_until_it_is_smaller(
     migration: Migration, client: QdrantClient, name: str
 ) -> None:
