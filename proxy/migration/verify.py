@@ -9,7 +9,7 @@ Three outcomes for a point: equal, different, could not be checked. Steps, for e
 4. *look again*: a candidate that is not clean, or was touched by a write since, is read again once it has come to rest;
    only what differs while nothing touches it is reported.
 
-Parked keys are left alone and counted. Repair marks what differs as dirty, and looks once more.
+Parked keys, and collections that are parked as a whole, are left alone and counted. Repair marks what differs as dirty, and looks once more.
 """
 
 from __future__ import annotations
@@ -123,6 +123,9 @@ class _Check:
             return verdict
         spec = described.spec if described is not None else CollectionSpec({})
         total = described.points if described is not None else 0
+        if site.ledger.parked_whole:
+            verdict.parked = verdict.primary_points = total
+            return verdict
         self._progress.step(f"{site.collection}: comparing points", total)
         primary = await self._compare(spec)
         self._progress.step(f"{site.collection}: counting the secondary's points", there.points if there else 0)

@@ -470,6 +470,8 @@ def test_a_metric_that_the_target_lacks_keeps_one_collection_where_it_is_and_no_
     status = migration.rest()  # it is no lag, and needs no sweep
     assert status.readable
     assert [(one.collection, one.reason) for one in status.parked_collections] == [(lacking, "metric manhattan")]
+    verified = migration.verify()
+    assert (verified["different"], verified["unchecked"], verified["parked"]) == (0, 0, 11)
     client.delete_collection(lacking)
     make(client, lacking)
     client.upsert(lacking, points(*range(5)))
