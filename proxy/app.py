@@ -33,10 +33,13 @@ from proxy.listeners.http_listener import HttpListener
 from proxy.migration.jobs import Jobs
 from proxy.migration.kinds import Kinds
 from proxy.migration.sweeper import Sweeper
+from proxy.model import Side
 from proxy.pipeline import Pipeline, Switchboard
+from proxy.replication.hooks import Hook, no_hook
 from proxy.replication.journal import Journal
+from proxy.replication.membership import Membership
 from proxy.replication.replicator import Replicator
-from proxy.replication.site import Hook, StorePair, no_hook
+from proxy.replication.site import StorePair
 from proxy.routing import RouteTable, target_name
 from proxy.serving.access import Gatekeeper
 from proxy.serving.figures import Figures
@@ -89,7 +92,7 @@ class App:
         self.journal = Journal.open(Path(config.data_dir) / "journal.db")
         self._build(config)
         await self._open_sockets(config)
-        self.jobs.resume_all()
+        self.membership.start()
         self._tasks.append(spawn(self.sweeper.run(), name="sweeper"))
         self._tasks.append(spawn(self.figures.probe_forever(), name="store probes"))
         gc.collect()
@@ -102,6 +105,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.membership.close()
         await self.jobs.close()
         await asyncio.gather(*(route.shadow.close() for route in self.routes.values()))
         await asyncio.gather(*(route.replicator.close() for route in self.routes.values()))
@@ -119,6 +123,7 @@ class App:
         self.stores: dict[str, Store] = {name: open_store(store) for name, store in config.stores.items()}
         sources = dict.fromkeys([*(route.source for route in config.routes), config.source_of_the_rest])
         self.upstreams = {name: self._upstream(config, name) for name in sources}
+        self.membership = Membership(self.journal, self._hold_seconds, self.clock)
         self.gatekeeper = Gatekeeper(config.auth, self.clock, self.metrics)
         self.reader = Reader(self.gatekeeper, self.metrics, random.random)
         for route in config.routes:
@@ -127,8 +132,8 @@ class App:
             RouteTable.of(config), self.routes, self.upstreams, self.upstreams[config.source_of_the_rest]
         )
         makers = Kinds(self.routes, self.collections_of).makers()
-        self.jobs = Jobs(self.journal, self.clock, self.metrics, makers)
-        self.sweeper = Sweeper(self.jobs, self.routes, self.clock)
+        self.jobs = Jobs(self.journal, self.membership, self.clock, self.metrics, makers)
+        self.sweeper = Sweeper(self.jobs, self.membership, self.routes, self.clock)
         self.exposition = Exposition(self.metrics)
         self.figures = Figures(self.metrics, self.journal, self.routes, self.stores, self.clock)
 
@@ -152,7 +157,14 @@ class App:
             target_address=self._address(config, route.target),
         )
         replicator = Replicator(
-            route.name, self.journal, pair, settings_of(route), self.clock, self.metrics, self._hook
+            route.name,
+            self.journal,
+            pair,
+            settings_of(route),
+            self.clock,
+            self.metrics,
+            self.membership,
+            self._hook,
         )
         live = LiveRoute(
             config=route,
@@ -165,6 +177,12 @@ class App:
         live.shadow.unclean = live.unclean
         live.shadow.busy = lambda: self.reader.busy
         return live
+
+    def _hold_seconds(self, route: str, side: Side) -> float:
+        """How long a request to a store of `route` may live; the longest, if the route is not configured any more."""
+        if route in self.routes:
+            return self.routes[route].replicator.stores.hold_seconds(side)
+        return max(store.longest_request_seconds for store in self.live_config.config.stores.values())
 
     def _address(self, config: Config, store: str) -> str:
         """Which database a store is; one in memory is a new one in every process."""

@@ -23,24 +23,35 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from proxy.clock import Clock
 from proxy.config import Listener
 from proxy.dialects import Call, Dialect, Outcome
-from proxy.errors import CrossfadeError, NotServed, RequestError
-from proxy.model import DataRead, Definition, Metric, OpaqueWrite, PrimaryOnlyRead, UpdateAliases, Write, collection_of
+from proxy.errors import CrossfadeError, NotServed, RequestError, Unavailable, Unclear
+from proxy.model import (
+    DataRead,
+    Definition,
+    Metric,
+    OpaqueWrite,
+    PrimaryOnlyRead,
+    Side,
+    UpdateAliases,
+    Write,
+    collection_of,
+)
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import Site
 from proxy.replication.writer import Primary, ask
 from proxy.routing import RouteTable, Unrouted
 from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
+from proxy.serving.primaries import Front, native
 from proxy.serving.reads import Answered, Reader
 from proxy.serving.upstream import Upstream
 from proxy.telemetry.metrics import NO_ROUTE, Metrics
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Request, Response, collected, plain, readable
+from proxy.wire import Request, Response, collected
 
 _log = logging.getLogger("crossfade.pipeline")
 
@@ -94,7 +105,13 @@ class Switchboard:
 
 def _through(replicator: Replicator, reason: str, primary: Primary) -> Primary:
     """`primary`, with the collections of a route marked for a sweep around it."""
-    return Primary(lambda: replicator.write_anywhere(reason, primary), primary.judge)
+
+    def only(side: Side) -> Primary:
+        if side is not primary.side:
+            raise NotServed(f"{reason}: the source is not the primary any more, and no other store can do that")
+        return primary
+
+    return Primary(primary.side, lambda: replicator.write_anywhere(reason, only), primary.judge)
 
 
 async def _learn(site: Site) -> None:
@@ -154,11 +171,33 @@ class Pipeline:
             return await self._change_aliases(call, operation)
         if isinstance(operation, Write | Definition) and place is not None:
             return await self._change(call, operation)
-        upstream = place.upstream if place is not None else self.switchboard.default
-        reason = operation.reason if isinstance(operation, PrimaryOnlyRead) else "not routed"
         if isinstance(operation, PrimaryOnlyRead) and place is not None and place.route is not None:
-            self.metrics.primary_only.add(place.route.name, reason)
-        return Answered(await upstream.forward(call.request), "primary", reason)
+            self.metrics.primary_only.add(place.route.name, operation.reason)
+            return await self.reader.read_natively(call, operation, place.route, place.collection)
+        return await self._ask_about(call, place)
+
+    async def _ask_about(self, call: Call, place: Place | None) -> Answered:
+        """What is neither data nor a change (versions, lists, descriptions): the source knows it for as long as it is
+        there. Once it is not the primary any more, it may be gone."""
+        upstream = place.upstream if place is not None else self.switchboard.default
+        reason = call.operation.reason if isinstance(call.operation, PrimaryOnlyRead) else "not routed"
+        try:
+            return Answered(await upstream.forward(call.request), "primary", reason)
+        except (Unavailable, Unclear):
+            front = self._front(place, upstream)
+            if front is None:
+                raise
+        began = self.clock.now()
+        result = await front.answer(call)
+        return Answered(self.dialect.encode(call, result, self.clock.now() - began), "primary", "source gone")
+
+    def _front(self, place: Place | None, upstream: Upstream) -> Front | None:
+        """Who else can tell: a target that is the primary by now."""
+        if place is not None and place.route is not None:
+            routes = [place.route]
+        else:
+            routes = [route for route in self.switchboard.routes.values() if route.upstream is upstream]
+        return next((route.front for route in routes if route.primary_side is Side.TARGET), None)
 
     # --- what changes something -------------------------------------------------------------------
 
@@ -177,28 +216,31 @@ class Pipeline:
                 return Answered(await self._carry_out(call, operation, place), "primary", "write")
 
     async def _carry_out(self, call: Call, operation: Write | Definition, place: Place) -> Response:
-        primary = self._primary(call, place.upstream)
-        if place.route is None or not place.route.replicator.mirroring:
-            return await primary.send()
+        if place.route is None:
+            return await native(place.upstream, self.dialect, call).send()
+        primaries = place.route.primaries(self.dialect, call)
         if isinstance(operation, Definition):
-            return await place.route.replicator.define(place.collection, operation, primary)
-        return await place.route.replicator.write(place.collection, operation, primary)
+            return await place.route.replicator.define(place.collection, operation, primaries)
+        return await place.route.replicator.write(place.collection, operation, primaries)
 
     async def _change_aliases(self, call: Call, operation: UpdateAliases) -> Answered:
         """Alone: running writes have arrived, later ones wait until the new names are known."""
         upstream = self.switchboard.default
-        primary = self._primary(call, upstream)
+        mine = [route for route in self.switchboard.routes.values() if route.upstream is upstream]
+        moved = next((route for route in mine if route.primary_side is Side.TARGET), None)
         async with upstream.door.alone():
-            answer = await ask(primary)
+            if moved is None:
+                answer = await ask(native(upstream, self.dialect, call))
+            else:
+                answer = await ask(moved.primaries(self.dialect, call)(Side.TARGET))
             upstream.names.known = False
             try:
                 await upstream.names.refresh()
             except CrossfadeError as error:
                 _log.warning("aliases could not be read after a change", extra={"error": error})
         if answer.judgement.outcome is Outcome.ACCEPTED:
-            for route in self.switchboard.routes.values():
-                if route.upstream is upstream:
-                    route.replicator.pass_on(operation)
+            for route in mine:
+                route.replicator.pass_on(operation)
         return Answered(answer.unwrap(), "primary", "write")
 
     @staticmethod
@@ -213,7 +255,7 @@ class Pipeline:
         """A write of no certain collection: every mirrored one of the source may have changed, and its names too."""
         upstream = self.switchboard.default
         routes = [route for route in self.switchboard.routes.values() if route.upstream is upstream]
-        send = self._primary(call, upstream)
+        send = native(upstream, self.dialect, call)
         for route in routes:
             if route.replicator.mirroring:
                 send = _through(route.replicator, operation.reason, send)
@@ -223,9 +265,3 @@ class Pipeline:
             finally:
                 upstream.names.known = False
         return Answered(response, "primary", operation.reason)
-
-    def _primary(self, call: Call, upstream: Upstream) -> Primary:
-        """The client's own deadline does not cut a write short, since what became of it would not be known; and the
-        answer comes in an encoding that we can read."""
-        request = readable(replace(call.request, timeout_seconds=None))
-        return Primary(lambda: upstream.forward(request), lambda response: self.dialect.judge(call, plain(response)))

@@ -157,6 +157,7 @@ class Sweep:
         self._page_points = settings.page_points
         self._throttle = Throttle(settings.requests_per_second, settings.target_page_seconds)
         self._job = progress.state.id
+        self._to = site.secondary_side
 
     async def run(self) -> None:
         site, progress = self._site, self._progress
@@ -208,7 +209,7 @@ class Sweep:
             route=site.route,
             collection=site.collection,
             owner=site.journal.owner,
-            secondary=site.secondary_side,
+            secondary=self._to,
             job=self._job,
         )
 
@@ -220,6 +221,8 @@ class Sweep:
                 await site.primary.settle(site.primary_name)
             return await site.primary.scan(site.primary_name, start, self._page_points, None, EVERYTHING)
 
+        if site.secondary_side is not self._to:
+            raise GateClosed("the primary was moved meanwhile, so there is another way round to copy; start it again")
         position = await self._patience.outlast(open_page)
         try:
             page = await self._patience.outlast(read)
@@ -238,7 +241,9 @@ class Sweep:
         ids = tuple(point.id for point in page.points)
         report = CopyReport(unclear=set(ids))  # what an unforeseen error leaves
         try:
-            report = await copy_states(site.secondary, site.secondary_name, {point.id: point for point in page.points})
+            if site.secondary_side is self._to:
+                states = {point.id: point for point in page.points}
+                report = await copy_states(site.secondary, site.secondary_name, states)
             await site.hook("page written")
         finally:
             ended = site.journal.append(
@@ -252,7 +257,7 @@ class Sweep:
                     dirty=tuple(report.dirty),
                     unclear=tuple(report.unclear),
                     parked=tuple(report.parked.items()),
-                    hold_seconds=site.stores.hold_seconds(site.secondary_side) if report.unclear else 0.0,
+                    hold_seconds=site.stores.hold_seconds(self._to) if report.unclear else 0.0,
                 )
             )
         await ended

@@ -17,6 +17,8 @@ from proxy.clock import Clock
 from proxy.errors import CrossfadeError, GateClosed
 from proxy.replication import records as r
 from proxy.replication.journal import Journal
+from proxy.replication.ledger import Effects
+from proxy.replication.membership import Membership
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 
@@ -35,6 +37,7 @@ class JobState:
     kind: str
     route: str
     options: dict[str, Any] = field(default_factory=dict)
+    owner: str = ""  # the process that runs it
     status: str = RUNNING
     step: str = ""
     waiting_for: str = ""  # the failure of a store that it waits out
@@ -135,8 +138,11 @@ Maker = Callable[[str, Mapping[str, Any]], Work]  # (route, options) -> the work
 class Jobs:
     """All jobs of the process. `makers` maps a kind to what makes its work; making may raise GateClosed."""
 
-    def __init__(self, journal: Journal, clock: Clock, metrics: Metrics, makers: Mapping[str, Maker]) -> None:
+    def __init__(
+        self, journal: Journal, membership: Membership, clock: Clock, metrics: Metrics, makers: Mapping[str, Maker]
+    ) -> None:
         self._journal = journal
+        self._membership = membership
         self._clock = clock
         self._metrics = metrics
         self._makers = makers
@@ -147,13 +153,15 @@ class Jobs:
             for kept in route.jobs.values():
                 state = JobState(**kept)
                 self._known[state.id] = state
+        journal.subscribe(self._applied)
+        membership.on_lead(self.resume_all)
         metrics.jobs.watch(self._counts)
         metrics.job_progress.watch(self._progress)
 
     def resume_all(self) -> None:
-        """Go on with what was running when the last process ended."""
+        """Go on with what was running in a process that is gone."""
         for state in list(self._known.values()):
-            if not state.ended:
+            if not state.ended and state.id not in self._running and self._membership.takes(state.owner):
                 paused = state.status == PAUSED
                 self._run(state)
                 if paused:
@@ -173,6 +181,7 @@ class Jobs:
             state = JobState(id=f"{kind}-{secrets.token_hex(3)}", kind=kind, route=route)
             self._known[state.id] = state
         state.options, state.status, state.error = dict(options or {}), RUNNING, ""
+        state.owner = self._journal.owner
         await self._save(state)
         self._run(state)
         return state
@@ -219,12 +228,20 @@ class Jobs:
 
     def _ask(self, job_id: str, wish: Callable[[Progress], None], words: str) -> JobState:
         state = self.get(job_id)
+        if not state.ended and state.owner != self._journal.owner:
+            raise GateClosed(f"job {job_id} runs in the process {state.owner}: ask that one to {words} it")
         if job_id not in self._running:
             raise GateClosed(f"job {job_id} is {state.status}: there is nothing to {words}")
         wish(self._running[job_id][0])
         return state
 
+    def _applied(self, _: int, record: r.AnyRecord, __: Effects) -> None:
+        """Follow the jobs of other processes."""
+        if isinstance(record, r.SaveJob) and record.state.get("owner", "") != self._journal.owner:
+            self._known[record.job] = JobState(**record.state)
+
     def _run(self, state: JobState) -> None:
+        state.owner = self._journal.owner
         progress = Progress(state, self._clock, self._save)
         task = spawn(self._live(state, progress), name=f"job {state.id}")
         self._running[state.id] = (progress, task)

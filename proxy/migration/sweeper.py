@@ -13,6 +13,7 @@ from proxy.clock import Clock
 from proxy.errors import CrossfadeError
 from proxy.migration.jobs import DONE, Jobs
 from proxy.replication.ledger import NEVER_SWEPT
+from proxy.replication.membership import Membership
 from proxy.serving.live import LiveRoute
 
 _LOOK_SECONDS = 1.0
@@ -21,10 +22,11 @@ _log = logging.getLogger("crossfade.sweep")
 
 
 class Sweeper:
-    """Looks at every route once a second; one sweep at a time."""
+    """Looks at every route once a second; one sweep at a time, of the process that leads."""
 
-    def __init__(self, jobs: Jobs, routes: Mapping[str, LiveRoute], clock: Clock) -> None:
+    def __init__(self, jobs: Jobs, membership: Membership, routes: Mapping[str, LiveRoute], clock: Clock) -> None:
         self._jobs = jobs
+        self._membership = membership
         self._routes = routes
         self._clock = clock
         self._failed_at: dict[str, float] = {}
@@ -32,7 +34,7 @@ class Sweeper:
     async def run(self) -> None:
         while True:
             await self._clock.sleep(_LOOK_SECONDS)
-            for name, route in self._routes.items():
+            for name, route in self._routes.items() if self._membership.leads else ():
                 if (collections := self._needing(route)) and self._may_start(name):
                     await self._sweep(name, collections)
 

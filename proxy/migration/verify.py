@@ -9,7 +9,8 @@ Three outcomes for a point: equal, different, could not be checked. Steps, for e
 4. *look again*: a candidate that is not clean, or was touched by a write since, is read again once it has come to rest;
    only what differs while nothing touches it is reported.
 
-Parked keys, and collections that are parked as a whole, are left alone and counted. Repair marks what differs as dirty, and looks once more.
+Parked keys, and collections that are parked as a whole, are left alone and counted. Repair marks what differs as dirty,
+and looks once more.
 """
 
 from __future__ import annotations

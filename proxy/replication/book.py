@@ -15,11 +15,23 @@ import msgspec
 
 from proxy.model import PointId, Side
 from proxy.replication import records as r
-from proxy.replication.ledger import Effects, Hold, Interval, Ledger
+from proxy.replication.ledger import NEVER_SWEPT, Effects, Hold, Interval, Ledger
 
 DIRECT = "direct"
 DUAL_WRITE = "dual-write"
-FORMAT = 1
+COMPLETE = "complete"
+_NOTES = 1000
+FORMAT = 2  # 1, which is read too, knows no owners, no claims and nothing of the stores' addresses
+
+
+@dataclass(slots=True)
+class Flip:
+    """A move of the primary that is not decided yet."""
+
+    epoch: int
+    owner: str  # who began it
+    to: Side
+    ready: set[str] = field(default_factory=set)  # owners that begin no write
 
 
 @dataclass(slots=True)
@@ -27,12 +39,22 @@ class RouteBook:
     """What is known of one route. Phase `direct`: writes go to the source alone and are not journalled."""
 
     phase: str = DIRECT
+    primary: Side = Side.SOURCE
+    flip: Flip | None = None
+    notes: list[r.Note] = field(default_factory=list)  # the latest
     bound: tuple[str, str] | None = None  # which databases source and target are
     weight: float | None = None  # an operator's override of the configured read weight
     wish: float = 0.0  # the configured weight that it overrides
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     starts: dict[int, r.SetPhase] = field(default_factory=dict)  # phase changes whose hold has not run out
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether both stores are known to hold the same, and nothing is under way."""
+        return not self.starts and all(
+            ledger.at_rest and not ledger.parked_whole and not ledger.parked for ledger in self.ledgers.values()
+        )
 
     def ledger(self, collection: str) -> Ledger:
         """The ledger of a collection; a new one is under the holds of the whole route."""
@@ -47,13 +69,26 @@ class RouteBook:
 @dataclass(slots=True)
 class Book:
     routes: dict[str, RouteBook] = field(default_factory=dict)
+    owners: dict[str, int] = field(default_factory=dict)  # that have the journal open -> position where they joined
 
     def route(self, name: str) -> RouteBook:
         return self.routes.setdefault(name, RouteBook())
 
     def apply(self, position: int, record: r.AnyRecord) -> Effects:
         """Take the next record of the journal."""
-        route = self.route(record.route)
+        match record:
+            case r.Join(owner=owner):
+                self.owners[owner] = position
+                return Effects()
+            case r.Leave(owner=owner):
+                self.owners.pop(owner, None)
+                return Effects()
+            case r.Prepare() | r.Ready() | r.Commit() | r.Abort():
+                return self._move(self.route(record.route), position, record)
+        return self._of_route(self.route(record.route), position, record)
+
+    @staticmethod
+    def _of_route(route: RouteBook, position: int, record: r.AnyRecord) -> Effects:
         match record:
             case r.SetPhase():
                 route.phase = record.phase
@@ -74,6 +109,10 @@ class Book:
                     for ledger in route.ledgers.values():
                         ledger.apply(position, record)
                 return Effects()
+            case r.Note():
+                route.notes.append(record)
+                del route.notes[:-_NOTES]
+                return Effects()
             case r.SetWeight():
                 route.weight, route.wish = record.weight, record.wish
                 return Effects()
@@ -86,6 +125,28 @@ class Book:
                 if ledger.blank:  # a name that is no collection must not take memory for ever
                     del route.ledgers[record.collection]
                 return effects
+
+    def _move(self, route: RouteBook, position: int, record: r.AnyRecord) -> Effects:
+        """The first decision of an epoch counts. A Commit that comes while anything is outstanding is none."""
+        flip = route.flip
+        match record:
+            case r.Prepare(owner=owner, to=to):
+                if flip is None and to is not route.primary:
+                    route.flip = Flip(position, owner, to)
+            case r.Commit(to=to, phase=phase, emergency=True):
+                route.primary, route.phase, route.flip = to, phase, None
+                for ledger in route.ledgers.values():
+                    ledger.apply(position, record)
+                return Effects(generation=True, ready_all=True)
+            case r.Ready(epoch=epoch, owner=owner) if flip is not None and flip.epoch == epoch:
+                flip.ready.add(owner)
+            case r.Commit(epoch=epoch, to=to, phase=phase) if flip is not None and flip.epoch == epoch:
+                if route.at_rest and flip.ready >= self.owners.keys():
+                    route.primary, route.phase, route.flip = to, phase, None
+                    return Effects(generation=True)
+            case r.Abort(epoch=epoch) if flip is not None and flip.epoch == epoch:
+                route.flip = None
+        return Effects()
 
     def open_intervals(self) -> Iterator[tuple[str, str, Interval]]:
         """(route, collection, interval) for every interval that has not ended."""
@@ -103,6 +164,9 @@ def dump(book: Book) -> bytes:
     routes = {
         name: {
             "phase": route.phase,
+            "primary": route.primary.value,
+            "flip": _flip_out(route.flip),
+            "notes": [r.encode(note) for note in route.notes],
             "bound": route.bound,
             "weight": route.weight,
             "wish": route.wish,
@@ -112,18 +176,21 @@ def dump(book: Book) -> bytes:
         }
         for name, route in book.routes.items()
     }
-    return msgspec.msgpack.encode({"format": FORMAT, "routes": routes})
+    return msgspec.msgpack.encode({"format": FORMAT, "owners": book.owners, "routes": routes})
 
 
 def load(data: bytes) -> Book:
     """Raises ValueError on anything that `dump` did not write."""
     state = msgspec.msgpack.decode(data)
-    if state.get("format") != FORMAT:
+    if state.get("format") not in (1, FORMAT):
         raise ValueError(f"snapshot of format {state.get('format')!r}, expected {FORMAT}")
     routes = {
         name: RouteBook(
             phase=route["phase"],
-            bound=tuple(route["bound"]) if route["bound"] else None,
+            primary=Side(route.get("primary", "source")),
+            flip=_flip_in(route.get("flip")),
+            notes=[_note_in(note) for note in route.get("notes", ())],
+            bound=tuple(route["bound"]) if route.get("bound") else None,
             weight=route["weight"],
             wish=route["wish"],
             jobs=route["jobs"],
@@ -132,7 +199,7 @@ def load(data: bytes) -> Book:
         )
         for name, route in state["routes"].items()
     }
-    return Book(routes)
+    return Book(routes, state.get("owners", {}))
 
 
 def _start_in(data: bytes) -> r.SetPhase:
@@ -140,6 +207,21 @@ def _start_in(data: bytes) -> r.SetPhase:
     if not isinstance(record, r.SetPhase):
         raise ValueError(f"a snapshot holds {type(record).__name__} as a change of phase")
     return record
+
+
+def _note_in(data: bytes) -> r.Note:
+    record = r.decode(data)
+    if not isinstance(record, r.Note):
+        raise ValueError(f"a snapshot holds {type(record).__name__} as a note")
+    return record
+
+
+def _flip_out(flip: Flip | None) -> list[Any] | None:
+    return None if flip is None else [flip.epoch, flip.owner, flip.to.value, sorted(flip.ready)]
+
+
+def _flip_in(state: list[Any] | None) -> Flip | None:
+    return None if state is None else Flip(state[0], state[1], Side(state[2]), set(state[3]))
 
 
 def _ids_out(ids: Any) -> list[int | bytes | str]:
@@ -170,12 +252,13 @@ def _ledger_out(ledger: Ledger) -> dict[str, Any]:
         ],
         "marks": [_ids_out(ledger.marks), list(ledger.marks.values())],
         "holds": [
-            [p, h.side.value, h.seconds, None if h.ids is None else _ids_out(h.ids), _ids_out(h.touched)]
+            [p, h.side.value, h.seconds, None if h.ids is None else _ids_out(h.ids), _ids_out(h.touched), h.copy]
             for p, h in ledger.holds.items()
         ],
         "parked": [_ids_out(ledger.parked), [[p.reason, p.size_bytes] for p in ledger.parked.values()]],
         "parked_whole": ledger.parked_whole,
         "claimed": ledger.claimed,
+        "behind": [_ids_out(ledger.behind), ledger.behind_all],
         "unswept": [ledger.unswept, ledger.unswept_at],
         "acknowledged_at": ledger.acknowledged_at,
         "cursors": [[job, None if at is None else _ids_out((at,))[0]] for job, at in ledger.cursors.items()],
@@ -198,12 +281,14 @@ def _ledger_in(state: dict[str, Any]) -> Ledger:
         intervals=intervals,
         marks=dict(zip(r.unpack_ids(marked), positions, strict=True)),
         holds={
-            p: Hold(Side(side), seconds, None if ids is None else r.unpack_ids(ids), _ids_in(touched))
-            for p, side, seconds, ids, touched in state["holds"]
+            p: Hold(Side(side), seconds, None if ids is None else r.unpack_ids(ids), _ids_in(touched), *copy)
+            for p, side, seconds, ids, touched, *copy in state["holds"]
         },
         parked={i: r.Parking(*parking) for i, parking in zip(r.unpack_ids(parked), parkings, strict=True)},
-        parked_whole=state["parked_whole"],
-        claimed=state["claimed"],
+        parked_whole=state.get("parked_whole", ""),
+        claimed=state.get("claimed", state["unswept"][0] != NEVER_SWEPT),
+        behind=_ids_in(state.get("behind", [[]])[0]),
+        behind_all=state.get("behind", [[], ""])[1],
         unswept=state["unswept"][0],
         unswept_at=state["unswept"][1],
         acknowledged_at=state["acknowledged_at"],

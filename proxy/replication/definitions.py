@@ -22,6 +22,7 @@ from proxy.model import (
     Definition,
     DropCollection,
     DropPayloadIndex,
+    Side,
     UpdateAliases,
     UpdateCollection,
 )
@@ -58,16 +59,17 @@ class Definer:
         await self._turn.acquire()
         follower = None
         try:
-            begin = await self._begin(definition)
+            begin = await self._begin(definition, primary.side)
             answer = await ask(primary)
-            follower = spawn(self._follow(definition, answer, begin), name="definition on the secondary")
+            following = self._follow(definition, answer, begin, primary.side)
+            follower = spawn(following, name="definition on the secondary")
             follower.add_done_callback(lambda _: self._turn.release())
         finally:
             if follower is None:
                 self._turn.release()
         return answer.unwrap()
 
-    async def _begin(self, definition: Definition) -> int | None:
+    async def _begin(self, definition: Definition, side: Side) -> int | None:
         if not isinstance(definition, CreateCollection | DropCollection):
             return None
         site = self.site
@@ -75,12 +77,12 @@ class Definer:
             route=site.route,
             collection=site.collection,
             owner=site.journal.owner,
-            primary=site.primary_side,
+            primary=side,
             definition=True,
         )
         return await begin_durably(site, record)
 
-    async def _follow(self, definition: Definition, answer: Answer, begin: int | None) -> None:
+    async def _follow(self, definition: Definition, answer: Answer, begin: int | None, side: Side) -> None:
         site = self.site
         outcome = answer.judgement.outcome
         site.redefined()
@@ -91,7 +93,9 @@ class Definer:
             return
         match = Match("the definition's outcome is unknown")
         try:
-            if outcome in (Outcome.ACCEPTED, Outcome.FAILED):
+            if side is not site.primary_side:
+                match = Match("the primary was moved during a definition")
+            elif outcome in (Outcome.ACCEPTED, Outcome.FAILED):
                 match = await self._match(definition)
         finally:
             unknown = outcome is Outcome.UNKNOWN
@@ -101,7 +105,7 @@ class Definer:
                     collection=site.collection,
                     begin=begin,
                     outcome=outcome,
-                    hold_seconds=site.stores.hold_seconds(site.primary_side) if unknown else 0.0,
+                    hold_seconds=site.stores.hold_seconds(side) if unknown else 0.0,
                     sweep="" if outcome is Outcome.UNTOUCHED else match.sweep,
                     equal=match.equal,
                     gone=match.gone,

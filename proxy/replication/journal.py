@@ -1,23 +1,26 @@
-"""The journal: a durable, totally ordered record in one SQLite file, shared by nobody but its owner's process.
+"""The journal: a durable, totally ordered record in one SQLite file, shared by the processes (owners) of a machine.
 
 Rules of the file:
 
-- `append` gives a record its position at once, in the order of the calls; its future resolves when the record is
-  durable *and* has been applied to the book, in the order of positions. So whoever awaited it has read the journal
-  up to it.
-- One thread commits. Whatever has queued up while it synced goes into the next transaction (group commit); WAL with
-  `synchronous=FULL`, so a commit is an fsync.
+- A record gets its *position* in the transaction that makes it durable. That transaction first reads what other
+  owners have committed since; so whoever has made a record durable has read the journal up to it.
+- The future of `append` resolves when the record is durable *and* has been applied to the book, in the order of
+  positions, other owners' records included.
+- One thread commits and reads. Whatever has queued up while it synced goes into the next transaction (group
+  commit); WAL with `synchronous=FULL`, so a commit is an fsync.
 - One row an interval: its begin is an insert, its end an update of the same row. A closed row stays until a
-  snapshot of the book covers it.
+  snapshot of the book covers it and every owner has read it.
 - When a commit fails, records that open an interval are refused (nothing was sent yet, and nothing will be); every
   other record says what has happened, and is kept and tried again until it is durable.
+
+`Journal` is also the seam for a journal that several machines share: it needs nothing but `append`, `subscribe`, the
+book, and owners whose end can be proven (owners.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -25,34 +28,37 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from proxy.errors import JournalError
 from proxy.replication import records as r
-from proxy.replication.book import Book, dump, load
+from proxy.replication.book import Book, dump
+from proxy.replication.journal_file import (
+    Positioned,
+    compact,
+    connect,
+    forget,
+    insert,
+    join,
+    read_since,
+    tell_seen,
+    transaction,
+)
 from proxy.replication.ledger import Effects
+from proxy.replication.owners import OwnerLock
 
-FORMAT = "1"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS intervals (
-    position INTEGER PRIMARY KEY,  -- of the begin, or of a single record
-    ended INTEGER,                 -- position of the end; NULL while open; = position for a single record
-    opening BLOB NOT NULL,         -- the record, keys included, as one blob
-    closing BLOB
-);
-"""
 _RETRY_SECONDS = 0.5
 _COMPACT_ROWS = 5_000
+_LOOK_ALONE_SECONDS = 0.25
+_LOOK_SHARED_SECONDS = 0.02
+_TELL_SEEN_SECONDS = 1.0
 
 
 @dataclass(slots=True)
 class _Entry:
-    position: int
     record: r.AnyRecord
-    sql: str
-    values: tuple[Any, ...]
+    data: bytes
     done: asyncio.Future[Effects]
+    position: int = 0  # once it is durable
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +69,32 @@ class Commit:
     seconds: float
 
 
+Applied = Callable[[int, r.AnyRecord, Effects], None]
+
+
 class Journal:
     """See the file's head. Made by `Journal.open`; every method is called on the event loop."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: IO[bytes], book: Book, position: int) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: OwnerLock, book: Book, position: int) -> None:
         self.path = path
-        self.owner = f"{os.uname().nodename}:{os.getpid()}"
+        self.lock = lock
         self.book = book
-        self.position = position
+        self.position = position  # of the last record that was applied
         self.error: str = ""  # why the last commit failed; "" while the journal works
         self.on_commit: Callable[[Commit], None] = lambda _: None
-        self._applied: list[Callable[[int, r.AnyRecord, Effects], None]] = []
+        self._applied: list[Applied] = []
         self._connection = connection
-        self._lock = lock
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._snapshot: tuple[int, bytes] | None = None
-        self._last_applied = position
         self._closed_rows = 0
         self._compact_at = _COMPACT_ROWS
         self._closing = False
+        self._shared = False  # whether there are other owners
+        # The thread's own:
+        self._seen = position
+        self._version = -1  # of the file, as SQLite tells it to one connection
+        self._told_seen_at = 0.0
         self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
         self._thread.start()
 
@@ -90,46 +102,42 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> Journal:
-        """Read the journal at `path` (made if it is not there) and become its owner.
+        """Read the journal at `path` (made if it is not there) and become one of its owners.
 
-        Raises JournalError when another process owns it, or when it is damaged or of an unknown format.
+        Raises JournalError when it is damaged or of an unknown format.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(path.with_suffix(".lock"), "wb")  # noqa: SIM115  held for the life of the process
+        lock = OwnerLock.take(path.parent / "owners")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise JournalError(f"{path} is in use by another process; stop it, or choose another data_dir") from error
-        try:
-            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(_SCHEMA)
-            book, position = _read(connection)
+            connection = connect(path)
+            book, position = join(connection, lock.owner)
         except (sqlite3.DatabaseError, ValueError) as error:
-            lock.close()
+            lock.release()
             raise JournalError(
                 f"the journal {path} cannot be read ({error}). Nothing was changed. To start anew, move it away: every "
                 "collection then needs a backfill and a verify before reads may leave the source"
             ) from error
         return cls(path, connection, lock, book, position)
 
+    @property
+    def owner(self) -> str:
+        """The name of this process in the journal."""
+        return self.lock.owner
+
     # --- appending -------------------------------------------------------------------------
 
-    def subscribe(self, applied: Callable[[int, r.AnyRecord, Effects], None]) -> None:
+    def subscribe(self, applied: Applied) -> None:
         """Call `applied(position, record, effects)` for every record from now on, in order."""
         self._applied.append(applied)
 
-    def unsubscribe(self, applied: Callable[[int, r.AnyRecord, Effects], None]) -> None:
+    def unsubscribe(self, applied: Applied) -> None:
         self._applied.remove(applied)
 
     def append(self, record: r.AnyRecord) -> asyncio.Future[Effects]:
         """Queue `record`. The future gives what it brought about; JournalError if a begin could not be made durable."""
         if self._closing:
             raise JournalError("the journal is closed: the program is stopping")
-        self.position += 1
-        entry = _Entry(self.position, record, *_row(self.position, record), self._loop.create_future())
+        entry = _Entry(record, r.encode(record), self._loop.create_future())
         self._queue.put(entry)
         return entry.done
 
@@ -139,13 +147,14 @@ class Journal:
         return sum(file.stat().st_size for file in files if file.exists())
 
     async def close(self) -> None:
-        """Commit what is queued and let go of the file."""
+        """Commit what is queued, say that this owner leaves, and let go of the file."""
         if not self._closing:
+            self.append(r.Leave(route="", owner=self.owner))
             self._closing = True
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
             self._connection.close()
-            self._lock.close()
+            self.lock.release()
 
     def compact_when_due(self) -> None:
         """Replace closed rows by a snapshot of the book once they outnumber what is open or dirty."""
@@ -157,24 +166,34 @@ class Journal:
             self._compact_at = 4 * size
             return
         self._closed_rows, self._compact_at = 0, _COMPACT_ROWS
-        self._snapshot = (self._last_applied, dump(self.book))
+        self._snapshot = (self.position, dump(self.book))
 
     # --- on the loop, after a commit ---------------------------------------------------------
 
-    def _durable(self, batch: Sequence[_Entry], commit: Commit) -> None:
+    def _read(self, others: Sequence[tuple[int, r.AnyRecord]]) -> None:
+        """What other owners have made durable."""
+        for position, record in others:
+            self._take(position, record)
+        self._shared = len(self.book.owners) > 1
+
+    def _durable(self, others: Sequence[tuple[int, r.AnyRecord]], batch: Sequence[_Entry], commit: Commit) -> None:
         self.error = ""
+        self._read(others)
         for entry in batch:
-            effects = self.book.apply(entry.position, entry.record)
-            effects.position = entry.position
-            self._last_applied = entry.position
-            if not isinstance(entry.record, r.OPENING):
-                self._closed_rows += 1
-            for applied in self._applied:
-                applied(entry.position, entry.record, effects)
+            effects = self._take(entry.position, entry.record)
             if not entry.done.done():
                 entry.done.set_result(effects)
         self.on_commit(commit)
         self.compact_when_due()
+
+    def _take(self, position: int, record: r.AnyRecord) -> Effects:
+        effects = self.book.apply(position, record)
+        effects.position = self.position = position
+        if not isinstance(record, r.OPENING):
+            self._closed_rows += 1
+        for applied in tuple(self._applied):
+            applied(position, record, effects)
+        return effects
 
     def _failed(self, refused: Sequence[_Entry], error: Exception) -> None:
         self.error = f"{type(error).__name__}: {error}"
@@ -182,86 +201,92 @@ class Journal:
             if not entry.done.done():
                 entry.done.set_exception(JournalError(f"the journal {self.path} cannot be written: {error}"))
 
-    # --- in the committing thread --------------------------------------------------------------
+    def _unreadable(self, error: Exception) -> None:
+        self.error = f"{type(error).__name__}: {error}"
+
+    # --- in the thread that commits and reads ----------------------------------------------------
 
     def _commit_forever(self) -> None:
         kept: list[_Entry] = []
         stop = False
         while not stop:
-            batch = kept
+            batch, stop = self._gather(kept)
             if not batch:
-                first = self._queue.get()
-                if first is None:
-                    return
-                batch = [first]
-            while not self._queue.empty():
-                entry = self._queue.get()
-                if entry is None:
-                    stop = True
-                    break
-                batch.append(entry)
+                self._look()
+                continue
             began = time.perf_counter()
             try:
-                self._commit(batch)
-            except sqlite3.Error as error:
+                others = self._commit(batch)
+            except (sqlite3.Error, ValueError) as error:
+                self._version = -1  # what was read with it has to be read again
                 refused = [entry for entry in batch if isinstance(entry.record, r.OPENING)]
                 kept = [entry for entry in batch if not isinstance(entry.record, r.OPENING)]
-                self._loop.call_soon_threadsafe(self._failed, refused, error)
+                self._tell(self._failed, refused, error)
                 if kept and not stop:
                     time.sleep(_RETRY_SECONDS)
                 continue
             kept = []
             commit = Commit(tuple(entry.record for entry in batch), time.perf_counter() - began)
-            self._loop.call_soon_threadsafe(self._durable, batch, commit)
+            self._tell(self._durable, others, batch, commit)
 
-    def _commit(self, batch: Sequence[_Entry]) -> None:
+    def _gather(self, kept: list[_Entry]) -> tuple[list[_Entry], bool]:
+        """What to commit next (nothing, if nothing came for a while), and whether it is the last."""
+        batch = list(kept)
+        try:
+            if not batch:
+                first = self._queue.get(timeout=_LOOK_SHARED_SECONDS if self._shared else _LOOK_ALONE_SECONDS)
+                if first is None:
+                    return [], True
+                batch.append(first)
+            while (entry := self._queue.get_nowait()) is not None:
+                batch.append(entry)
+        except queue.Empty:
+            return batch, False
+        return batch, True
+
+    def _commit(self, batch: Sequence[_Entry]) -> list[Positioned]:
+        """Make `batch` durable, and give it positions. What other owners have made durable since."""
         connection = self._connection
         snapshot, self._snapshot = self._snapshot, None  # lost with a failed commit: only the next one comes later
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
+            others = self._unread()
+            last = others[-1][0] if others else self._seen
             for entry in batch:
-                connection.execute(entry.sql, entry.values)
+                entry.position = last = last + 1
+                insert(connection, last, entry.record, entry.data)
+                if isinstance(entry.record, r.Leave):
+                    forget(connection, entry.record.owner)
+            if self._shared or snapshot is not None:
+                tell_seen(connection, self.owner, last)
             if snapshot is not None:
-                position, state = snapshot
-                connection.execute("REPLACE INTO meta VALUES ('snapshot', ?)", (state,))
-                connection.execute("REPLACE INTO meta VALUES ('covered', ?)", (position,))
-                connection.execute("DELETE FROM intervals WHERE ended <= ?", (position,))
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+                compact(connection, *snapshot)
+        self._seen = last
+        return others
 
+    def _look(self) -> None:
+        """Nothing to commit: read what others have, and tell them now and then how far."""
+        connection = self._connection
+        try:
+            if not (others := self._unread()):
+                return
+            self._seen = others[-1][0]
+            self._tell(self._read, others)
+            if time.monotonic() - self._told_seen_at > _TELL_SEEN_SECONDS:
+                self._told_seen_at = time.monotonic()
+                with transaction(connection):
+                    tell_seen(connection, self.owner, self._seen)
+        except (sqlite3.Error, ValueError) as error:
+            self._version = -1
+            self._tell(self._unreadable, error)
 
-def _row(position: int, record: r.AnyRecord) -> tuple[str, tuple[Any, ...]]:
-    data = r.encode(record)
-    match record:
-        case r.Begin():
-            return "INSERT INTO intervals VALUES (?, NULL, ?, NULL)", (position, data)
-        case r.End():
-            return "UPDATE intervals SET ended = ?, closing = ? WHERE position = ?", (position, data, record.begin)
-        case _:
-            return "INSERT INTO intervals VALUES (?, ?, ?, NULL)", (position, position, data)
+    def _unread(self) -> list[Positioned]:
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        if version == self._version:
+            return []
+        others = read_since(self._connection, self._seen)
+        self._version = version
+        return others
 
-
-def _read(connection: sqlite3.Connection) -> tuple[Book, int]:
-    """The book and the last position: the snapshot, and what came after it in the order of positions."""
-    meta = dict(connection.execute("SELECT name, value FROM meta"))
-    if meta.setdefault("format", FORMAT) != FORMAT:
-        raise ValueError(f"format {meta['format']!r}, this version reads {FORMAT!r}")
-    connection.execute("REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
-    if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
-        raise ValueError("its integrity check failed")
-    book = load(meta["snapshot"]) if "snapshot" in meta else Book()
-    covered = meta.get("covered", 0)
-    records: list[tuple[int, bytes]] = []
-    for position, ended, opening, closing in connection.execute("SELECT * FROM intervals"):
-        if position > covered:
-            records.append((position, opening))
-        if closing is not None and ended > covered:
-            records.append((ended, closing))
-    records.sort(key=lambda row: row[0])
-    last = covered
-    for last, data in records:
-        book.apply(last, r.decode(data))
-    return book, last
+    def _tell(self, function: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(function, *arguments)

@@ -11,7 +11,9 @@ This file is the protocol of docs/replication.md, rule by rule:
 - a **hold** is a request that may still land: no reconciliation of its keys (None: of any key) until it is released;
 - the secondary's collection is written to only once it is **claimed** (made, found empty, or adopted); one that it
   cannot have is parked as a whole: its keys are no lag, and it is swept once it is claimed after all;
-- what ended without a clear answer, or whose owner is gone, is dirty and held.
+- what ended without a clear answer, or whose owner is gone, is dirty and held;
+- after an **emergency** (the other store was made primary at once) whatever was not clean may be **behind** there: it
+  is listed, and nothing is copied over what the old primary holds of it until it is recovered or written anew.
 
 A key is *clean* when both stores are known to hold the same. Only keys that are not clean take memory.
 """
@@ -40,7 +42,7 @@ class Interval:
     skipped: set[PointId] = field(default_factory=set)  # reconciliation: not to be touched (held)
     touched: set[PointId] = field(default_factory=set)  # page: provisional marks; scope: keys of other intervals
     named: set[PointId] = field(default_factory=set)  # scope
-    stale: bool = False  # page: a definition came in between
+    stale: bool = False  # page: a definition came in between; definition: another one overlapped it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Hold:
     seconds: float
     ids: tuple[PointId, ...] | None
     touched: set[PointId] = field(default_factory=set)
+    copy: bool = False  # it is a copy of ours, not a client's request
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ class Effects:
     """What a record brought about, for those who act on it."""
 
     position: int = 0  # of the record
+    owner: str = ""  # whose interval it opened or closed
     ready: Iterable[PointId] = ()  # keys that may have become reconcilable
     ready_all: bool = False
     taken: dict[PointId, int | None] = field(default_factory=dict)  # reconciliation: key -> position of its mark
@@ -78,6 +82,8 @@ class Ledger:
     parked: dict[PointId, r.Parking] = field(default_factory=dict)
     parked_whole: str = ""  # why the secondary cannot have the collection; "" if it can
     claimed: bool = False
+    behind: set[PointId] = field(default_factory=set)  # since an emergency
+    behind_all: str = ""  # why any key may be; "" if only those listed
     unswept: str = NEVER_SWEPT  # why a sweep is needed; "" if it is not
     unswept_at: int = 0
     acknowledged_at: int = 0  # the last write that the primary took without having applied it
@@ -128,6 +134,9 @@ class Ledger:
         """Whether a write of the key is under way."""
         return point_id in self._writers
 
+    def is_reconciling(self, point_id: PointId) -> bool:
+        return point_id in self._reconcilers
+
     @property
     def range_held(self) -> bool:
         return any(hold.ids is None for hold in self.holds.values())
@@ -135,7 +144,24 @@ class Ledger:
     @property
     def blocked(self) -> bool:
         """No key of the collection may be reconciled now."""
-        return bool(self.parked_whole) or self.range_held or any(_defines(scope) for scope in self._scopes.values())
+        return (
+            bool(self.parked_whole or self.behind_all)
+            or self.range_held
+            or any(_defines(scope) for scope in self._scopes.values())
+        )
+
+    def endangered(self, ids: Iterable[PointId], side: Side, rewrites: bool) -> bool:
+        """Whether something that may still land on `side` could undo what is written to these keys now: a copy of an
+        older state, or, where the store's adapter `rewrites` whole points for a partial update, a client's request."""
+        holds = [hold for hold in self.holds.values() if hold.side is side and (hold.copy or rewrites)]
+        if any(hold.ids is None for hold in holds):
+            return True
+        for point_id in ids:
+            if any(interval.record.secondary is side for interval in self._reconcilers.get(point_id, ())):  # type: ignore[union-attr]
+                return True
+            if point_id in self._held and any(point_id in hold.ids for hold in holds if hold.ids is not None):
+                return True
+        return False
 
     @property
     def open_count(self) -> int:
@@ -161,8 +187,8 @@ class Ledger:
 
     @property
     def at_rest(self) -> bool:
-        """Nothing open, dirty or held, and swept."""
-        return not (self.intervals or self.marks or self.holds or self.unswept)
+        """Nothing open, dirty, held or behind, and swept."""
+        return not (self.intervals or self.marks or self.holds or self.unswept or self.behind or self.behind_all)
 
     @property
     def blank(self) -> bool:
@@ -174,6 +200,8 @@ class Ledger:
             or self.parked
             or self.parked_whole
             or self.claimed
+            or self.behind
+            or self.behind_all
             or self.cursors
             or self.unswept_at
         )
@@ -215,6 +243,13 @@ class Ledger:
                 return Effects()
             case r.Claim():
                 return self._claim(position)
+            case r.Commit(emergency=True):
+                return self._emergency(position)
+            case r.Recover(ids=ids):
+                self.behind.difference_update(ids)
+                if not ids:
+                    self.behind, self.behind_all = set(), ""
+                return Effects(ready=self._mark(position, ids), ready_all=not ids)
             case r.Bind():
                 self.claimed = False
                 self._need_sweep(position, "the route's stores are others than before")
@@ -242,6 +277,7 @@ class Ledger:
                 other.mixed.add(point_id)
             if interval not in others:
                 others.append(interval)
+        self.behind.difference_update(record.ids)
         self._touch(record.ids)
         self.intervals[position] = interval
         return Effects()
@@ -251,7 +287,7 @@ class Ledger:
         taken: dict[PointId, int | None] = {}
         blocked = self.blocked
         for point_id in record.ids:
-            if blocked or point_id in self._held:
+            if blocked or point_id in self._held or point_id in self.behind:
                 interval.skipped.add(point_id)
                 continue
             others = self._reconcilers.setdefault(point_id, [])
@@ -277,6 +313,8 @@ class Ledger:
         interval = Interval(position, record, touched=set(self._writers) | set(self._reconcilers))
         for scope in self._scopes.values():
             interval.touched |= scope.named
+            if record.definition and _defines(scope):  # of two processes: who was last on which store?
+                interval.stale = scope.stale = True
         for writer in self.intervals.values():
             if isinstance(writer.record, r.BeginWrite):
                 writer.mixed.update(writer.ids)
@@ -300,11 +338,17 @@ class Ledger:
         assert isinstance(record, r.End)
         interval = self.intervals.pop(record.begin, None)
         if interval is None:  # closed already, by whoever took its owner for gone
-            self._need_sweep(position, "an interval ended after it was closed")
+            if not isinstance(record, r.Close):
+                self._need_sweep(position, "an interval ended after it was closed")
             return Effects()
         self._pages.pop(record.begin, None)
         self._scopes.pop(record.begin, None)
         self._forget(interval)
+        effects = self._end_of_kind(position, interval, record)
+        effects.owner = interval.record.owner
+        return effects
+
+    def _end_of_kind(self, position: int, interval: Interval, record: r.End) -> Effects:
         match record:
             case r.EndWrite():
                 return self._end_write(position, interval, record)
@@ -393,7 +437,7 @@ class Ledger:
         if not ids:
             return None
         assert isinstance(interval.record, r.BeginReconcile | r.BeginPage)
-        return self._hold(position, interval.record.secondary, seconds, ids)
+        return self._hold(position, interval.record.secondary, seconds, ids, copy=True)
 
     def _end_scope(self, position: int, interval: Interval, record: r.EndScope) -> Effects:
         assert isinstance(interval.record, r.BeginScope)
@@ -403,8 +447,8 @@ class Ledger:
         if definition:
             self.parked_whole = ""
             self.claimed = self.claimed and not record.gone
-        if record.sweep:
-            self._need_sweep(position, record.sweep)
+        if record.sweep or interval.stale:
+            self._need_sweep(position, record.sweep or "two definitions overlapped")
         elif record.equal:
             self.unswept = ""
             self.parked.clear()
@@ -425,10 +469,10 @@ class Ledger:
             case r.BeginReconcile(secondary=side):
                 ids = tuple(i for i in interval.ids if i not in interval.skipped)
                 ready = self._mark(position, ids)
-                held = self._hold(position, side, record.hold_seconds, ids)
+                held = self._hold(position, side, record.hold_seconds, ids, copy=True)
             case r.BeginPage(secondary=side):
                 ready = self._mark(position, interval.touched)
-                held = self._hold(position, side, record.hold_seconds, None)
+                held = self._hold(position, side, record.hold_seconds, None, copy=True)
             case r.BeginScope(primary=side, definition=definition):
                 ready = self._mark(position, interval.named | interval.touched)
                 held = self._hold(position, side, record.hold_seconds, None)
@@ -446,8 +490,10 @@ class Ledger:
             marked.append(point_id)
         return tuple(marked)
 
-    def _hold(self, position: int, side: Side, seconds: float, ids: tuple[PointId, ...] | None) -> Hold:
-        hold = Hold(side, seconds, ids)
+    def _hold(
+        self, position: int, side: Side, seconds: float, ids: tuple[PointId, ...] | None, *, copy: bool = False
+    ) -> Hold:
+        hold = Hold(side, seconds, ids, copy=copy)
         if ids is None:
             hold.touched.update(self._writers, self._reconcilers)
         else:
@@ -476,6 +522,19 @@ class Ledger:
         a held key would land behind its back, so those marks stay."""
         self.marks = {point_id: at for point_id, at in self.marks.items() if point_id in self._held}
         self._need_sweep(position, reason)
+
+    def _emergency(self, position: int) -> Effects:
+        """The secondary is the primary from here on, although it may lack what is not clean."""
+        self.behind.update(self.marks, self._writers, self._reconcilers, self._held, self.parked)
+        for page in self._pages.values():
+            self.behind |= page.touched
+        if self._scopes or self.range_held:
+            self.behind_all = "a request that could touch any key was under way"
+        elif self.unswept:
+            self.behind_all = f"it was not known which keys differ: {self.unswept}"
+        if self._scopes or self._writers or self.behind or self.behind_all or not self.unswept:
+            self._need_sweep(position, "the primary was moved in an emergency")
+        return Effects(generation=True)
 
     def _claim(self, position: int) -> Effects:
         self.claimed = True

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from proxy.errors import CollectionNotFound, CrossfadeError, GateClosed, Throttled, Untranslatable
-from proxy.model import Point, PointId
+from proxy.model import Point, PointId, Side
 from proxy.replication import records as r
 from proxy.replication.copying import CopyReport, copy_states
 from proxy.replication.site import Site, failure_kind
@@ -42,7 +42,6 @@ class Reconciler:
         self._healthy.set()
         self._closing = False
         self._tasks = [spawn(self._work_forever(), name=f"reconcile {site.collection}") for _ in range(_WORKERS)]
-        self.wake_all()
 
     def wake(self, ids: Iterable[PointId]) -> None:
         """Look at these keys; those that are dirty will be copied. Cheap and synchronous."""
@@ -55,6 +54,10 @@ class Reconciler:
 
     def wake_all(self) -> None:
         self.wake(list(self._site.ledger.marks))
+
+    def look_again(self) -> None:
+        """What kept the collection from being reconciled is over."""
+        self._work.set()
 
     async def close(self) -> None:
         """Let running batches end, start no other."""
@@ -94,7 +97,7 @@ class Reconciler:
             if point_id in self._in_flight:
                 continue
             gone.append(point_id)
-            if point_id not in ledger.marks or ledger.is_held(point_id):
+            if point_id not in ledger.marks or ledger.is_held(point_id) or ledger.is_reconciling(point_id):
                 continue
             weary = self._restless.get(point_id, 0)
             if weary >= _RESTLESS:
@@ -138,13 +141,13 @@ class Reconciler:
     async def _reconcile(self, ids: tuple[PointId, ...]) -> CrossfadeError | None:
         """Copy one batch. Returns what made the secondary (or the primary's reads) fail, if anything."""
         site = self._site
-        began = site.clock.now()
+        began, to = site.clock.now(), site.secondary_side
         begin = r.BeginReconcile(
             route=site.route,
             collection=site.collection,
             owner=site.journal.owner,
             ids=ids,
-            secondary=site.secondary_side,
+            secondary=to,
         )
         try:
             effects = await site.journal.append(begin)
@@ -153,9 +156,9 @@ class Reconciler:
         await site.hook("reconciliation begun")
         report = CopyReport(unclear=set(effects.taken))  # what an unforeseen error leaves
         try:
-            report = await self._copy(effects.taken)
+            report = await self._copy(effects.taken, to)
         finally:
-            ended = site.journal.append(self._end(effects.position, report))
+            ended = site.journal.append(self._end(effects.position, report, to))
         await ended
         self._count(report, len(effects.taken), site.clock.now() - began)
         for point_id in ids:
@@ -165,7 +168,7 @@ class Reconciler:
                 self._restless.pop(point_id, None)
         return report.error
 
-    def _end(self, begin: int, report: CopyReport) -> r.EndReconcile:
+    def _end(self, begin: int, report: CopyReport, to: Side) -> r.EndReconcile:
         site = self._site
         return r.EndReconcile(
             route=site.route,
@@ -174,10 +177,10 @@ class Reconciler:
             dirty=tuple(report.dirty),
             unclear=tuple(report.unclear),
             parked=tuple(report.parked.items()),
-            hold_seconds=site.stores.hold_seconds(site.secondary_side) if report.unclear else 0.0,
+            hold_seconds=site.stores.hold_seconds(to) if report.unclear else 0.0,
         )
 
-    async def _copy(self, taken: Mapping[PointId, int | None]) -> CopyReport:
+    async def _copy(self, taken: Mapping[PointId, int | None], to: Side) -> CopyReport:
         site = self._site
         try:
             if taken and not site.ledger.claimed:
@@ -189,6 +192,8 @@ class Reconciler:
         except CrossfadeError as error:
             return CopyReport(dirty=set(taken), error=error)
         await site.hook("reconciliation read")
+        if site.secondary_side is not to:  # in an emergency: what was read is the wrong way round
+            return CopyReport(dirty=set(taken))
         report = await copy_states(site.secondary, site.secondary_name, states)
         await site.hook("reconciliation written")
         if report.missing_collection:

@@ -2,7 +2,7 @@
 
 A record has a *position*, its place in the journal's total order. An interval has two records: one that
 begins it and one that ends it, and the end names the position of the begin. Keys are ids within one
-collection of one route; vectors and payloads never stand here.
+collection of one route; vectors and payloads never stand here. An *owner* is a process that has the journal open.
 
 Everything the program knows about the two stores (which key is dirty, held, parked; how far the backfill has
 come) is the fold of these records; see ledger.py.
@@ -139,6 +139,18 @@ class Close(End, frozen=True, tag="c"):
     hold_seconds: float
 
 
+class Join(Record, frozen=True, kw_only=True, tag="j+"):
+    """A process has opened the journal."""
+
+    owner: str
+
+
+class Leave(Record, frozen=True, kw_only=True, tag="j-"):
+    """A process has closed the journal, or is proven gone and all its intervals are closed."""
+
+    owner: str
+
+
 # --- single records ----------------------------------------------------------------------------
 
 
@@ -195,6 +207,56 @@ class SetPhase(Record, frozen=True, tag="f"):
     hold_seconds: float = 0.0
 
 
+# --- moving the primary ------------------------------------------------------------------------
+# A flip is known by its epoch, the position of its Prepare. The first Commit or Abort of an epoch decides it.
+
+
+class Prepare(Record, frozen=True, kw_only=True, tag="F"):
+    """From here on no process begins a write. `to` is to be the primary."""
+
+    owner: str
+    to: Side
+
+
+class Ready(Record, frozen=True, kw_only=True, tag="y"):
+    """`owner` has read Prepare and begins no write until it reads the decision."""
+
+    epoch: int
+    owner: str
+
+
+class Commit(Record, frozen=True, kw_only=True, tag="C"):
+    """`to` is the primary, and `phase` the route's. `emergency`: without Prepare (epoch 0), whatever is outstanding;
+    what may be behind on the new primary is then listed by every ledger."""
+
+    epoch: int
+    to: Side
+    phase: str
+    emergency: bool = False
+
+
+class Abort(Record, frozen=True, kw_only=True, tag="B"):
+    """The primary stays what it is, for `reason`."""
+
+    epoch: int
+    reason: str
+
+
+class Recover(Record, frozen=True, kw_only=True, tag="v"):
+    """The old primary came back after an emergency. `ids` are settled: copied from it, found gone, or given up."""
+
+    ids: tuple[PointId, ...]
+
+
+class Note(Record, frozen=True, kw_only=True, tag="N"):
+    """The audit log: who did what, when (seconds since 1970), and why."""
+
+    who: str
+    what: str
+    why: str
+    at: float
+
+
 class SetWeight(Record, frozen=True, tag="o"):
     """An operator's override of the read weight; None takes it back. `wish`: the configured weight it overrides."""
 
@@ -222,6 +284,8 @@ AnyRecord = (
     | NameKeys
     | EndScope
     | Close
+    | Join
+    | Leave
     | Release
     | Mark
     | Collapse
@@ -230,6 +294,12 @@ AnyRecord = (
     | Unswept
     | Swept
     | Bind
+    | Prepare
+    | Ready
+    | Commit
+    | Abort
+    | Recover
+    | Note
     | SetPhase
     | SetWeight
     | SaveJob
@@ -291,6 +361,6 @@ def decode(data: bytes) -> AnyRecord:
         fields["parked"] = tuple((unpack_ids([i])[0], Parking(reason, size)) for i, reason, size in fields["parked"])
     if "outcome" in fields:
         fields["outcome"] = Outcome(fields["outcome"])
-    for name in {"primary", "secondary"} & fields.keys():
+    for name in {"primary", "secondary", "to"} & fields.keys():
         fields[name] = Side(fields[name])
     return kind(**fields)  # type: ignore[return-value]

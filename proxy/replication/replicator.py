@@ -9,28 +9,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from proxy.clock import Clock
 from proxy.model import Definition, PointId, Side, UpdateAliases, Write, written_ids
 from proxy.replication import records as r
-from proxy.replication.book import DIRECT, DUAL_WRITE
+from proxy.replication.book import COMPLETE, DIRECT, DUAL_WRITE
 from proxy.replication.confirmations import Confirmations
 from proxy.replication.definitions import Definer
+from proxy.replication.flip import Flips
 from proxy.replication.hints import Hints
 from proxy.replication.holds import HoldClock
+from proxy.replication.hooks import Hook, no_hook
 from proxy.replication.journal import Journal
 from proxy.replication.ledger import Effects, Hold, Ledger
+from proxy.replication.membership import Membership
 from proxy.replication.reconciler import Reconciler
 from proxy.replication.scopes import ScopeWriter, write_to_all
-from proxy.replication.site import Hook, Settings, Site, StorePair, no_hook
-from proxy.replication.writer import Primary, Writer, ask
+from proxy.replication.site import Settings, Site, StorePair
+from proxy.replication.writer import Moved, Primary, Writer, ask
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Response
 
+Primaries = Callable[[Side], Primary]  # how to carry out a request on whichever store is the primary
 _SAMPLE_SECONDS = 0.05
 _SAMPLES = 50_000
 _log = logging.getLogger("crossfade.replication")
@@ -63,8 +67,9 @@ class Lag:
 class Workshop:
     """Everything that works on one collection."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, membership: Membership) -> None:
         self.site = site
+        self.membership = membership
         self.confirmations = Confirmations()
         self.writer = Writer(site, self.confirmations)
         self.scopes = ScopeWriter(site, self.confirmations)
@@ -79,7 +84,19 @@ class Workshop:
             self.site.hints.clear()
         if effects.settled and isinstance(record, r.EndReconcile):
             self.confirmations.settled(effects.settled, record.begin)
-        if effects.ready_all:
+        self.wake(effects)
+
+    def moved(self) -> None:
+        """The primary is another store: what was known of the old one is void."""
+        self.site.redefined()
+        self.site.hints.clear()
+
+    def wake(self, effects: Effects) -> None:
+        """Of several processes, the one whose record left a key dirty copies it."""
+        if not self.membership.takes(effects.owner):
+            if effects.ready_all:
+                self.reconciler.look_again()
+        elif effects.ready_all:
             self.reconciler.wake_all()
         else:
             self.reconciler.wake(effects.ready)
@@ -96,10 +113,12 @@ class Replicator:
         settings: Settings,
         clock: Clock,
         metrics: Metrics,
+        membership: Membership,
         hook: Hook = no_hook,
     ) -> None:
         self.route = route
         self.journal = journal
+        self.membership = membership
         self.stores = stores
         self.settings = settings
         self.clock = clock
@@ -111,7 +130,9 @@ class Replicator:
         self._positions = [journal.position]  # when records were applied: a sample of positions, and its times
         self._moments = [clock.now()]
         self._collapsing: set[str] = set()
+        self.flips = Flips(route, journal, self.book, clock, hook, settings.flip_seconds)
         journal.subscribe(self._applied)
+        membership.on_lead(self._take_over)
         self._bind()
         self._recover()
 
@@ -120,49 +141,73 @@ class Replicator:
     @property
     def mirroring(self) -> bool:
         """Whether writes are journalled and reach the secondary."""
-        return self.book.phase != DIRECT
+        return self.book.phase not in (DIRECT, COMPLETE)
 
     async def start_mirroring(self) -> None:
         """Leave phase `direct`. Writes that were sent before may still be landing: their keys are held."""
-        if not self.mirroring:
-            hold = self.stores.hold_seconds(self.stores.primary_side)
+        if self.book.phase == DIRECT:
+            hold = self.stores.hold_seconds(self.book.primary)
             await self.journal.append(r.SetPhase(route=self.route, phase=DUAL_WRITE, hold_seconds=hold))
 
     def apply_settings(self, settings: Settings) -> None:
         """Take new settings while running."""
         self.settings = settings
+        self.flips.bound_seconds = settings.flip_seconds
         for workshop in self._workshops.values():
             workshop.site.settings = settings
             workshop.site.hints.limit_bytes = settings.hint_bytes
 
     async def close(self) -> None:
+        await self.flips.close()
         await self._holds.close()
         await asyncio.gather(*(workshop.reconciler.close() for workshop in self._workshops.values()))
 
     # --- what the request path asks --------------------------------------------------------
 
-    async def write(self, collection: str, write: Write, primary: Primary) -> Response:
+    async def write(self, collection: str, write: Write, primaries: Primaries) -> Response:
         """Carry out a client's write on the collection of that (resolved) name, and have the secondary follow."""
-        if not self.mirroring:
-            return (await ask(primary)).unwrap()
         ids = written_ids(write)
-        with self._at_work(collection) as workshop:
-            if ids is None:
-                return await workshop.scopes.write(write, primary)
-            return await workshop.writer.write(write, ids, primary)
 
-    async def write_anywhere(self, reason: str, primary: Primary) -> Response:
+        async def carry_out(primary: Primary) -> Response:
+            with self._at_work(collection) as workshop:
+                if ids is None:
+                    return await workshop.scopes.write(write, primary)
+                return await workshop.writer.write(write, ids, primary)
+
+        return await self._on_the_primary(carry_out, primaries)
+
+    async def write_anywhere(self, reason: str, primaries: Primaries) -> Response:
         """Carry out a request that may have changed any collection of the route, for `reason`: all are swept."""
-        with ExitStack() as stack:
-            workshops = [stack.enter_context(self._at_work(collection)) for collection in tuple(self.book.ledgers)]
-            return await write_to_all([workshop.scopes for workshop in workshops], reason, primary)
 
-    async def define(self, collection: str, definition: Definition, primary: Primary) -> Response:
+        async def carry_out(primary: Primary) -> Response:
+            with ExitStack() as stack:
+                workshops = [stack.enter_context(self._at_work(name)) for name in tuple(self.book.ledgers)]
+                return await write_to_all([workshop.scopes for workshop in workshops], reason, primary)
+
+        return await self._on_the_primary(carry_out, primaries)
+
+    async def define(self, collection: str, definition: Definition, primaries: Primaries) -> Response:
         """Carry out a definition on the primary, and have the secondary follow."""
-        if not self.mirroring:
-            return (await ask(primary)).unwrap()
-        with self._at_work(collection) as workshop:
-            return await workshop.definer.define(definition, primary)
+
+        async def carry_out(primary: Primary) -> Response:
+            with self._at_work(collection) as workshop:
+                return await workshop.definer.define(definition, primary)
+
+        return await self._on_the_primary(carry_out, primaries)
+
+    async def _on_the_primary(
+        self, carry_out: Callable[[Primary], Awaitable[Response]], primaries: Primaries
+    ) -> Response:
+        """Wait while the primary is being moved, and begin anew if it was moved in between."""
+        while True:
+            await self.flips.passage()
+            primary = primaries(self.book.primary)
+            if not self.mirroring:
+                return (await ask(primary)).unwrap()
+            try:
+                return await carry_out(primary)
+            except Moved:
+                continue
 
     def pass_on(self, definition: UpdateAliases) -> None:
         """Give an alias change that the primary took to a secondary that has aliases, in the background."""
@@ -224,9 +269,12 @@ class Replicator:
                 clock=self.clock,
                 metrics=self.metrics,
                 hints=Hints(self.settings.hint_bytes),
+                flips=self.flips,
                 hook=self._hook,
             )
-            workshop = self._workshops[collection] = Workshop(site)
+            workshop = self._workshops[collection] = Workshop(site, self.membership)
+            if self.membership.leads:
+                workshop.reconciler.wake_all()
         return workshop
 
     @contextmanager
@@ -261,25 +309,29 @@ class Replicator:
             self.journal.append(r.Bind(route=self.route, source=addresses[0], target=addresses[1]))
 
     def _recover(self) -> None:
-        """Close what an earlier process left open, and start its holds again."""
+        """Start the holds again, in full. What earlier processes left open is closed by whoever leads."""
         for collection, ledger in list(self.book.ledgers.items()):
             for position, hold in ledger.holds.items():
                 if position not in self.book.starts:
                     self._holds.add(collection, position, hold)
-            for interval in list(ledger.intervals.values()):
-                side = getattr(interval.record, "secondary", None) or getattr(interval.record, "primary", None)
-                assert side is not None
-                seconds = self.stores.hold_seconds(side)
-                self.journal.append(
-                    r.Close(route=self.route, collection=collection, begin=interval.position, hold_seconds=seconds)
-                )
             if self.mirroring:
                 self.workshop(collection)
         for position, record in self.book.starts.items():
             self._holds.add("", position, Hold(Side.SOURCE, record.hold_seconds, None))
 
+    def _take_over(self) -> None:
+        """What others left dirty is this process's now."""
+        for workshop in self._workshops.values():
+            workshop.reconciler.wake_all()
+
     def _applied(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
-        if record.route != self.route:
+        if record.route not in ("", self.route):
+            return
+        if isinstance(record, r.Commit) and effects.generation:
+            for workshop in self._workshops.values():
+                workshop.moved()
+        self.flips.applied(record)
+        if not record.route:
             return
         self._remember_time(position)
         if effects.held is not None:
@@ -288,7 +340,7 @@ class Replicator:
             self._act(position, record, effects)
         elif effects.ready_all:
             for workshop in self._workshops.values():
-                workshop.reconciler.wake_all()
+                workshop.wake(effects)
 
     def _act(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
         collection = record.collection

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from proxy.dialects import Judgement, Outcome
 from proxy.errors import CollectionNotFound, CrossfadeError, InvalidRequest, JournalError, TryAgain, Untranslatable
-from proxy.model import IDS_ONLY, Batch, Filter, PointId, Write, write_filters, written_ids
+from proxy.model import IDS_ONLY, Batch, Filter, PointId, Side, Write, write_filters, written_ids
 from proxy.replication import records as r
 from proxy.replication.confirmations import Confirmations
 from proxy.replication.ledger import Effects
@@ -34,7 +34,7 @@ class ScopeWriter:
     async def write(self, write: Write, primary: Primary) -> Response:
         """Carry out a write of unnamed keys. Raises as `Writer.write` does."""
         site = self.site
-        begin = await self.begin()
+        begin = await self.begin(primary.side)
         judgement = Judgement(Outcome.UNTOUCHED)  # what holds until the request is sent
         sweep = ""
         try:
@@ -44,24 +44,27 @@ class ScopeWriter:
             answer = await ask(primary)
             judgement = answer.judgement
         finally:
-            ended = self.end(begin, judgement, sweep)
+            ended = self.end(begin, judgement, sweep, primary.side)
         site.metrics.writes.add(site.route, type(write).__name__.lower(), judgement.outcome.value)
         response = answer.unwrap()
-        if judgement.outcome is Outcome.ACCEPTED and site.settings.policy != "primary":
+        if judgement.outcome is Outcome.ACCEPTED and site.policy != "primary":
             effects = await ended
             await wait_for_secondary(site, self.confirmations, tuple(effects.ready), effects.position)
         return response
 
-    async def begin(self) -> int:
-        """Open a collection-wide interval, durably; its position. Raises TryAgain."""
+    async def begin(self, side: Side) -> int:
+        """Open a collection-wide interval, durably; its position. Raises TryAgain and Moved."""
         site = self.site
-        record = r.BeginScope(
-            route=site.route, collection=site.collection, owner=site.journal.owner, primary=site.primary_side
-        )
-        return await begin_durably(site, record)
+        record = r.BeginScope(route=site.route, collection=site.collection, owner=site.journal.owner, primary=side)
+        position = await begin_durably(site, record)
+        rewrites = not site.stores.at(side).capabilities.partial_updates
+        if any(hold.side is side and (hold.copy or rewrites) for hold in site.ledger.holds.values()):
+            self.end(position, Judgement(Outcome.UNTOUCHED), "", side)
+            raise TryAgain("the write was refused: an older request may still land on a key; try again in a moment")
+        return position
 
-    def end(self, begin: int, judgement: Judgement, sweep: str) -> Future[Effects]:
-        return self.site.journal.append(self._end(begin, judgement, sweep))
+    def end(self, begin: int, judgement: Judgement, sweep: str, side: Side) -> Future[Effects]:
+        return self.site.journal.append(self._end(begin, judgement, sweep, side))
 
     async def _name_keys(self, write: Write, begin: int) -> str:
         """Journal the keys that `write` can touch now. Returns why the collection must be swept instead, or ""."""
@@ -109,7 +112,7 @@ class ScopeWriter:
         except JournalError as error:
             raise TryAgain(f"the write was refused because it could not be journalled: {error}") from error
 
-    def _end(self, begin: int, judgement: Judgement, sweep: str) -> r.EndScope:
+    def _end(self, begin: int, judgement: Judgement, sweep: str, side: Side) -> r.EndScope:
         site = self.site
         unknown = judgement.outcome is Outcome.UNKNOWN
         return r.EndScope(
@@ -118,7 +121,7 @@ class ScopeWriter:
             begin=begin,
             outcome=judgement.outcome,
             acknowledged=judgement.acknowledged,
-            hold_seconds=site.stores.hold_seconds(site.primary_side) if unknown else 0.0,
+            hold_seconds=site.stores.hold_seconds(side) if unknown else 0.0,
             sweep=sweep if judgement.outcome is not Outcome.UNTOUCHED else "",
         )
 
@@ -129,14 +132,14 @@ async def write_to_all(scopes: Sequence[ScopeWriter], reason: str, primary: Prim
     judgement = Judgement(Outcome.UNTOUCHED)  # what holds until the request is sent
     try:
         for scope in scopes:
-            begin = await scope.begin()
+            begin = await scope.begin(primary.side)
             begun.append((scope, begin))
         judgement = Judgement(Outcome.UNKNOWN)
         answer = await ask(primary)
         judgement = answer.judgement
     finally:
         for scope, begin in begun:
-            scope.end(begin, judgement, reason)
+            scope.end(begin, judgement, reason, primary.side)
     return answer.unwrap()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proxy.clock import Clock
@@ -11,18 +11,14 @@ from proxy.errors import GateClosed, Throttled, Unavailable, Unclear
 from proxy.model import CollectionSpec, Side
 from proxy.replication import records as r
 from proxy.replication.book import RouteBook
+from proxy.replication.flip import Flips
 from proxy.replication.hints import Hints
+from proxy.replication.hooks import Hook, no_hook
 from proxy.replication.journal import Journal
 from proxy.replication.lanes import Lanes
 from proxy.replication.ledger import Ledger
 from proxy.stores import Store
 from proxy.telemetry.metrics import Metrics
-
-Hook = Callable[[str], Awaitable[None]]
-
-
-async def no_hook(_: str) -> None:
-    """Nothing happens at the named points of the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +26,19 @@ class Settings:
     """What the configuration says about a route's writes; may be replaced while running."""
 
     policy: str = "primary"  # primary | both | both-required
+    policy_after_cutover: str = "both-required"
     secondary_wait_seconds: float = 0.5
     continue_without_journal: bool = False
     batch_points: int = 256
     hint_bytes: int = 64 * 1024 * 1024
     dirty_cap_keys: int = 200_000
+    flip_seconds: float = 2.0
     exclusive_seconds: float = 0.2
 
 
 @dataclass(slots=True)
 class StorePair:
-    """The route's stores by side, how long a request to each may live, and which of them is primary.
+    """The route's stores by side, and how long a request to each may live. Which is primary stands in the book.
 
     `map_name` turns the source's name of a collection into the target's. The labels name the stores in figures; the
     addresses tell which databases they are.
@@ -51,7 +49,6 @@ class StorePair:
     source_hold_seconds: float
     target_hold_seconds: float
     map_name: Callable[[str], str] = lambda name: name
-    primary_side: Side = Side.SOURCE
     source_label: str = "source"
     target_label: str = "target"
     source_address: str = ""
@@ -84,6 +81,7 @@ class Site:
     clock: Clock
     metrics: Metrics
     hints: Hints
+    flips: Flips
     lanes: Lanes = field(default_factory=Lanes)
     hook: Hook = no_hook
     spec: CollectionSpec | None = None  # the primary's description; None until somebody asked, and after a definition
@@ -97,19 +95,23 @@ class Site:
 
     @property
     def primary(self) -> Store:
-        return self.stores.at(self.stores.primary_side)
+        return self.stores.at(self.primary_side)
 
     @property
     def secondary(self) -> Store:
-        return self.stores.at(self.stores.primary_side.other)
+        return self.stores.at(self.secondary_side)
 
     @property
     def primary_side(self) -> Side:
-        return self.stores.primary_side
+        return self.book.primary
 
     @property
     def secondary_side(self) -> Side:
-        return self.stores.primary_side.other
+        return self.book.primary.other
+
+    @property
+    def policy(self) -> str:
+        return self.settings.policy if self.primary_side is Side.SOURCE else self.settings.policy_after_cutover
 
     @property
     def primary_name(self) -> str:

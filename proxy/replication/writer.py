@@ -22,19 +22,21 @@ from proxy.errors import (
     TryAgain,
     Unavailable,
 )
-from proxy.model import Point, PointId, Write
+from proxy.model import Point, PointId, Side, Write
 from proxy.replication import records as r
 from proxy.replication.book import DUAL_WRITE
 from proxy.replication.confirmations import Confirmations
 from proxy.replication.hints import certain_states
-from proxy.replication.site import Site, no_hook
+from proxy.replication.hooks import no_hook
+from proxy.replication.site import Site
 from proxy.wire import Response
 
 
 @dataclass(frozen=True, slots=True)
 class Primary:
-    """How to carry out one request on the primary: send the client's bytes, and judge the answer."""
+    """How to carry out one request on the store of `side`, and to judge the answer."""
 
+    side: Side
     send: Callable[[], Awaitable[Response]]
     judge: Callable[[Response], Judgement]
 
@@ -80,24 +82,24 @@ class Writer:
         waited_from = site.clock.now()
         async with site.lanes.hold(ids):
             site.metrics.lane_wait_seconds.observe(site.clock.now() - waited_from, site.route)
-            states = await self._certain_states(write)
+            states = await self._certain_states(write, primary.side)
             try:
-                begin = await self._begin(ids)
+                begin = await self._begin(ids, primary.side)
             except TryAgain:
-                if not site.settings.continue_without_journal:
+                if not (site.journal.error and site.settings.continue_without_journal):
                     raise
                 return await self.without_journal(primary)
             answer = await ask(primary)
             await site.hook("primary answered")
             if states and answer.judgement.outcome is Outcome.ACCEPTED:
                 self._states[begin] = states
-            ended = site.journal.append(self._end(begin, answer.judgement))
+            ended = site.journal.append(self._end(begin, answer.judgement, primary.side))
         site.metrics.writes.add(site.route, type(write).__name__.lower(), answer.judgement.outcome.value)
         if site.hook is not no_hook:
             await ended
             await site.hook("END durable")
         response = answer.unwrap()
-        if answer.judgement.outcome is Outcome.ACCEPTED and site.settings.policy != "primary":
+        if answer.judgement.outcome is Outcome.ACCEPTED and site.policy != "primary":
             await wait_for_secondary(site, self.confirmations, ids, (await ended).position)
         return response
 
@@ -125,29 +127,32 @@ class Writer:
         hold = site.stores.hold_seconds(site.primary_side)
         site.journal.append(r.SetPhase(route=site.route, phase=DUAL_WRITE, hold_seconds=hold))
 
-    async def _certain_states(self, write: Write) -> dict[PointId, Point | None]:
+    async def _certain_states(self, write: Write, side: Side) -> dict[PointId, Point | None]:
         try:
             spec = await self.site.known_spec()
         except CrossfadeError:
             return {}  # the hint only saves a read
-        return certain_states(write, spec, self.site.primary.capabilities.normalizes_cosine)
+        return certain_states(write, spec, self.site.stores.at(side).capabilities.normalizes_cosine)
 
-    async def _begin(self, ids: tuple[PointId, ...]) -> int:
+    async def _begin(self, ids: tuple[PointId, ...], side: Side) -> int:
         site = self.site
         begin = r.BeginWrite(
             route=site.route,
             collection=site.collection,
             owner=site.journal.owner,
             ids=ids,
-            primary=site.primary_side,
+            primary=side,
         )
         position = await begin_durably(site, begin)
         if self._lost_journal:
             self._found_journal()
+        if site.ledger.endangered(ids, side, rewrites=not site.stores.at(side).capabilities.partial_updates):
+            site.journal.append(self._end(position, Judgement(Outcome.UNTOUCHED), side))
+            raise TryAgain("the write was refused: an older request may still land on the key; try again in a moment")
         await site.hook("BEGIN durable")
         return position
 
-    def _end(self, begin: int, judgement: Judgement) -> r.EndWrite:
+    def _end(self, begin: int, judgement: Judgement, side: Side) -> r.EndWrite:
         site = self.site
         unknown = judgement.outcome is Outcome.UNKNOWN
         return r.EndWrite(
@@ -156,18 +161,29 @@ class Writer:
             begin=begin,
             outcome=judgement.outcome,
             acknowledged=judgement.acknowledged,
-            hold_seconds=site.stores.hold_seconds(site.primary_side) if unknown else 0.0,
+            hold_seconds=site.stores.hold_seconds(side) if unknown else 0.0,
         )
 
 
-async def begin_durably(site: Site, record: r.Begin) -> int:
+class Moved(CrossfadeError):
+    """The primary is being moved, or has been since the write was begun: nothing was sent, and it begins anew."""
+
+
+async def begin_durably(site: Site, record: r.BeginWrite | r.BeginScope) -> int:
     """Append a begin and wait until it is durable; its position. Raises TryAgain if the journal cannot be written:
-    nothing was sent, so the client may try again."""
+    nothing was sent, so the client may try again. Raises Moved."""
     try:
-        return (await site.journal.append(record)).position  # type: ignore[arg-type]
+        position = (await site.journal.append(record)).position
     except JournalError as error:
         site.metrics.journal_errors.add()
         raise TryAgain(f"the write was refused because it could not be journalled: {error}") from error
+    if site.flips.came_too_late(position, record.primary):
+        kind = r.EndWrite if isinstance(record, r.BeginWrite) else r.EndScope
+        site.journal.append(
+            kind(route=site.route, collection=site.collection, begin=position, outcome=Outcome.UNTOUCHED)
+        )
+        raise Moved
+    return position
 
 
 async def wait_for_secondary(site: Site, confirmations: Confirmations, ids: tuple[PointId, ...], after: int) -> None:
@@ -176,7 +192,7 @@ async def wait_for_secondary(site: Site, confirmations: Confirmations, ids: tupl
     possible = not site.ledger.parked_whole
     confirmed = possible and await confirmations.wait(ids, after, site.settings.secondary_wait_seconds)
     site.metrics.secondary_waits.add(site.route, "confirmed" if confirmed else "late")
-    if site.settings.policy != "both-required":
+    if site.policy != "both-required":
         return
     if not possible:
         raise AppliedOnPrimaryOnly(

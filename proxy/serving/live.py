@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from proxy.clock import Clock
 from proxy.config import Route
+from proxy.dialects import Call, Dialect
 from proxy.model import Fetch, PointId, Side
 from proxy.replication import records as r
 from proxy.replication.ledger import NEVER_SWEPT
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import Settings
+from proxy.replication.writer import Primary
 from proxy.routing import LagGate
+from proxy.serving.primaries import Front, native, translated
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
 from proxy.stores import Store
@@ -58,6 +61,7 @@ class LiveRoute:
     replicator: Replicator
     clock: Clock
     breaker: Breaker
+    front: Front | None = None  # the target, answering in the source's vendor's words; None if it cannot
     _gates: dict[str, _Gate] = field(default_factory=dict)
 
     @property
@@ -66,7 +70,7 @@ class LiveRoute:
 
     @property
     def primary_side(self) -> Side:
-        return self.replicator.stores.primary_side
+        return self.replicator.book.primary
 
     @property
     def secondary(self) -> Store:
@@ -111,6 +115,17 @@ class LiveRoute:
         if self.breaker.tripped:
             return "secondary failing"
         return None
+
+    def primaries(self, dialect: Dialect, call: Call) -> Callable[[Side], Primary]:
+        """How to carry out `call` on whichever side is the primary."""
+
+        def primary(side: Side) -> Primary:
+            if side is Side.SOURCE:
+                return native(self.upstream, dialect, call)
+            assert self.front is not None  # a gate of cutover
+            return translated(self.front, dialect, call, self.clock)
+
+        return primary
 
     def unclean(self, collection: str, ids: Iterable[PointId]) -> set[PointId]:
         """Which of these keys the secondary may hold otherwise."""

@@ -16,6 +16,7 @@ from proxy.dialects import Call, Dialect
 from proxy.errors import (
     CollectionNotFound,
     InvalidRequest,
+    NotServed,
     Refused,
     Throttled,
     Unavailable,
@@ -31,6 +32,7 @@ from proxy.model import (
     Page,
     PointId,
     Points,
+    PrimaryOnlyRead,
     Result,
     Scroll,
     Search,
@@ -61,12 +63,12 @@ class Answered:
 
 
 class Scrolls:
-    """Which scrolls the secondary began: (collection, what is scrolled, next id)."""
+    """Which scrolls the target began: (collection, what is scrolled, next id)."""
 
     def __init__(self) -> None:
         self._begun: OrderedDict[tuple[str, str, PointId], None] = OrderedDict()
 
-    def began_on_secondary(self, collection: str, scroll: Scroll) -> bool:
+    def began_on_target(self, collection: str, scroll: Scroll) -> bool:
         return scroll.start is not None and (collection, _what(scroll), scroll.start) in self._begun
 
     def remember(self, collection: str, scroll: Scroll, following: PointId | None) -> None:
@@ -105,20 +107,27 @@ class Reader:
         finally:
             self._under_way -= 1
 
+    async def read_natively(self, call: Call, read: PrimaryOnlyRead, route: LiveRoute, collection: str) -> Answered:
+        """A read that only a store of the client's vendor can answer: the source, as primary or while it is in step."""
+        if route.primary_side is Side.SOURCE:
+            return Answered((await self._from_source(call, route, False))[0], "primary", read.reason)
+        if (obstacle := route.obstacle(collection)) is not None:
+            raise NotServed(
+                f"{read.reason}: the target, now the primary, cannot do that; the source is behind: {obstacle}"
+            )
+        return Answered((await self._from_source(call, route, False))[0], "secondary", read.reason)
+
     async def _read(self, dialect: Dialect, call: Call, read: DataRead, route: LiveRoute, collection: str) -> Answered:
         decision = self._decide(call, read, route, collection)
-        reason = decision.reason
-        if decision.read_from is not route.primary_side:
-            answered = await self._from_secondary(dialect, call, read, route, collection, decision)
-            if isinstance(answered, Answered):
-                self._metrics.reads.add(route.name, answered.by, reason)
-                return answered
-            reason = f"{route.primary_side.value}: {answered}"
-        response, seconds = await self._from_primary(call, route, decision.shadow)
-        if decision.shadow:
-            self._shadow_of_primary(dialect, call, read, route, collection, response, seconds)
-        self._metrics.reads.add(route.name, "primary", reason)
-        return Answered(response, "primary", reason)
+        asked = _Asked(dialect, call, read, route, collection, decision.shadow)
+        primary = route.primary_side
+        if decision.read_from is primary:
+            return await self._from_primary(asked, decision.reason)
+        answered = await self._from_secondary(asked, decision.reason)
+        if isinstance(answered, Answered):
+            self._metrics.reads.add(route.name, answered.by, decision.reason)
+            return answered
+        return await self._from_primary(asked, f"{primary.value}: {answered}")
 
     # --- deciding ----------------------------------------------------------------------------
 
@@ -135,8 +144,8 @@ class Reader:
         )
 
     def _draw_for(self, read: DataRead, collection: str) -> float:
-        """A scroll that the secondary began draws the lowest chance, which every weight above 0 takes."""
-        if isinstance(read, Scroll) and self._scrolls.began_on_secondary(collection, read):
+        """A scroll that the target began draws the lowest chance, which every weight above 0 takes."""
+        if isinstance(read, Scroll) and self._scrolls.began_on_target(collection, read):
             return 0.0
         return self._draw()
 
@@ -154,41 +163,56 @@ class Reader:
                     return parked
                 if not route.secondary.capabilities.ordered_by_id:
                     return "scroll order"
-                if start is not None and not self._scrolls.began_on_secondary(collection, read):
+                there = self._scrolls.began_on_target(collection, read)
+                if start is not None and there is not (route.primary_side is Side.SOURCE):
                     return "scroll began there"
         return None
 
-    # --- the two stores ----------------------------------------------------------------------
+    # --- primary and secondary -----------------------------------------------------------------
 
-    async def _from_primary(self, call: Call, route: LiveRoute, to_be_read: bool) -> tuple[Response, float]:
-        """The primary's answer and the seconds it took; `to_be_read`: in an encoding that we can read ourselves.
+    async def _from_primary(self, asked: _Asked, reason: str) -> Answered:
+        """Raises what the store raises: nobody else may answer, but for a source in step to what the target cannot."""
+        route, name = asked.route, asked.route.name
+        if route.primary_side is Side.SOURCE:
+            response, seconds = await self._from_source(asked.call, route, asked.shadow)
+            self._observe(asked, "primary", seconds)
+            if asked.shadow and isinstance(response.body, bytes):
+                asked.offer(Side.SOURCE, seconds, lambda: asked.dialect.read_reply(asked.call, plain(response)))
+        else:
+            try:
+                response, seconds = await self._from_target(asked)
+            except Untranslatable as error:
+                return await self._what_the_target_cannot(asked, error)
+            self._observe(asked, "primary", seconds)
+        self._metrics.reads.add(name, "primary", reason)
+        return Answered(response, "primary", reason)
 
-        A read may be repeated, so one that ran into a connection just being closed is: once, and not after a time-out.
-        """
-        request = readable(call.request) if to_be_read else call.request
-        began = route.clock.now()
-        try:
-            response = await route.upstream.forward(request)
-        except Unclear:
-            if route.clock.now() - began > _STALE_SECONDS:
-                raise
-            response = await route.upstream.forward(request)
-        seconds = route.clock.now() - began
-        self._metrics.request_seconds.observe(seconds, type(call.operation).__name__.lower(), "primary")
-        return response, seconds
+    async def _what_the_target_cannot(self, asked: _Asked, error: Untranslatable) -> Answered:
+        """The target is the primary, and has no exact equivalent: the source answers as long as it is in step."""
+        self._metrics.untranslatable.add(asked.route.name, error.reason)
+        reason = f"untranslatable: {error.reason}"
+        obstacle = self._obstacle(asked.read, asked.route, asked.collection)
+        if obstacle is not None:
+            raise NotServed(f"{reason}; and the source is not in step: {obstacle}") from error
+        response, seconds = await self._from_source(asked.call, asked.route, False)
+        self._observe(asked, "secondary", seconds)
+        self._metrics.reads.add(asked.route.name, "secondary", reason)
+        return Answered(response, "secondary", reason)
 
-    async def _from_secondary(
-        self, dialect: Dialect, call: Call, read: DataRead, route: LiveRoute, collection: str, decision: Decision
-    ) -> Answered | str:
+    async def _from_secondary(self, asked: _Asked, reason: str) -> Answered | str:
         """The secondary's answer in the client's dialect, or why the primary has to give it."""
-        name = route.name
-        if not await self._gatekeeper.may_read(dialect, call.request, route.upstream, collection, name):
+        route, name = asked.route, asked.route.name
+        if route.primary_side is Side.SOURCE and not await self._gatekeeper.may_read(
+            asked.dialect, asked.call.request, route.upstream, asked.collection, name
+        ):
             self._metrics.fallbacks.add(name, "access")
             return "access"
-        began = route.clock.now()
         try:
             async with asyncio.timeout(_SECONDARY_LIMIT_SECONDS):
-                result = await ask(route, read, collection, route.primary_side.other)
+                if route.primary_side is Side.SOURCE:
+                    response, seconds = await self._from_target(asked)
+                else:
+                    response, seconds = await self._from_source(asked.call, route, False)
         except Untranslatable as error:
             self._metrics.untranslatable.add(name, error.reason)
             return f"untranslatable: {error.reason}"
@@ -201,54 +225,67 @@ class Reader:
             self._metrics.fallbacks.add(name, type(error).__name__.lower())
             return "secondary failed"
         route.breaker.worked()
-        if isinstance(read, Fetch) and route.obstacle_to_fetch(collection, read):
+        if isinstance(asked.read, Fetch) and route.obstacle_to_fetch(asked.collection, asked.read):
             self._metrics.fallbacks.add(name, "key changed meanwhile")
             return "key not clean"
-        if isinstance(read, Scroll) and isinstance(result, Page):
-            self._scrolls.remember(collection, read, result.next)
+        self._observe(asked, "secondary", seconds)
+        return Answered(response, "secondary", reason)
+
+    # --- source and target -----------------------------------------------------------------------
+
+    async def _from_source(self, call: Call, route: LiveRoute, to_be_read: bool) -> tuple[Response, float]:
+        """The source's answer, byte for byte, and the seconds it took; `to_be_read`: in an encoding that we can read.
+
+        A read may be repeated, so one that ran into a connection just being closed is: once, and not after a time-out.
+        """
+        request = readable(call.request) if to_be_read else call.request
+        began = route.clock.now()
+        try:
+            response = await route.upstream.forward(request)
+        except Unclear:
+            if route.clock.now() - began > _STALE_SECONDS:
+                raise
+            response = await route.upstream.forward(request)
+        return response, route.clock.now() - began
+
+    async def _from_target(self, asked: _Asked) -> tuple[Response, float]:
+        """The target's answer through the model, in the client's dialect, and the seconds it took."""
+        route = asked.route
+        began = route.clock.now()
+        if route.primary_side is Side.TARGET and route.front is not None:
+            result = await route.front.answer(asked.call)
+        else:
+            result = await ask(route, asked.read, asked.collection, Side.TARGET)
         seconds = route.clock.now() - began
-        self._metrics.request_seconds.observe(seconds, type(read).__name__.lower(), "secondary")
-        response = dialect.encode(call, result, seconds)
-        if decision.shadow:
-            self._shadow_of_secondary(dialect, call, read, route, collection, result, seconds)
-        return Answered(response, "secondary", decision.reason)
+        if isinstance(asked.read, Scroll) and isinstance(result, Page):
+            self._scrolls.remember(asked.collection, asked.read, result.next)
+        response = asked.dialect.encode(asked.call, result, seconds)
+        if asked.shadow:
+            asked.offer(Side.TARGET, seconds, lambda: result)
+        return response, seconds
 
-    # --- shadow --------------------------------------------------------------------------------
+    def _observe(self, asked: _Asked, by: str, seconds: float) -> None:
+        self._metrics.request_seconds.observe(seconds, type(asked.read).__name__.lower(), by)
 
-    def _shadow_of_primary(
-        self,
-        dialect: Dialect,
-        call: Call,
-        read: DataRead,
-        route: LiveRoute,
-        collection: str,
-        response: Response,
-        seconds: float,
-    ) -> None:
-        if not isinstance(response.body, bytes):
-            return
 
-        async def secondary() -> Result:
-            return await ask(route, read, collection, route.primary_side.other)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A read, and where it belongs. `shadow`: the other side is asked too, off the client's path."""
 
-        route.shadow.offer(
-            ShadowRead(read, collection, seconds, lambda: dialect.read_reply(call, plain(response)), secondary)
-        )
+    dialect: Dialect
+    call: Call
+    read: DataRead
+    route: LiveRoute
+    collection: str
+    shadow: bool
 
-    def _shadow_of_secondary(
-        self,
-        dialect: Dialect,
-        call: Call,
-        read: DataRead,
-        route: LiveRoute,
-        collection: str,
-        result: Result,
-        seconds: float,
-    ) -> None:
-        async def primary() -> Result:
-            return await ask(route, read, collection, route.primary_side)
+    def offer(self, by: Side, seconds: float, result: Callable[[], Result]) -> None:
+        """Have the answer of `by`, which `result` gives, compared with the other side's."""
 
-        route.shadow.offer(ShadowRead(read, collection, seconds, lambda: result, primary))
+        async def other() -> Result:
+            return await ask(self.route, self.read, self.collection, by.other)
+
+        self.route.shadow.offer(ShadowRead(self.read, self.collection, seconds, result, other))
 
 
 async def ask(route: LiveRoute, read: DataRead, collection: str, side: Side) -> Result:

@@ -45,6 +45,7 @@ class Capabilities:
     vectors_optional: bool = False  # a point may lack some or all of its vectors
     ordered_by_id: bool = True  # scan and scroll run in the order of model.id_order
     normalizes_cosine: bool = False  # cosine vectors are kept as unit vectors
+    partial_updates: bool = True  # the server changes a part of a point; else its adapter rewrites whole points
     exact_search: bool = True  # can search without an approximate index on request
     max_window: int | None = None  # offset + limit of a search; None: no limit
     max_batch_points: int = 1000

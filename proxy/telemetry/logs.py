@@ -44,6 +44,7 @@ FIELDS = frozenset(
         "method",  # gRPC method or HTTP verb; never a path, which may hold an id
         "operation",
         "outcome",
+        "owner",  # a process that has the journal open
         "pages",
         "parked",
         "path",  # of a file of ours: configuration, journal, token
@@ -55,7 +56,6 @@ FIELDS = frozenset(
         "position",  # in the journal
         "problem",  # why, in words of this program
         "problems",  # of a configuration, a line each
-        "process",
         "reason",  # a short stable phrase
         "role",
         "route",

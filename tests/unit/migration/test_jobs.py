@@ -12,6 +12,7 @@ import pytest
 from proxy.errors import GateClosed, Refused
 from proxy.migration.jobs import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Jobs, Progress, Work
 from proxy.replication.journal import Journal
+from proxy.replication.membership import Membership
 from proxy.telemetry.metrics import Metrics
 from tests.support.clock import ManualClock, turns_until
 
@@ -53,7 +54,11 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 
 def make(journal: Journal, pages: Pages) -> Jobs:
-    return Jobs(journal, ManualClock(), Metrics(), {"backfill": pages.maker})
+    clock = ManualClock()
+    membership = Membership(journal, lambda route, side: 1.0, clock)
+    jobs = Jobs(journal, membership, clock, Metrics(), {"backfill": pages.maker})
+    membership.look()
+    return jobs
 
 
 async def test_a_job_runs_to_its_end(journal: Journal) -> None:
@@ -144,7 +149,6 @@ async def test_a_job_that_ran_goes_on_after_a_restart(journal: Journal, tmp_path
     again = Journal.open(journal.path)
     pages = Pages()
     jobs = make(again, pages)
-    jobs.resume_all()
     pages.let(10)
     ended = await jobs.wait(state.id)
     assert (ended.status, ended.checkpoint["page"]) == (DONE, 10)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -14,6 +17,9 @@ from proxy.errors import JournalError
 from proxy.model import Side
 from proxy.replication import records as r
 from proxy.replication.journal import Journal
+from proxy.replication.journal_file import join
+from proxy.replication.ledger import Effects
+from tests.support.clock import turns_until
 
 HERE: Any = {"route": "docs", "collection": "c"}
 
@@ -31,7 +37,7 @@ async def test_records_are_applied_in_the_order_in_which_they_were_appended(tmp_
     seen: list[int] = []
     journal.subscribe(lambda position, _record, _effects: seen.append(position))
     effects = await asyncio.gather(*(journal.append(begin(number)) for number in range(200)))
-    assert [effect.position for effect in effects] == seen == list(range(1, 201))
+    assert [effect.position for effect in effects] == seen == list(range(2, 202))  # after its own joining
     await journal.close()
 
 
@@ -43,18 +49,108 @@ async def test_a_new_process_reads_what_was_durable(tmp_path: Path) -> None:
     await journal.close()
     again = Journal.open(tmp_path / "journal.db")
     ledger = again.book.route("docs").ledger("c")
-    assert ledger.marks == {1: 3, 2: 3}
+    assert ledger.marks == {1: second + 1, 2: second + 1}
     assert list(ledger.intervals) == [second]
-    assert again.position == 3
+    assert again.position == second + 3  # the end, and one owner after another
     await again.close()
 
 
-async def test_two_processes_cannot_own_it(tmp_path: Path) -> None:
-    journal = Journal.open(tmp_path / "journal.db")
-    with pytest.raises(JournalError, match="in use by another process"):
-        Journal.open(tmp_path / "journal.db")
+def _recorder(into: list[tuple[int, r.AnyRecord]]) -> Callable[[int, r.AnyRecord, Effects], None]:
+    return lambda position, record, _: into.append((position, record))
+
+
+async def test_two_owners_read_each_other_and_agree_on_the_order(tmp_path: Path) -> None:
+    """What one has made durable, it has read the journal up to; both fold the same book."""
+    path = tmp_path / "journal.db"
+    one, other = Journal.open(path), Journal.open(path)
+    seen: dict[str, list[tuple[int, r.AnyRecord]]] = {one.owner: [], other.owner: []}
+    for journal in (one, other):
+        journal.subscribe(_recorder(seen[journal.owner]))
+
+    async def write(journal: Journal, first: int) -> None:
+        for number in range(first, first + 100):
+            effects = await journal.append(begin(number, 7))
+            assert seen[journal.owner][-1][0] >= effects.position
+            await journal.append(end(effects.position))
+
+    await asyncio.gather(write(one, 1000), write(other, 2000))
+    last = max(one.position, other.position)
+    await turns_until(lambda: one.position == other.position == last)
+    assert one.book == other.book
+    shared = [position for position, _ in seen[one.owner]]
+    assert shared == sorted(set(shared))
+    assert seen[one.owner][-400:] == seen[other.owner][-400:]
+    await one.close()
+    await turns_until(lambda: one.owner not in other.book.owners)
+    await other.close()
+
+
+async def test_writes_of_two_owners_that_overlap_leave_no_hint(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    one, other = Journal.open(path), Journal.open(path)
+    first = (await one.append(begin(7))).position
+    second = (await other.append(begin(7, 8))).position
+    assert (await one.append(end(first))).certain == ()
+    assert (await other.append(end(second))).certain == (8,)
+    await one.close()
+    await other.close()
+
+
+async def test_an_end_after_its_interval_was_closed_for_it_stands_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    one, other = Journal.open(path), Journal.open(path)
+    position = (await one.append(begin(7))).position
+    await other.append(r.Close(**HERE, begin=position, hold_seconds=1.0))
+    await one.append(end(position))
+    live = one.book.route("docs").ledger("c")
+    assert live.unswept_at  # nobody can tell any more what it did
+    await one.close()
+    await other.close()
+    again = Journal.open(path)
+    replayed = again.book.route("docs").ledger("c")
+    assert (replayed.marks, replayed.unswept_at, replayed.holds) == (live.marks, live.unswept_at, live.holds)
+    await again.close()
+
+
+async def test_no_row_goes_before_every_owner_has_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    one = Journal.open(path)
+    sleeper = sqlite3.connect(path, isolation_level=None)
+    join(sleeper, "sleeper")  # an owner that is stopped
+
+    async def work() -> int:
+        for _ in range(60):
+            positions = [e.position for e in await asyncio.gather(*(one.append(begin(i)) for i in range(100)))]
+            await asyncio.gather(*(one.append(end(position)) for position in positions))
+            opening = r.BeginReconcile(**HERE, owner="A", ids=tuple(range(100)), secondary=Side.TARGET)
+            await one.append(r.EndReconcile(**HERE, begin=(await one.append(opening)).position))
+        rows: int = sleeper.execute("SELECT count(*) FROM intervals").fetchone()[0]
+        return rows
+
+    assert await work() > 6_000
+    await one.append(r.Leave(route="", owner="sleeper"))
+    assert await work() < 6_000
+    sleeper.close()
+    await one.close()
+
+
+@pytest.mark.parametrize("version", ["1"])
+async def test_a_journal_of_an_earlier_format_is_read(tmp_path: Path, version: str) -> None:
+    """Made by the version that wrote it: dirty keys, a held one, a parked one, an open write, a weight, a job."""
+    path = tmp_path / "journal.db"
+    shutil.copy(Path(__file__).parent / "data" / f"journal-format-{version}.db", path)
+    journal = Journal.open(path)
+    route = journal.book.route("docs")
+    ledger = route.ledgers["c"]
+    assert (route.phase, route.weight, list(route.jobs)) == ("dual-write", 25.0, ["backfill-1"])
+    assert set(ledger.marks) == {1, 2, UUID(int=5)}
+    assert list(ledger.parked) == [3]
+    assert [interval.ids for interval in ledger.intervals.values()] == [(4,)]
+    assert [hold.ids for hold in ledger.holds.values()] == [(2,)]
+    assert (ledger.unswept, ledger.claimed) == ("", True)
+    await journal.append(begin(9))
     await journal.close()
-    await Journal.open(tmp_path / "journal.db").close()
+    await Journal.open(path).close()
 
 
 async def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -56,8 +56,10 @@ class _HintDespiteHold(Ledger):
 
 
 class _NoHold(Ledger):
-    def _hold(self, position: int, side: Side, seconds: float, ids: tuple[PointId, ...] | None) -> Hold:
-        hold = super()._hold(position, side, seconds, ids)
+    def _hold(
+        self, position: int, side: Side, seconds: float, ids: tuple[PointId, ...] | None, *, copy: bool = False
+    ) -> Hold:
+        hold = super()._hold(position, side, seconds, ids, copy=copy)
         self.apply(position, r.Release(route="x", collection="c", hold=position))
         return hold
 

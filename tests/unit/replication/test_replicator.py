@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from proxy.errors import GateClosed, Unavailable, Unclear
 from proxy.model import CollectionSpec, Metric, Point, Upsert, VectorSpec
 from proxy.replication import records as r
 from proxy.replication.journal import Journal
-from proxy.replication.replicator import Replicator
+from proxy.replication.membership import Membership
+from proxy.replication.replicator import Primaries, Replicator
 from proxy.replication.site import Settings, StorePair
 from proxy.replication.writer import Primary
 from proxy.stores.memory import MemoryStore
@@ -33,6 +34,10 @@ def point(number: int) -> Point:
     return Point(number, {"": b"\0\0\x80\x3f"}, {"n": number})
 
 
+def by(send: Callable[[], Awaitable[Response]], judgement: Judgement = DONE) -> Primaries:
+    return lambda side: Primary(side, send, lambda _: judgement)
+
+
 @dataclass(slots=True)
 class World:
     """A route that mirrors; both collections are made and in step."""
@@ -42,12 +47,12 @@ class World:
     journal: Journal
     replicator: Replicator
 
-    def primary(self, judgement: Judgement = DONE, change: Callable[[], object] = lambda: None) -> Primary:
+    def primaries(self, judgement: Judgement = DONE, change: Callable[[], object] = lambda: None) -> Primaries:
         async def send() -> Response:
             change()
             return Response(200)
 
-        return Primary(send, lambda _: judgement)
+        return by(send, judgement)
 
     async def swept(self, collection: str) -> None:
         await self.replicator.workshop(collection).site.claim()
@@ -60,7 +65,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     source, target = MemoryStore(), MemoryStore()
     journal = Journal.open(tmp_path / "journal.db")
     pair = StorePair(source, target, source_hold_seconds=1, target_hold_seconds=1)
-    replicator = Replicator("route", journal, pair, Settings(policy="both"), ManualClock(), Metrics())
+    clock = ManualClock()
+    membership = Membership(journal, lambda route, side: 1.0, clock)
+    membership.look()
+    replicator = Replicator("route", journal, pair, Settings(policy="both"), clock, Metrics(), membership)
     made = World(source, target, journal, replicator)
     await journal.append(r.SetPhase(route="route", phase="dual-write"))
     for collection in (DOCS, OTHER):
@@ -80,14 +88,14 @@ async def test_a_request_that_may_have_changed_anything_is_journalled_before_it_
     def look() -> None:
         open_when_sent.append([type(i.record).__name__ for ledger in ledgers for i in ledger.intervals.values()])
 
-    await world.replicator.write_anywhere("unknown endpoint", world.primary(change=look))
+    await world.replicator.write_anywhere("unknown endpoint", world.primaries(change=look))
     await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
     assert open_when_sent == [["BeginScope", "BeginScope"]]
     assert [ledger.unswept for ledger in ledgers] == ["unknown endpoint", "unknown endpoint"]
 
 
 async def test_one_that_was_certainly_refused_leaves_nothing(world: World) -> None:
-    await world.replicator.write_anywhere("unknown endpoint", world.primary(REFUSED))
+    await world.replicator.write_anywhere("unknown endpoint", world.primaries(REFUSED))
     await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
     assert world.replicator.ledger(DOCS).at_rest
 
@@ -100,7 +108,7 @@ async def test_one_without_an_answer_holds_all_if_it_may_still_land(
         raise failure
 
     with pytest.raises(type(failure)):
-        await world.replicator.write_anywhere("unknown endpoint", Primary(send, lambda _: DONE))
+        await world.replicator.write_anywhere("unknown endpoint", by(send))
     await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
     assert [world.replicator.ledger(each).range_held for each in (DOCS, OTHER)] == [held, held]
 
@@ -115,7 +123,7 @@ async def test_a_name_that_is_no_collection_is_forgotten_but_not_under_the_hands
         await proceed.wait()
         return Response(404)
 
-    first = asyncio.create_task(replicator.write(name, Upsert(name, (point(1),)), Primary(send, lambda _: REFUSED)))  # noqa: TID251
+    first = asyncio.create_task(replicator.write(name, Upsert(name, (point(1),)), by(send, REFUSED)))  # noqa: TID251
     await at_the_primary.wait()
     await world.source.create(name, SPEC)
 
@@ -124,14 +132,14 @@ async def test_a_name_that_is_no_collection_is_forgotten_but_not_under_the_hands
         return Response(200)
 
     second = asyncio.create_task(  # noqa: TID251
-        replicator.write(name, Upsert(name, (point(1),)), Primary(send_second, lambda _: DONE))
+        replicator.write(name, Upsert(name, (point(1),)), by(send_second))
     )
     workshop = replicator.workshop(name)
     proceed.set()
     await asyncio.gather(first, second)
     assert replicator.metrics.secondary_waits.read() == [(("route", "confirmed"), 1.0)]
     assert replicator.workshop(name) is workshop
-    await replicator.write("never", Upsert("never", (point(1),)), world.primary(REFUSED))
+    await replicator.write("never", Upsert("never", (point(1),)), world.primaries(REFUSED))
     await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
     assert not replicator.knows("never")
 

@@ -1,0 +1,77 @@
+"""How a request is carried out on the primary: as the client sent it on a store of its own vendor, or by the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from proxy.clock import Clock
+from proxy.dialects import Call, Dialect, Judgement, Outcome
+from proxy.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    CrossfadeError,
+    NotServed,
+    Unauthorized,
+    Unclear,
+    Untranslatable,
+)
+from proxy.model import Result, Side
+from proxy.replication.writer import Primary
+from proxy.serving.upstream import Upstream
+from proxy.wire import Response, plain, readable
+
+_UNTOUCHED = (CollectionNotFound, CollectionExists, NotServed, Unauthorized, Untranslatable)
+
+
+class Front(Protocol):
+    """Answers clients of the source's vendor from a store of another one."""
+
+    async def answer(self, call: Call) -> Result:
+        """The operation of `call`, carried out. Raises RequestError and StoreError; Untranslatable, before anything was
+        changed, for what the store cannot express."""
+        ...
+
+
+def native(upstream: Upstream, dialect: Dialect, call: Call) -> Primary:
+    """The source: the client's own deadline does not cut a write short, since what became of it would not be known; and
+    the answer comes in an encoding that we can read."""
+    request = readable(replace(call.request, timeout_seconds=None))
+    return Primary(
+        Side.SOURCE, lambda: upstream.forward(request), lambda response: dialect.judge(call, plain(response))
+    )
+
+
+def translated(front: Front, dialect: Dialect, call: Call, clock: Clock) -> Primary:
+    """The target, by the model; its answers and refusals in the client's dialect."""
+    carried_out = _Translated(front, dialect, call, clock.now)
+    return Primary(Side.TARGET, carried_out.send, lambda _: carried_out.judgement)
+
+
+@dataclass(slots=True)
+class _Translated:
+    front: Front
+    dialect: Dialect
+    call: Call
+    now: Callable[[], float]
+    judgement: Judgement = field(default_factory=lambda: Judgement(Outcome.UNKNOWN))
+
+    async def send(self) -> Response:
+        began = self.now()
+        try:
+            result = await self.front.answer(self.call)
+        except Unclear:
+            raise
+        except _UNTOUCHED as error:
+            return self._refused(error, Outcome.UNTOUCHED)
+        except CrossfadeError as error:  # of several steps, some may have been taken
+            return self._refused(error, Outcome.FAILED)
+        self.judgement = Judgement(Outcome.ACCEPTED)
+        return self.dialect.encode(self.call, result, self.now() - began)
+
+    def _refused(self, error: CrossfadeError, outcome: Outcome) -> Response:
+        self.judgement = Judgement(outcome)
+        if isinstance(error, Untranslatable):
+            error = NotServed(f"{error.reason}: the target, which is the primary by now, cannot do that")
+        return self.dialect.refuse(self.call.request, error)
