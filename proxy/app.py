@@ -32,6 +32,7 @@ from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
 from proxy.migration.jobs import Jobs
 from proxy.migration.kinds import Kinds
+from proxy.migration.moves import Moves
 from proxy.migration.sweeper import Sweeper
 from proxy.model import Side
 from proxy.pipeline import Pipeline, Switchboard
@@ -42,6 +43,7 @@ from proxy.replication.replicator import Replicator
 from proxy.replication.site import StorePair
 from proxy.routing import RouteTable, target_name
 from proxy.serving.access import Gatekeeper
+from proxy.serving.drift import Drift
 from proxy.serving.figures import Figures
 from proxy.serving.live import Breaker, LiveRoute, settings_of
 from proxy.serving.reads import Reader
@@ -94,6 +96,8 @@ class App:
         await self._open_sockets(config)
         self.membership.start()
         self._tasks.append(spawn(self.sweeper.run(), name="sweeper"))
+        for name, route in self.routes.items():
+            self._tasks.append(spawn(route.drift.watch(), name=f"drift of {name}"))
         self._tasks.append(spawn(self.figures.probe_forever(), name="store probes"))
         gc.collect()
         gc.freeze()
@@ -173,6 +177,7 @@ class App:
             replicator=replicator,
             clock=self.clock,
             breaker=Breaker(self.clock),
+            drift=Drift(replicator, self.clock),
         )
         live.shadow.unclean = live.unclean
         live.shadow.busy = lambda: self.reader.busy
@@ -213,6 +218,7 @@ class App:
             clock=self.clock,
             version=version("crossfade"),
             ready=self.not_ready,
+            moves={name: self._moves(config, route) for name, route in self.routes.items()},
         )
         self.control = Server(
             api(operator, self.exposition, self.not_ready, secret), *split_address(config.control.address)
@@ -222,6 +228,9 @@ class App:
         if config.probes.address is not None:
             self.probes = Server(probes(self.exposition, self.not_ready), *split_address(config.probes.address))
             await self.probes.start()
+
+    def _moves(self, config: Config, route: LiveRoute) -> Moves:
+        return Moves(route, self.jobs, lambda: self.collections_of(route), config.auth.mode, Path(config.data_dir))
 
     # --- what others ask --------------------------------------------------------------------------
 

@@ -18,7 +18,9 @@ from proxy.control.commands.connection import config_option, read_text
 from proxy.control.commands.init import init
 from proxy.control.commands.jobs import job, jobs
 from proxy.control.commands.mirror import mirror
+from proxy.control.commands.moves import audit, complete, cutover, invalidate, recover, rollback
 from proxy.control.commands.parked import parked
+from proxy.control.commands.plan import plan
 from proxy.control.commands.reload import reload
 from proxy.control.commands.shadow import shadow
 from proxy.control.commands.status import status
@@ -92,7 +94,10 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-for _command in (status, mirror, backfill, verify, weight, shadow, parked, sweep, jobs, job, reload):
+for _command in (
+    *(status, plan, mirror, backfill, verify, weight, shadow, cutover, rollback, complete),
+    *(parked, sweep, invalidate, recover, audit, jobs, job, reload),
+):
     main.add_command(_command)
 
 

@@ -119,3 +119,7 @@ class JournalError(CrossfadeError):
 
 class GateClosed(CrossfadeError):
     """An operator's command was refused; the message names the gate and its value."""
+
+
+class Foreign(GateClosed):
+    """A collection of the secondary holds points of which the route knows nothing."""

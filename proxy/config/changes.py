@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from proxy.config.routes import Route
 from proxy.config.shape import Config
 
-LIVE_IN_A_ROUTE = frozenset({"reads", "rules", "shadow", "writes", "tenant_field", "backfill"})
+LIVE_IN_A_ROUTE = frozenset({"reads", "rules", "shadow", "writes", "tenant_field", "backfill", "cutover"})
 LIVE = frozenset({"auth", "logging"})
 _WHY = {
     "data_dir": "the journal in it is open",

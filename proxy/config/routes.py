@@ -145,6 +145,26 @@ class Backfill(Section):
     )
 
 
+class Cutover(Section):
+    """Moving the primary: how long writes may be held, and what has to be so before."""
+
+    hold_ms: int = Field(
+        default=2000,
+        ge=50,
+        le=60_000,
+        description="Longest time for which new writes are held; past it nothing moves (ms)",
+    )
+    policy: Literal["primary", "both", "both-required"] = Field(
+        default="both-required",
+        description="Write policy from cutover until complete: both-required lets no acknowledged write be only on the "
+        "target",
+    )
+    max_lag_keys: Count = Field(default=1000, description="Most dirty keys when it begins (keys)")
+    verify_max_age_seconds: Seconds = Field(default=86_400, description="How old the last verify may be (seconds)")
+    min_shadow_reads: int = Field(default=100, ge=0, description="Searches that have to be compared before (searches)")
+    min_overlap: float = Field(default=0.95, ge=0, le=1, description="Mean overlap@k that they have to reach")
+
+
 class Route(Section):
     """One migration: collections that move from one store to another."""
 
@@ -164,3 +184,4 @@ class Route(Section):
     shadow: Shadow = Field(default_factory=Shadow, description="Shadow reads")
     replication: Replication = Field(default_factory=Replication, description="Replication to the secondary")
     backfill: Backfill = Field(default_factory=Backfill, description="Backfill")
+    cutover: Cutover = Field(default_factory=Cutover, description="Moving the primary")

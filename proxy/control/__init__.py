@@ -133,6 +133,8 @@ class RouteStatus(Value, frozen=True):
     readable: bool = False
     needs_sweep: tuple[str, ...] = ()
     parked_collections: tuple[ParkedCollection, ...] = ()
+    behind: int = 0  # keys that the primary may lack since an emergency
+    drift: str = ""  # that the stores differ, or that somebody writes past the proxy
     shadow: ShadowFigures = ShadowFigures()
 
 
@@ -180,6 +182,80 @@ class ShadowReport(Value, frozen=True):
     worst: tuple[Disagreement, ...] = ()
 
 
+class GateInfo(Value, frozen=True):
+    """What has to be so before a step: its present value, and what opens it if it is closed."""
+
+    name: str
+    value: str
+    open: bool
+    forceable: bool = False
+    next: str = ""
+
+
+class StepInfo(Value, frozen=True):
+    """A step to another phase. `does`: what happens then."""
+
+    start: str
+    end: str
+    command: str
+    does: str
+    gates: tuple[GateInfo, ...] = ()
+
+    @property
+    def closed(self) -> tuple[GateInfo, ...]:
+        return tuple(gate for gate in self.gates if not gate.open)
+
+
+class Plan(Value, frozen=True):
+    """Where a route is, and the steps from there: onward and back, None where there is none."""
+
+    route: str
+    phase: str
+    primary: str
+    onward: StepInfo | None = None
+    back: StepInfo | None = None
+
+
+class MoveRequest(Value, frozen=True, forbid_unknown_fields=True):
+    """`who` asks (for the audit log); `force`: why closed gates are passed; `now`: the emergency form of a rollback;
+    `discard`: give up what only the old primary has."""
+
+    who: str = ""
+    force: str = ""
+    now: bool = False
+    discard: bool = False
+
+
+class Moved(Value, frozen=True):
+    """`held_seconds`: no write waited longer for the move. `behind`: keys that the new primary may lack, in `file`."""
+
+    route: str
+    phase: str
+    primary: str
+    held_seconds: float = 0.0
+    behind: int = 0
+    file: str = ""
+
+
+class Recovery(Value, frozen=True):
+    """After an emergency: points copied from the old primary, keys that it does not have (left as they are), keys that
+    could not be copied now, and keys given up."""
+
+    copied: int = 0
+    absent: tuple[str, ...] = ()
+    left: int = 0
+    discarded: int = 0
+
+
+class AuditEntry(Value, frozen=True):
+    """`at` is in seconds since 1970."""
+
+    at: float
+    who: str
+    what: str
+    why: str = ""
+
+
 class JobRequest(Value, frozen=True, forbid_unknown_fields=True):
     kind: JobKind
     route: str
@@ -224,6 +300,30 @@ class Operations(Protocol):
 
     async def mirror(self, route: str) -> RouteStatus:
         """Start dual writes."""
+        ...
+
+    async def plan(self, route: str) -> Plan: ...
+
+    async def cutover(self, route: str, request: MoveRequest) -> Moved:
+        """Make the target the primary."""
+        ...
+
+    async def rollback(self, route: str, request: MoveRequest) -> Moved:
+        """Undo the phase, orderly or `now`."""
+        ...
+
+    async def complete(self, route: str, request: MoveRequest) -> Moved: ...
+
+    async def invalidate(self, route: str, request: MoveRequest) -> RouteStatus:
+        """Somebody changed a store by hand: have every collection swept."""
+        ...
+
+    async def recover(self, route: str, request: MoveRequest) -> Recovery:
+        """The old primary is back after an emergency."""
+        ...
+
+    async def audit(self, route: str) -> Sequence[AuditEntry]:
+        """The latest moves, the latest first."""
         ...
 
     async def set_weight(self, route: str, request: WeightRequest) -> RouteStatus: ...

@@ -14,12 +14,17 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from proxy.control import (
+    AuditEntry,
     JobAction,
     JobInfo,
     JobKind,
     JobRequest,
+    Moved,
+    MoveRequest,
     NotKnown,
     ParkedKey,
+    Plan,
+    Recovery,
     Reloaded,
     RouteStatus,
     ShadowReport,
@@ -75,6 +80,27 @@ class ControlClient:
 
     def mirror(self, route: str) -> RouteStatus:
         return self._call("POST", f"{_route(route)}/mirror", RouteStatus)
+
+    def plan(self, route: str) -> Plan:
+        return self._call("GET", f"{_route(route)}/plan", Plan)
+
+    def cutover(self, route: str, **request: Any) -> Moved:
+        return self._call("POST", f"{_route(route)}/cutover", Moved, MoveRequest(**request))
+
+    def rollback(self, route: str, **request: Any) -> Moved:
+        return self._call("POST", f"{_route(route)}/rollback", Moved, MoveRequest(**request))
+
+    def complete(self, route: str, **request: Any) -> Moved:
+        return self._call("POST", f"{_route(route)}/complete", Moved, MoveRequest(**request))
+
+    def invalidate(self, route: str, **request: Any) -> RouteStatus:
+        return self._call("POST", f"{_route(route)}/invalidate", RouteStatus, MoveRequest(**request))
+
+    def recover(self, route: str, **request: Any) -> Recovery:
+        return self._call("POST", f"{_route(route)}/recover", Recovery, MoveRequest(**request))
+
+    def audit(self, route: str) -> list[AuditEntry]:
+        return self._call("GET", f"{_route(route)}/audit", list[AuditEntry])
 
     def set_weight(self, route: str, percent: float, write: bool = False) -> RouteStatus:
         return self._call("PUT", f"{_route(route)}/weight", RouteStatus, WeightRequest(percent=percent, write=write))

@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from uuid import UUID
 
 from proxy.clock import Clock
 from proxy.config import Config
 from proxy.control import (
+    AuditEntry,
     Disagreement,
+    GateInfo,
     JobAction,
     JobInfo,
     JobRequest,
     KeyCounts,
     ListenerStatus,
+    Moved,
+    MoveRequest,
     NotKnown,
     ParkedCollection,
     ParkedKey,
+    Plan,
+    Recovery,
     Reloaded,
     RouteStatus,
     ShadowFigures,
     ShadowReport,
     Status,
+    StepInfo,
     StoreStatus,
     Weight,
     WeightRequest,
@@ -31,9 +37,9 @@ from proxy.control import (
 from proxy.control.reload import LiveConfig
 from proxy.control.weight_edit import write_weight
 from proxy.errors import ConfigError, CrossfadeError, GateClosed
-from proxy.migration.backfill import start_mirroring
 from proxy.migration.jobs import Jobs, JobState
-from proxy.model import PointId
+from proxy.migration.moves import By, Made, Moves, Step
+from proxy.migration.moves import shown as _shown
 from proxy.replication import records as r
 from proxy.serving.live import LiveRoute
 from proxy.stores import Store
@@ -57,6 +63,7 @@ class Operator:
         clock: Clock,
         version: str,
         ready: Callable[[], str | None],
+        moves: Mapping[str, Moves],
     ) -> None:
         self._config_path = config_path
         self._live = live_config
@@ -68,6 +75,7 @@ class Operator:
         self._clock = clock
         self._version = version
         self._ready = ready
+        self._moves = moves
         self._started = clock.now()
 
     # --- looking -----------------------------------------------------------------------------
@@ -117,6 +125,8 @@ class Operator:
             collections=tuple(ledgers),
             readable=route.readable,
             needs_sweep=tuple(sorted(reasons)),
+            behind=sum(len(ledger.behind) for ledger in ledgers.values()),
+            drift="; ".join(filter(None, (route.drift.found, route.drift.bypassed))),
             parked_collections=tuple(ParkedCollection(name, reason) for name, reason in parked.items()),
             shadow=self._figures(route),
         )
@@ -162,9 +172,45 @@ class Operator:
 
     async def mirror(self, route: str) -> RouteStatus:
         live = self._route(route)
-        if not live.replicator.mirroring:
-            await start_mirroring(live.replicator, await self._collections_of(live), adopt=False)
+        await self._moves[route].mirror(By())
         return self._route_status(live)
+
+    async def plan(self, route: str) -> Plan:
+        book = self._route(route).replicator.book
+        onward, back = await self._moves[route].plan()
+        return Plan(route, book.phase, book.primary.value, _step(onward), _step(back))
+
+    async def cutover(self, route: str, request: MoveRequest) -> Moved:
+        self._route(route)
+        return _moved(route, await self._moves[route].cutover(_by(request)))
+
+    async def rollback(self, route: str, request: MoveRequest) -> Moved:
+        self._route(route)
+        moves = self._moves[route]
+        made = await (moves.rollback_now(_by(request)) if request.now else moves.rollback(_by(request)))
+        return _moved(route, made)
+
+    async def complete(self, route: str, request: MoveRequest) -> Moved:
+        self._route(route)
+        return _moved(route, await self._moves[route].complete(_by(request)))
+
+    async def invalidate(self, route: str, request: MoveRequest) -> RouteStatus:
+        live = self._route(route)
+        await self._moves[route].invalidate(_by(request))
+        return self._route_status(live)
+
+    async def recover(self, route: str, request: MoveRequest) -> Recovery:
+        self._route(route)
+        moves = self._moves[route]
+        if request.discard:
+            return Recovery(discarded=await moves.discard(_by(request)))
+        found = await moves.recover(_by(request))
+        absent = tuple(f"{collection}/{point_id}" for collection, point_id in found.absent)
+        return Recovery(found.copied, absent, found.left)
+
+    async def audit(self, route: str) -> Sequence[AuditEntry]:
+        notes = self._route(route).replicator.book.notes
+        return [AuditEntry(note.at, note.who, note.what, note.why) for note in reversed(notes)]
 
     async def set_weight(self, route: str, request: WeightRequest) -> RouteStatus:
         live = self._route(route)
@@ -183,6 +229,7 @@ class Operator:
             await self._override(live, None)
         else:
             await self._override(live, request.percent)
+        await self._moves[route].reads_move(live.weight)
         return self._route_status(live)
 
     async def clear_weight(self, route: str) -> RouteStatus:
@@ -255,5 +302,17 @@ def _info(state: JobState) -> JobInfo:
     )
 
 
-def _shown(point_id: PointId) -> int | str:
-    return str(point_id) if isinstance(point_id, UUID) else point_id
+def _by(request: MoveRequest) -> By:
+    return By(request.who, request.force)
+
+
+def _moved(route: str, made: Made) -> Moved:
+    return Moved(route, made.phase, made.primary.value, made.held_seconds, made.behind, made.file)
+
+
+def _step(step: Step | None) -> StepInfo | None:
+    if step is None:
+        return None
+    gates = tuple(GateInfo(gate.name, gate.value, gate.open, gate.forceable, gate.next) for gate in step.gates)
+    transition = step.transition
+    return StepInfo(transition.start, transition.end, transition.command, transition.does, gates)

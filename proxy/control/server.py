@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from proxy.control import JobAction, JobRequest, NotKnown, Operations, WeightRequest, token
+from proxy.control import JobAction, JobRequest, MoveRequest, NotKnown, Operations, WeightRequest, token
 from proxy.errors import ConfigError, CrossfadeError, GateClosed, JournalError, StoreError, TryAgain, Unauthorized
 from proxy.telemetry.exposition import CONTENT_TYPE, Exposition
 
@@ -83,6 +83,9 @@ class _Api:
             web.get("/api/jobs/{job}", self.job),
             web.post("/api/jobs/{job}/{action:pause|resume|cancel}", self.act_on_job),
             web.post("/api/routes/{route}/mirror", self.mirror),
+            web.get("/api/routes/{route}/plan", self.plan),
+            web.post("/api/routes/{route}/{move:cutover|rollback|complete|invalidate|recover}", self.move),
+            web.get("/api/routes/{route}/audit", self.audit),
             web.put("/api/routes/{route}/weight", self.set_weight),
             web.delete("/api/routes/{route}/weight", self.clear_weight),
             web.get("/api/routes/{route}/parked", self.parked),
@@ -108,6 +111,16 @@ class _Api:
 
     async def mirror(self, request: web.Request) -> web.Response:
         return _json(await self._operations.mirror(request.match_info["route"]))
+
+    async def plan(self, request: web.Request) -> web.Response:
+        return _json(await self._operations.plan(request.match_info["route"]))
+
+    async def move(self, request: web.Request) -> web.Response:
+        move = getattr(self._operations, request.match_info["move"])
+        return _json(await move(request.match_info["route"], await _body(request, MoveRequest)))
+
+    async def audit(self, request: web.Request) -> web.Response:
+        return _json(await self._operations.audit(request.match_info["route"]))
 
     async def set_weight(self, request: web.Request) -> web.Response:
         wanted = await _body(request, WeightRequest)

@@ -20,6 +20,7 @@ from typing import Any
 from proxy.errors import (
     CollectionNotFound,
     CrossfadeError,
+    Foreign,
     GateClosed,
     JournalError,
     Throttled,
@@ -29,10 +30,12 @@ from proxy.errors import (
     Untranslatable,
 )
 from proxy.migration.jobs import Progress
+from proxy.migration.phases import BACKFILL
 from proxy.migration.throttle import Throttle
 from proxy.model import EVERYTHING, IDS_ONLY, Page, PointId
 from proxy.replication import records as r
 from proxy.replication.copying import CopyReport, copy_states
+from proxy.replication.records import DUAL_WRITE
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import Site, failure_kind
 from proxy.telemetry.tasks import spawn
@@ -91,6 +94,8 @@ class Backfill:
         )
         if not replicator.mirroring:
             await patience.outlast(lambda: start_mirroring(replicator, names, self._settings.adopt))
+        if replicator.book.phase == DUAL_WRITE:
+            await replicator.set_phase(BACKFILL)
         progress.state.checkpoint.setdefault("collections", names)
         progress.state.checkpoint.setdefault("copied", {})
         lacking: list[str] = []
@@ -100,7 +105,7 @@ class Backfill:
             site = replicator.workshop(name).site
             try:
                 await Sweep(site, progress, patience, self._settings).run()
-            except (Untranslatable, GateClosed) as error:
+            except (Untranslatable, Foreign) as error:
                 await site.park(str(error))
                 lacking.append(f"{name} ({error})")
                 continue
@@ -162,6 +167,11 @@ class Sweep:
     async def run(self) -> None:
         site, progress = self._site, self._progress
         ledger = site.ledger
+        if ledger.behind or ledger.behind_all:
+            raise GateClosed(
+                f"the {site.secondary_side.value} may hold writes that the {site.primary_side.value} lacks since the "
+                f"emergency: first `crossfade recover {site.route}`"
+            )
         await progress.wait_until(
             lambda: not ledger.range_held, f"{site.collection}: waiting for writes that may still be landing"
         )

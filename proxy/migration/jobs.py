@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -37,6 +38,7 @@ class JobState:
     kind: str
     route: str
     options: dict[str, Any] = field(default_factory=dict)
+    ended_at: float = 0.0  # seconds since 1970
     owner: str = ""  # the process that runs it
     status: str = RUNNING
     step: str = ""
@@ -265,7 +267,7 @@ class Jobs:
         finally:
             self._running.pop(state.id, None)
             if state.ended:
-                state.eta_seconds, state.waiting_for = None, ""
+                state.eta_seconds, state.waiting_for, state.ended_at = None, "", time.time()
                 _log.info("job ended", extra=words | {"status": state.status, "problem": state.error})
                 await self._save(state)
 

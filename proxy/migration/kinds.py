@@ -7,7 +7,8 @@ from typing import Any
 
 from proxy.config import Route
 from proxy.migration.backfill import Backfill, BackfillSettings
-from proxy.migration.jobs import Maker, Work
+from proxy.migration.jobs import Maker, Progress, Work
+from proxy.migration.phases import BACKFILL, SHADOW, VERIFY
 from proxy.migration.throttle import Throttle
 from proxy.migration.verify import Verify
 from proxy.serving.live import LiveRoute
@@ -28,7 +29,14 @@ class Kinds:
     def backfill(self, route: str, options: Mapping[str, Any]) -> Work:
         """Options: `adopt` (points that are on the target already may be replaced or removed)."""
         live = self._routes[route]
-        return Backfill(live.replicator, lambda: self._collections_of(live), _settings(live.config, options))
+        copy = Backfill(live.replicator, lambda: self._collections_of(live), _settings(live.config, options))
+
+        async def work(progress: Progress) -> Mapping[str, Any]:
+            result = await copy(progress)
+            await live.replicator.give_aliases()
+            return result
+
+        return work
 
     def sweep(self, route: str, options: Mapping[str, Any]) -> Work:
         """Options: `collections` (default: all of the route)."""
@@ -43,13 +51,26 @@ class Kinds:
         """Options: `repair` (mark what differs, and look once more)."""
         live = self._routes[route]
         backfill = live.config.backfill
-        return Verify(
+        compare = Verify(
             live.replicator,
             lambda: self._collections_of(live),
             backfill.page_points,
             Throttle(backfill.requests_per_second),
             bool(options.get("repair")),
         )
+
+        async def work(progress: Progress) -> Mapping[str, Any]:
+            replicator = live.replicator
+            if replicator.book.phase == BACKFILL:
+                await replicator.set_phase(VERIFY)
+            result = await compare(progress)
+            if not (result["different"] or result["unchecked"]):
+                live.drift.clear()
+                if replicator.book.phase == VERIFY:
+                    await replicator.set_phase(SHADOW)
+            return result
+
+        return work
 
 
 def _settings(route: Route, options: Mapping[str, Any]) -> BackfillSettings:

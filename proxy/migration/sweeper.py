@@ -1,7 +1,7 @@
 """Sweeps without being asked: a collection that was in step once, and of which single keys are no longer known.
 
 A collection that was never backfilled is left to the operator, who knows whether the target may be written to; so is
-one that the secondary cannot have.
+one that the secondary cannot have, and one that may be behind after an emergency.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ class Sweeper:
         return [
             name
             for name, ledger in ledgers.items()
-            if ledger.unswept and ledger.unswept != NEVER_SWEPT and not ledger.parked_whole
+            if ledger.unswept
+            and ledger.unswept != NEVER_SWEPT
+            and not (ledger.parked_whole or ledger.behind)
+            and not ledger.behind_all
         ]
 
     def _may_start(self, route: str) -> bool:

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.errors import CollectionNotFound, CrossfadeError
-from proxy.migration.comparison import bucket, difference, fingerprint
 from proxy.migration.jobs import Progress
 from proxy.migration.throttle import Throttle
 from proxy.model import EVERYTHING, CollectionSpec, Page, Point, PointId, Selection
 from proxy.replication import records as r
+from proxy.replication.comparison import bucket, difference, fingerprint
 from proxy.replication.ledger import Effects
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import Site

@@ -17,9 +17,6 @@ from proxy.model import PointId, Side
 from proxy.replication import records as r
 from proxy.replication.ledger import NEVER_SWEPT, Effects, Hold, Interval, Ledger
 
-DIRECT = "direct"
-DUAL_WRITE = "dual-write"
-COMPLETE = "complete"
 _NOTES = 1000
 FORMAT = 2  # 1, which is read too, knows no owners, no claims and nothing of the stores' addresses
 
@@ -38,7 +35,7 @@ class Flip:
 class RouteBook:
     """What is known of one route. Phase `direct`: writes go to the source alone and are not journalled."""
 
-    phase: str = DIRECT
+    phase: str = r.DIRECT
     primary: Side = Side.SOURCE
     flip: Flip | None = None
     notes: list[r.Note] = field(default_factory=list)  # the latest
@@ -91,13 +88,7 @@ class Book:
     def _of_route(route: RouteBook, position: int, record: r.AnyRecord) -> Effects:
         match record:
             case r.SetPhase():
-                route.phase = record.phase
-                if not record.hold_seconds:
-                    return Effects()
-                route.starts[position] = record
-                for ledger in route.ledgers.values():
-                    ledger.apply(position, record)
-                return Effects(held=Hold(Side.SOURCE, record.hold_seconds, None))
+                return _set_phase(route, position, record)
             case r.Release(collection=""):
                 route.starts.pop(record.hold, None)
                 for ledger in route.ledgers.values():
@@ -154,6 +145,17 @@ class Book:
             for collection, ledger in route.ledgers.items():
                 for interval in ledger.intervals.values():
                     yield name, collection, interval
+
+
+def _set_phase(route: RouteBook, position: int, record: r.SetPhase) -> Effects:
+    route.phase = record.phase
+    if record.phase == r.DIRECT or record.hold_seconds:
+        for ledger in route.ledgers.values():
+            ledger.apply(position, record)
+    if not record.hold_seconds:
+        return Effects()
+    route.starts[position] = record
+    return Effects(held=Hold(Side.SOURCE, record.hold_seconds, None))
 
 
 # --- snapshots -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import logging
 from dataclasses import dataclass, field, replace
 
 from proxy.dialects import Outcome
-from proxy.errors import CollectionExists, CrossfadeError, GateClosed, Untranslatable
+from proxy.errors import CollectionExists, CrossfadeError, Foreign, Untranslatable
 from proxy.model import (
     CreateCollection,
     CreatePayloadIndex,
@@ -27,6 +27,7 @@ from proxy.model import (
     UpdateCollection,
 )
 from proxy.replication import records as r
+from proxy.replication.aliases import mapped as in_words_of
 from proxy.replication.site import Site, failure_kind
 from proxy.replication.writer import Answer, Primary, ask, begin_durably
 from proxy.stores import PrimaryStore
@@ -124,7 +125,7 @@ class Definer:
                 return Match(equal=True)
         except CollectionExists:
             pass
-        except (GateClosed, Untranslatable) as error:
+        except (Foreign, Untranslatable) as error:
             return Match("the secondary cannot have the collection", parked=str(error))
         except CrossfadeError as error:
             words = {"route": site.route, "collection": site.collection, "error": error}
@@ -150,7 +151,7 @@ class Definer:
         if isinstance(definition, CreatePayloadIndex | DropPayloadIndex | UpdateCollection):
             mapped: Definition = replace(definition, collection=site.secondary_name)
         elif isinstance(definition, UpdateAliases):
-            mapped = definition
+            mapped = in_words_of(definition, site.stores, site.secondary_side)
         else:
             return
         try:

@@ -130,6 +130,10 @@ class Ledger:
     def is_held(self, point_id: PointId) -> bool:
         return point_id in self._held or self.range_held
 
+    def is_kept_back(self, point_id: PointId) -> bool:
+        """Whether the key must not be copied to the secondary now, although it is dirty."""
+        return self.is_held(point_id) or point_id in self.behind
+
     def is_open(self, point_id: PointId) -> bool:
         """Whether a write of the key is under way."""
         return point_id in self._writers
@@ -287,7 +291,8 @@ class Ledger:
         taken: dict[PointId, int | None] = {}
         blocked = self.blocked
         for point_id in record.ids:
-            if blocked or point_id in self._held or point_id in self.behind:
+            kept_back = point_id not in self.behind if record.recovery else point_id in self.behind
+            if blocked or kept_back or point_id in self._held or (record.recovery and point_id in self._writers):
                 interval.skipped.add(point_id)
                 continue
             others = self._reconcilers.setdefault(point_id, [])
@@ -392,9 +397,10 @@ class Ledger:
         return Effects(ready=ready, certain=certain, held=held)
 
     def _end_reconcile(self, position: int, interval: Interval, record: r.EndReconcile) -> Effects:
+        assert isinstance(interval.record, r.BeginReconcile)
         parked = dict(record.parked)
         failed = {*record.dirty, *record.unclear}
-        settled = []
+        settled: list[PointId] = []
         for point_id in interval.ids:
             if point_id in interval.skipped or point_id in failed:
                 continue
@@ -406,6 +412,9 @@ class Ledger:
                 self.parked[point_id] = parked[point_id]
             else:
                 self.parked.pop(point_id, None)
+        if interval.record.recovery:
+            self.behind.difference_update(settled)
+            failed.update(settled)  # as the old primary has them by now, as far as anybody knows
         self._mark(position, (i for i in interval.ids if i in failed))
         held = self._unclear(position, interval, record.unclear, record.hold_seconds)
         return Effects(ready=interval.ids, settled=tuple(settled), held=held)
@@ -558,6 +567,11 @@ class Ledger:
 
     def _set_phase(self, position: int, record: r.SetPhase) -> Effects:
         """Un-journalled writes may still be landing on the source when journalling begins."""
+        if record.phase == r.DIRECT:  # what is written from here on is not journalled
+            self.marks.clear()
+            self.parked.clear()
+            self.unswept, self.unswept_at = NEVER_SWEPT, position
+            return Effects()
         held = self._hold(position, Side.SOURCE, record.hold_seconds, None) if record.hold_seconds else None
         return Effects(held=held, ready_all=True)
 

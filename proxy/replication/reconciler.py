@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
-from proxy.errors import CollectionNotFound, CrossfadeError, GateClosed, Throttled, Untranslatable
+from proxy.errors import CollectionNotFound, CrossfadeError, Foreign, Throttled, Untranslatable
 from proxy.model import Point, PointId, Side
 from proxy.replication import records as r
 from proxy.replication.copying import CopyReport, copy_states
@@ -97,7 +97,7 @@ class Reconciler:
             if point_id in self._in_flight:
                 continue
             gone.append(point_id)
-            if point_id not in ledger.marks or ledger.is_held(point_id) or ledger.is_reconciling(point_id):
+            if point_id not in ledger.marks or ledger.is_kept_back(point_id) or ledger.is_reconciling(point_id):
                 continue
             weary = self._restless.get(point_id, 0)
             if weary >= _RESTLESS:
@@ -186,7 +186,7 @@ class Reconciler:
             if taken and not site.ledger.claimed:
                 await site.claim()
             states = await self._states(taken)
-        except (GateClosed, Untranslatable) as error:
+        except (Foreign, Untranslatable) as error:
             await site.park(str(error))
             return CopyReport(dirty=set(taken))
         except CrossfadeError as error:

@@ -18,6 +18,12 @@ import msgspec
 from proxy.dialects import Outcome
 from proxy.model import PointId, Side
 
+# Phases that change what becomes of a write; migration/phases.py has all of them.
+DIRECT = "direct"  # to the source alone, not journalled
+DUAL_WRITE = "dual-write"
+CUTOVER = "cutover"
+COMPLETE = "complete"  # to the target alone, not journalled
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """`route` and `collection` (resolved name on the source; "" where the record is about the whole route)."""
@@ -60,6 +66,7 @@ class EndWrite(End, frozen=True, tag="w"):
 class BeginReconcile(Begin, frozen=True, tag="R"):
     ids: tuple[PointId, ...]
     secondary: Side
+    recovery: bool = False  # from the old primary to the new one: `secondary` is the new primary
 
 
 class Parking(msgspec.Struct, frozen=True, array_like=True):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from proxy.clock import Clock
 from proxy.model import Definition, PointId, Side, UpdateAliases, Write, written_ids
 from proxy.replication import records as r
-from proxy.replication.book import COMPLETE, DIRECT, DUAL_WRITE
+from proxy.replication.aliases import give_aliases
 from proxy.replication.confirmations import Confirmations
 from proxy.replication.definitions import Definer
 from proxy.replication.flip import Flips
@@ -27,9 +27,11 @@ from proxy.replication.journal import Journal
 from proxy.replication.ledger import Effects, Hold, Ledger
 from proxy.replication.membership import Membership
 from proxy.replication.reconciler import Reconciler
+from proxy.replication.records import COMPLETE, DIRECT, DUAL_WRITE
 from proxy.replication.scopes import ScopeWriter, write_to_all
 from proxy.replication.site import Settings, Site, StorePair
 from proxy.replication.writer import Moved, Primary, Writer, ask
+from proxy.stores import PrimaryStore
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Response
@@ -148,6 +150,17 @@ class Replicator:
         if self.book.phase == DIRECT:
             hold = self.stores.hold_seconds(self.book.primary)
             await self.journal.append(r.SetPhase(route=self.route, phase=DUAL_WRITE, hold_seconds=hold))
+
+    async def set_phase(self, phase: str) -> None:
+        if self.book.phase != phase:
+            await self.journal.append(r.SetPhase(route=self.route, phase=phase))
+
+    async def give_aliases(self) -> None:
+        """Have the secondary give the route's collections the aliases that the primary gives them, if it has such
+        things. Raises what the stores raise."""
+        secondary = self.stores.at(self.book.primary.other)
+        if self.mirroring and isinstance(secondary, PrimaryStore):
+            await give_aliases(self.stores, self.book.primary, tuple(self.book.ledgers), secondary)
 
     def apply_settings(self, settings: Settings) -> None:
         """Take new settings while running."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proxy.clock import Clock
-from proxy.errors import GateClosed, Throttled, Unavailable, Unclear
+from proxy.errors import Foreign, Throttled, Unavailable, Unclear
 from proxy.model import CollectionSpec, Side
 from proxy.replication import records as r
 from proxy.replication.book import RouteBook
@@ -141,7 +141,7 @@ class Site:
         """Make the secondary's collection this route's own before anything is written to it: made if it is not there,
         taken if it is empty, or with `adopt`. True if it holds nothing.
 
-        Raises GateClosed if it holds points of which this route knows nothing, Untranslatable if the secondary's vendor
+        Raises Foreign if it holds points of which this route knows nothing, Untranslatable if the secondary's vendor
         cannot have it, and what the stores raise.
         """
         async with self._claiming:
@@ -152,18 +152,18 @@ class Site:
                 described = await self.secondary.describe(self.secondary_name)
                 points = described.points if described is not None else 0
                 if points and not adopt:
-                    raise GateClosed(self._foreign(points))
+                    raise Foreign(self._foreign(points))
                 empty = described is not None and not points
             if await self.known_spec() is not None:
                 await self.journal.append(r.Claim(route=self.route, collection=self.collection))
             return empty
 
     async def refuse_foreign_points(self) -> None:
-        """Raises GateClosed if the secondary's collection is not this route's own and holds points."""
+        """Raises Foreign if the secondary's collection is not this route's own and holds points."""
         if not self.ledger.claimed:
             described = await self.secondary.describe(self.secondary_name)
             if described is not None and described.points:
-                raise GateClosed(self._foreign(described.points))
+                raise Foreign(self._foreign(described.points))
 
     def _foreign(self, points: int) -> str:
         return (

@@ -24,7 +24,6 @@ from proxy.errors import (
 )
 from proxy.model import Point, PointId, Side, Write
 from proxy.replication import records as r
-from proxy.replication.book import DUAL_WRITE
 from proxy.replication.confirmations import Confirmations
 from proxy.replication.hints import certain_states
 from proxy.replication.hooks import no_hook
@@ -125,7 +124,7 @@ class Writer:
         site = self.site
         self._lost_journal = False
         hold = site.stores.hold_seconds(site.primary_side)
-        site.journal.append(r.SetPhase(route=site.route, phase=DUAL_WRITE, hold_seconds=hold))
+        site.journal.append(r.SetPhase(route=site.route, phase=site.book.phase, hold_seconds=hold))
 
     async def _certain_states(self, write: Write, side: Side) -> dict[PointId, Point | None]:
         try:

@@ -15,6 +15,7 @@ from proxy.replication.replicator import Replicator
 from proxy.replication.site import Settings
 from proxy.replication.writer import Primary
 from proxy.routing import LagGate
+from proxy.serving.drift import Drift
 from proxy.serving.primaries import Front, native, translated
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
@@ -61,6 +62,7 @@ class LiveRoute:
     replicator: Replicator
     clock: Clock
     breaker: Breaker
+    drift: Drift
     front: Front | None = None  # the target, answering in the source's vendor's words; None if it cannot
     _gates: dict[str, _Gate] = field(default_factory=dict)
 
@@ -159,4 +161,6 @@ def settings_of(route: Route) -> Settings:
         batch_points=route.replication.reconcile_batch_points,
         hint_bytes=route.replication.hint_bytes,
         dirty_cap_keys=route.replication.dirty_cap_keys,
+        policy_after_cutover=route.cutover.policy,
+        flip_seconds=route.cutover.hold_ms / 1000,
     )

@@ -16,19 +16,26 @@ import msgspec
 
 from proxy.control import (
     ENDED,
+    AuditEntry,
     Disagreement,
+    GateInfo,
     JobAction,
     JobInfo,
     JobRequest,
     KeyCounts,
     ListenerStatus,
+    Moved,
+    MoveRequest,
     NotKnown,
     ParkedKey,
+    Plan,
+    Recovery,
     Reloaded,
     RouteStatus,
     ShadowFigures,
     ShadowReport,
     Status,
+    StepInfo,
     StoreStatus,
     Weight,
     WeightRequest,
@@ -51,6 +58,12 @@ class SmallRoute:
     mirroring: bool = False
     weight: Weight = field(default_factory=lambda: Weight(wish=0))
     disagreements: list[Disagreement] = field(default_factory=list)
+    primary: str = "source"
+    notes: list[AuditEntry] = field(default_factory=list)
+
+    @property
+    def phase(self) -> str:
+        return "direct" if not self.mirroring else "dual-write" if self.primary == "source" else "cutover"
 
 
 class SmallOperations:
@@ -125,6 +138,44 @@ class SmallOperations:
     async def mirror(self, route: str) -> RouteStatus:
         self._route(route).mirroring = True
         return self._status(self._route(route))
+
+    async def plan(self, route: str) -> Plan:
+        docs = self._route(route)
+        parked = GateInfo("parked", f"{len(docs.parked)} points", not docs.parked, forceable=True, next="shorten them")
+        onward = StepInfo(docs.phase, "cutover", "cutover", "The target answers for writes.", (parked,))
+        back = StepInfo(docs.phase, "direct", "rollback", "The source answers for writes.")
+        return Plan("docs", docs.phase, docs.primary, onward if docs.primary == "source" else None, back)
+
+    async def cutover(self, route: str, request: MoveRequest) -> Moved:
+        docs = self._route(route)
+        if docs.parked and not request.force:
+            raise GateClosed(f"cutover of {route!r} is refused: parked: {len(docs.parked)} points")
+        return self._move(docs, "target", "cutover", request)
+
+    async def rollback(self, route: str, request: MoveRequest) -> Moved:
+        docs = self._route(route)
+        moved = self._move(docs, "source", "rollback --now" if request.now else "rollback", request)
+        return msgspec.structs.replace(moved, behind=3, file="behind-docs-9.jsonl") if request.now else moved
+
+    async def complete(self, route: str, request: MoveRequest) -> Moved:
+        return self._move(self._route(route), self._route(route).primary, "complete", request)
+
+    def _move(self, docs: SmallRoute, primary: str, what: str, request: MoveRequest) -> Moved:
+        docs.primary = primary
+        docs.notes.append(AuditEntry(at=0.0, who=request.who, what=what, why=request.force))
+        return Moved(docs.name, docs.phase, primary, held_seconds=0.012)
+
+    async def invalidate(self, route: str, request: MoveRequest) -> RouteStatus:
+        docs = self._route(route)
+        docs.notes.append(AuditEntry(at=0.0, who=request.who, what="invalidate", why=request.force))
+        return self._status(docs)
+
+    async def recover(self, route: str, request: MoveRequest) -> Recovery:
+        self._route(route)
+        return Recovery(discarded=3) if request.discard else Recovery(copied=2, absent=("docs/7",))
+
+    async def audit(self, route: str) -> Sequence[AuditEntry]:
+        return list(reversed(self._route(route).notes))
 
     async def set_weight(self, route: str, request: WeightRequest) -> RouteStatus:
         docs = self._route(route)
@@ -234,10 +285,10 @@ class SmallOperations:
     def _status(self, docs: SmallRoute) -> RouteStatus:
         return RouteStatus(
             name=docs.name,
-            phase="dual-write" if docs.mirroring else "direct",
+            phase=docs.phase,
             source="old",
             target="new",
-            primary="source",
+            primary=docs.primary,
             policy="primary",
             weight=docs.weight,
             keys=KeyCounts(

@@ -101,6 +101,10 @@ def _route(route: RouteStatus) -> tuple[str, ...]:
     primary = f"{route.primary} ({route.source if route.primary == 'source' else route.target})"
     remarks = [f"needs a sweep: {reason}" for reason in route.needs_sweep]
     remarks += [f"{one.collection} stays on the {route.primary}: {one.reason}" for one in route.parked_collections]
+    if route.behind:
+        remarks.append(f"{route.behind:,} keys may be behind since the emergency: crossfade recover {route.name}")
+    if route.drift:
+        remarks.append(f"drift: {route.drift}")
     if route.weight.effective and not route.readable:
         remarks.append("the target cannot be read yet")
     return (

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.migration.comparison import bucket, canonical_payload, difference, fingerprint, same_vector
 from proxy.model import CollectionSpec, Metric, MultiVector, Point, SparseVector, VectorSpec
+from proxy.replication.comparison import bucket, canonical_payload, difference, fingerprint, same_vector
 from proxy.replication.hints import unit
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from proxy.dialects import Outcome
 from proxy.model import Side
 from proxy.replication import records as r
-from proxy.replication.book import DIRECT, DUAL_WRITE, Book, dump, load
+from proxy.replication.book import Book, dump, load
+from proxy.replication.records import DIRECT, DUAL_WRITE
 
 
 def begin(collection: str) -> r.BeginWrite:

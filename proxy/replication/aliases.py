@@ -1,0 +1,40 @@
+"""Aliases on the secondary: those that the primary gives the collections of a route, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from proxy.model import CreateAlias, DropAlias, RenameAlias, Side, UpdateAliases
+from proxy.replication.site import StorePair
+from proxy.stores import PrimaryStore
+
+AliasAction = CreateAlias | DropAlias | RenameAlias
+
+
+def mapped(change: UpdateAliases, stores: StorePair, side: Side) -> UpdateAliases:
+    """`change`, which names collections as the source does, in the words of the store of `side`."""
+
+    def in_its_words(action: AliasAction) -> AliasAction:
+        if isinstance(action, CreateAlias):
+            return replace(action, collection=stores.name_at(side, action.collection))
+        return action
+
+    return UpdateAliases(tuple(map(in_its_words, change.actions)))
+
+
+async def give_aliases(stores: StorePair, primary: Side, collections: Iterable[str], secondary: PrimaryStore) -> None:
+    """An alias that the secondary gives a collection of somebody else is left alone. Raises what the stores raise."""
+    theirs = await secondary.aliases()
+    ours = {stores.name_at(primary, name): stores.name_at(primary.other, name) for name in collections}
+    wanted = {alias: ours[name] for alias, name in (await stores.at(primary).aliases()).items() if name in ours}
+    actions: list[AliasAction] = []
+    for alias, name in theirs.items():
+        if name in ours.values() and wanted.get(alias) != name:
+            actions.append(DropAlias(alias))
+    free = theirs.keys() - {action.alias for action in actions if isinstance(action, DropAlias)}
+    for alias, name in wanted.items():
+        if theirs.get(alias) != name and alias not in free:
+            actions.append(CreateAlias(alias, name))
+    if actions:
+        await secondary.define(UpdateAliases(tuple(actions)))

@@ -1,0 +1,126 @@
+"""Drift: whether somebody writes past the proxy. Watched for as long as a route lives, at a small and constant cost.
+
+Every now and then, for one collection at a time:
+
+- *bypass*: the number of points on the primary has changed, although no write passed here in between;
+- *drift*: both stores are at rest as far as the journal knows, and differ: in their numbers of points, or in one page,
+  the next in turn, so that in the end every point has been looked at.
+
+What is found is looked at a second time before it is told, since a write may come in between. It stands until a later
+verify finds both sides equal.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from proxy.clock import Clock
+from proxy.errors import CrossfadeError, Untranslatable
+from proxy.model import EVERYTHING, PointId
+from proxy.replication import records as r
+from proxy.replication.comparison import difference
+from proxy.replication.ledger import Effects
+from proxy.replication.replicator import Replicator
+from proxy.replication.site import Site
+
+_EVERY_SECONDS = 5.0
+_PAGE_POINTS = 64
+_LOOKS = 2
+_log = logging.getLogger("crossfade.drift")
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was seen of one collection. `changes`: records of it so far."""
+
+    changes: int = 0
+    points: int | None = None  # on the primary, when `changes` was `at`
+    at: int = -1
+    cursor: PointId | None = None
+    suspicions: int = 0
+
+
+@dataclass(slots=True)
+class Drift:
+    """Of one route. `found`, `bypassed`: what was seen, "" if nothing."""
+
+    replicator: Replicator
+    clock: Clock
+    found: str = ""
+    bypassed: str = ""
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.replicator.journal.subscribe(self._applied)
+
+    def clear(self) -> None:
+        """A verify has found both sides equal."""
+        self.found = self.bypassed = ""
+
+    async def watch(self) -> None:
+        """Look, one collection after the other, for as long as the process lives."""
+        while True:
+            await self.clock.sleep(_EVERY_SECONDS)
+            for collection, ledger in list(self.replicator.book.ledgers.items()):
+                if self.replicator.mirroring and not ledger.parked_whole:
+                    try:
+                        await self.look(collection)
+                    except (CrossfadeError, TimeoutError):
+                        continue  # a store that does not answer is told elsewhere
+
+    async def look(self, collection: str) -> None:
+        """Look at one collection once. Raises what the stores raise."""
+        seen = self._seen.setdefault(collection, _Seen())
+        site = self.replicator.workshop(collection).site
+        changes = seen.changes
+        points = await site.primary.count(site.primary_name)
+        if seen.changes != changes:
+            return
+        if seen.at == changes and seen.points not in (None, points):
+            self._tell_bypass(
+                f"{collection} had {seen.points} points on the {site.primary_side.value} and has {points}"
+            )
+        seen.points, seen.at = points, changes
+        if not site.ledger.at_rest or site.ledger.parked:
+            return
+        problem = await self._compare(site, seen, points)
+        quiet = seen.changes == changes and site.ledger.at_rest
+        seen.suspicions = seen.suspicions + 1 if problem and quiet else 0
+        if seen.suspicions >= _LOOKS and not self.found:
+            self.found = f"{collection}: {problem}"
+            _log.warning("the stores differ although nothing is outstanding", extra=self._words(self.found))
+
+    async def _compare(self, site: Site, seen: _Seen, points: int) -> str:
+        """What differs, "" if nothing does. The page is looked at again if something did."""
+        there = await site.secondary.count(site.secondary_name)
+        if there != points:
+            return f"{points} points on the {site.primary_side.value}, {there} on the {site.secondary_side.value}"
+        spec = await site.known_spec()
+        page = await site.primary.scan(site.primary_name, seen.cursor, _PAGE_POINTS, None, EVERYTHING)
+        ids = [point.id for point in page.points]
+        try:
+            found = await site.secondary.fetch(site.secondary_name, ids) if ids else {}
+        except Untranslatable:
+            return ""
+        by_direction = any(store.capabilities.normalizes_cosine for store in (site.primary, site.secondary))
+        if spec is not None:
+            for point in page.points:
+                if what := difference(point, found.get(point.id), spec, by_direction):
+                    return f"a point is not the same on both sides ({what})"
+        seen.cursor = page.next
+        return ""
+
+    def _tell_bypass(self, what: str) -> None:
+        if not self.bypassed:
+            self.bypassed = f"{what}, without a write through the proxy"
+            _log.warning("somebody writes past the proxy", extra=self._words(self.bypassed))
+
+    def _words(self, problem: str) -> dict[str, object]:
+        return {"route": self.replicator.route, "problem": problem}
+
+    def _applied(self, _: int, record: r.AnyRecord, __: Effects) -> None:
+        if record.route == self.replicator.route and isinstance(record, r.BeginWrite | r.BeginScope | r.BeginPage):
+            self._seen.setdefault(record.collection, _Seen()).changes += 1
+        elif isinstance(record, r.Leave | r.Join | r.SetPhase):
+            self._seen.clear()
