@@ -1,11 +1,11 @@
 """Several keys: requests and reconciliations of two keys, applied in part, refused in part, parked.
 
 Modelled: two keys; two requests of one owner that name one or both of them, in any order; a primary that applies a
-request in part and answers an error, or success that names the failed key; a reconciler that batches what is dirty, with
-hints by key; a secondary that cannot hold one value (`BIG`), refuses a batch that has it, and may leave the removal of a
-parked key's older version without an answer. Whole overlaps and faults of one key are in mirror.py.
+request in part and answers an error, or success that names the failed key; a reconciler that batches what is dirty,
+with hints by key; a secondary that cannot hold one value (`BIG`), refuses a batch that has it, and may leave the
+removal of a parked key's older version without an answer. Overlaps and faults of one key are in mirror.py.
 
-Invariants: I1 (parked keys are absent on the secondary, and only those that it cannot hold are parked), I4, I7 (lanes of
+Invariants: I1 (parked keys are absent on the secondary, and only those that it cannot hold are parked), I7 (lanes of
 several keys never wait for each other; nothing is tried for ever).
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 
 BIG = 7  # a value that the secondary cannot hold
 KEYS = (0, 1)
@@ -55,7 +55,7 @@ class State(NamedTuple):
 class Batches(Model[State]):
     name = "batches"
     about = "two keys in one request and one reconciliation: applied in part, refused in part, parked"
-    invariants = "I1 I4 I7"
+    invariants = "I1 I7"
     rules: ClassVar = {
         "status-alone": "a status code alone does not say that a request of several keys changed nothing",
         "failed-key-hinted": "no hint for a key that the answer names as failed",
@@ -66,9 +66,9 @@ class Batches(Model[State]):
         "parked-for-ever": "a parked key leaves the parking when it is written again",
         "removal-unheld": "a removal of unclear outcome leaves the key dirty and held",
     }
-    happens = frozenset(
+    happens = labels(
         "takes lanes|BEGIN write|applied|applied in part, error|applied in part, named|END write"
-        "|BEGIN reconcile|reads|puts|removes|removal unclear|END reconcile|lands|never lands".split("|")
+        "|BEGIN reconcile|reads|puts|removes|removal unclear|END reconcile|lands|never lands"
     )
 
     def starts(self, full: bool) -> Iterable[State]:
@@ -150,7 +150,9 @@ class Batches(Model[State]):
         if copy.at == "read":
             yield "puts", self._put(s)
         if copy.at == "put":
-            removed = tuple(k for k in copy.keys if not copy.values[k] or (copy.parked[k] and self.keeps("parked-findable")))
+            removed = tuple(
+                k for k in copy.keys if not copy.values[k] or (copy.parked[k] and self.keeps("parked-findable"))
+            )
             gone = s
             for key in removed:
                 gone = gone._replace(secondary=put(gone.secondary, key, 0))
@@ -206,7 +208,9 @@ class Batches(Model[State]):
     # --- what must be so -----------------------------------------------------------------
 
     def rests(self, s: State) -> bool:
-        waiting = s.dirty if self.keeps("parked-for-ever") else [d and not p for d, p in zip(s.dirty, s.parked, strict=True)]
+        waiting = (
+            s.dirty if self.keeps("parked-for-ever") else [d and not p for d, p in zip(s.dirty, s.parked, strict=True)]
+        )
         return not (any(waiting) or s.late) and s.copy.at == "idle" and all(w.at == "ended" for w in s.writes)
 
     def wrong(self, s: State) -> str:

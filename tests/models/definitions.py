@@ -5,8 +5,8 @@ only); another client writes the key at any time; a reconciler with hints, and t
 known any more what the secondary holds. The drop's answer may be lost on the primary, or its follower's on the
 secondary, and land later or never; the owner of a definition may be killed. A definition is a number: 1 is the old one.
 
-Two things go beyond the protocol's page. A definition of unclear outcome on the *secondary* is held like any request:
-else a late drop takes what the sweep has copied. And a sweep makes the secondary match the primary in every case, also
+Two rules are easily missed. A definition of unclear outcome on the *secondary* is held like any request: else a late
+drop takes what the sweep has copied. And a sweep makes the secondary match the primary in every case, also
 where the primary has no such collection (it is dropped) or one of another definition (it is made anew).
 
 Not modelled: aliases, indexes, several keys.
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 
 
 class Store(NamedTuple):
@@ -87,10 +87,10 @@ class Definitions(Model[State]):
         "absent-not-dropped": "a sweep drops from the secondary a collection that the primary does not have",
         "existing-taken-for-equal": "a sweep makes the secondary's definition match, it is not enough that it exists",
     }
-    happens = frozenset(
+    happens = labels(
         "BEGIN write|applied|refused|END write|BEGIN definition|answered|answer lost|followed|follower's answer lost"
-        "|not followed|killed|lands|never lands|BEGIN reconcile|reads|copies|END reconcile|no such collection|BEGIN sweep|describes"
-        "|matches|reads page|copies page|END sweep".split("|")
+        "|not followed|killed|lands|never lands|BEGIN reconcile|reads|copies|END reconcile|no such collection"
+        "|BEGIN sweep|describes|matches|reads page|copies page|END sweep"
     )
 
     def starts(self, full: bool) -> Iterable[State]:
@@ -171,8 +171,11 @@ class Definitions(Model[State]):
             begun = become("begun")
             begun = begun._replace(definitions=put(s.definitions, i, Definition(definition.kind, "begun", under_way)))
             stale = s.sweep.at != "idle" and self.keeps("old-page-kept")
-            yield "BEGIN definition", begun._replace(
-                write=s.write._replace(mixed=True), sweep=s.sweep._replace(stale=s.sweep.stale or stale)
+            yield (
+                "BEGIN definition",
+                begun._replace(
+                    write=s.write._replace(mixed=True), sweep=s.sweep._replace(stale=s.sweep.stale or stale)
+                ),
             )
         if definition.at == "begun":
             yield "answered", self._carry_out(become("answered"), "primary", definition.kind)
@@ -270,7 +273,9 @@ class Definitions(Model[State]):
 
     def rests(self, s: State) -> bool:
         return not (s.dirty or s.unswept or s.late) and (
-            s.write.at == "ended" and s.copy.at == "idle" and s.sweep.at == "idle"
+            s.write.at == "ended"
+            and s.copy.at == "idle"
+            and s.sweep.at == "idle"
             and all(d.at == "ended" for d in s.definitions)
         )
 

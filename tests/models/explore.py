@@ -122,13 +122,13 @@ def _explore(model: Model[S], start: S, cap: int, progress: Callable[[int], None
     numbers: dict[S, int] = {start: 0}
     states = [start]
     arrivals: list[tuple[int, str]] = [(0, "start")]  # from which state, by what
-    labels: set[str] = set()
+    happened: set[str] = set()
     sources, targets = array("i"), array("i")
-    resting = []
+    resting: list[int] = []
 
     def result(wrong: Wrong | None) -> Result:
-        happened = frozenset(label.rpartition(": ")[2] for label in labels)
-        return Result(len(states), len(resting), happened, wrong)
+        what = frozenset(label.rpartition(": ")[2] for label in happened)
+        return Result(len(states), len(resting), what, wrong)
 
     for number, state in enumerate(states):  # which grows while it is walked
         if reason := model.wrong(state):
@@ -136,7 +136,7 @@ def _explore(model: Model[S], start: S, cap: int, progress: Callable[[int], None
         if model.rests(state):
             resting.append(number)
         for label, following in model.steps(state):
-            labels.add(label)
+            happened.add(label)
             known = numbers.get(following)
             if known is None:
                 known = numbers[following] = len(states)
@@ -183,9 +183,7 @@ def _fields(state: tuple[Any, ...]) -> str:
 
 def _changes(before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
     names: tuple[str, ...] = getattr(after, "_fields", ())
-    changed = (
-        f"{name}={_plain(now)}" for name, was, now in zip(names, before, after, strict=True) if now != was
-    )
+    changed = (f"{name}={_plain(now)}" for name, was, now in zip(names, before, after, strict=True) if now != was)
     return ", ".join(changed)
 
 
@@ -194,6 +192,11 @@ def _plain(value: object) -> str:
     if isinstance(value, tuple):
         return "(" + " ".join(_plain(part) for part in value) + ")"
     return str(value) if not isinstance(value, bool) else "yes" if value else "no"
+
+
+def labels(text: str) -> frozenset[str]:
+    """The steps of a model, written as "one|another"."""
+    return frozenset(text.split("|"))
 
 
 def put(items: tuple[T, ...], at: int, item: T) -> tuple[T, ...]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 
 PREPARE, COMMIT, ABORT = "PREPARE", "COMMIT", "ABORT"
 
@@ -65,10 +65,10 @@ class Flip(Model[State]):
         "lease-unchecked": "the lease is checked after BEGIN, before anything is sent",
         "nobody-aborts": "past the bound anyone may append ABORT",
     }
-    happens = frozenset(
+    happens = labels(
         "PREPARE|gates open|COMMIT|ABORT|coordinator dies|reads|acknowledges|registers|registers again|passes the door"
         "|answers 503|BEGIN|reads back its BEGIN|applied|END|mirrored|paused past its lease|proven gone|lands"
-        "|never lands".split("|")
+        "|never lands"
     )
 
     def starts(self, full: bool) -> Iterable[State]:
@@ -83,7 +83,7 @@ class Flip(Model[State]):
     # --- what the journal says -----------------------------------------------------------
 
     def _phase(self, records: tuple[str, ...]) -> str:
-        """"old", "held" or "new", for whoever has read these records."""
+        """ "old", "held" or "new", for whoever has read these records."""
         decisions = [record for record in records if record in (COMMIT, ABORT)]
         if not decisions:
             return "held" if PREPARE in records else "old"
@@ -156,7 +156,9 @@ class Flip(Model[State]):
                 yield become("registers again", registered, write._replace(suspect=False))
             sent = write.at == "ready"
             gone = write._replace(at="late" if sent else "ended", suspect=False)
-            yield become("proven gone", proxy._replace(status="gone"), gone._replace(dirty=write.suspect or write.dirty))
+            yield become(
+                "proven gone", proxy._replace(status="gone"), gone._replace(dirty=write.suspect or write.dirty)
+            )
 
     def _write(self, s: State, i: int) -> Iterator[Step[State]]:
         proxy, write, who = s.proxies[i], s.writes[i], f"proxy {i}: "
@@ -167,9 +169,9 @@ class Flip(Model[State]):
         if write.at == "late":
             yield become("never lands", write._replace(at="ended"))
             yield who + "lands", self._apply(s, i, "ended")
-        if write.dirty and write.at in ("ended", "late") and (write.at == "ended" or not self.keeps("held-ignored")):
-            yield become("mirrored", self._mirror(s, write))
-        elif write.suspect and write.dirty:  # a suspect key is reconciled at once, and again when its owner is gone
+        # A suspect key is reconciled at once, and again when its owner is gone; a held one is not.
+        held = write.at == "late" and self.keeps("held-ignored")
+        if write.dirty and not held and (write.suspect or write.at in ("ended", "late")):
             yield become("mirrored", self._mirror(s, write))
         if proxy.status not in ("up", "expired"):
             return
@@ -211,9 +213,13 @@ class Flip(Model[State]):
 
     def rests(self, s: State) -> bool:
         decided = PREPARE not in s.journal or self._phase(s.journal) != "held"
-        return decided and s.coordinator in ("idle", "done") and (
-            all(w.at == "ended" and not w.dirty and not w.suspect for w in s.writes)
-            and all(p.status in ("up", "gone", "absent") for p in s.proxies)
+        return (
+            decided
+            and s.coordinator in ("idle", "done")
+            and (
+                all(w.at == "ended" and not w.dirty and not w.suspect for w in s.writes)
+                and all(p.status in ("up", "gone", "absent") for p in s.proxies)
+            )
         )
 
     def wrong(self, s: State) -> str:

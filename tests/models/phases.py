@@ -1,13 +1,13 @@
 """Writes that the journal does not know: before journalling began, and while the journal was lost.
 
 Modelled: two proxies with one write each; the phase leaves `direct`, and each proxy learns of it in its own time; the
-journal fails and works again, and the operator chose to go on without it meanwhile; a proxy is killed at any moment; the
-first backfill, and the sweeps that follow, while a reconciler copies what is dirty. A request that was sent may land at
-any later moment, or never.
+journal fails and works again, and the operator chose to go on without it meanwhile; a proxy is killed at any moment;
+the first backfill, and the sweeps that follow, while a reconciler copies what is dirty. A request that was sent may
+land at any later moment, or never.
 
-A proxy that dies while it goes on without the journal takes its knowledge with it. So where `continue` is configured, an
-owner that was killed leaves "needs sweep", whatever the journal says. And a sweep after a gap waits, like the first
-backfill, until nothing that was sent without the journal can land.
+Two rules are easily missed. A proxy that dies while it goes on without the journal takes its knowledge with it: where
+`continue` is configured, an owner that was killed leaves "needs sweep", whatever the journal says. And a sweep after a
+gap waits, like the first backfill, until nothing that was sent without the journal can land.
 
 Not modelled: what is on the target before the first backfill (the gate `--adopt`).
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 
 
 class Write(NamedTuple):
@@ -64,10 +64,10 @@ class Phases(Model[State]):
         "gap-unheld": "a sweep after a gap waits until nothing that was sent meanwhile can land",
         "killed-in-a-gap": "where going on is configured, an owner that was killed leaves the need for a sweep",
     }
-    happens = frozenset(
+    happens = labels(
         "leaves direct|learns the phase|BEGIN write|sends direct|sends without the journal|sends|lands|never lands"
         "|END write|answered|journal lost|journal works|marks the gap|killed|BEGIN reconcile|reads|copies|END reconcile"
-        "|BEGIN sweep|reads page|copies page|END sweep".split("|")
+        "|BEGIN sweep|reads page|copies page|END sweep"
     )
 
     def starts(self, full: bool) -> Iterable[State]:
@@ -114,7 +114,7 @@ class Phases(Model[State]):
             elif s.journal == "works":
                 yield who + "BEGIN write", become("begun", "known")
             else:
-                owes = self.keeps("gap-unmarked") and (self.keeps("gap-marked-once") or not any(s.owed) and not s.unswept)
+                owes = self.keeps("gap-unmarked") and (self.keeps("gap-marked-once") or not (any(s.owed) or s.unswept))
                 yield who + "sends without the journal", become("sent", "gap")._replace(owed=put(s.owed, i, owes))
         if write.at == "begun":
             yield who + "sends", become("sent")
@@ -137,7 +137,9 @@ class Phases(Model[State]):
         write = s.writes[i]
         s = s._replace(kills=s.kills - 1, owed=put(s.owed, i, False))
         if write.at in ("begun", "applied"):
-            s = s._replace(writes=put(s.writes, i, write._replace(at="ended")), dirty=s.dirty or write.journal == "known")
+            s = s._replace(
+                writes=put(s.writes, i, write._replace(at="ended")), dirty=s.dirty or write.journal == "known"
+            )
         return self._need_sweep(s) if self.keeps("killed-in-a-gap") else s
 
     # --- reconciliation and sweep ----------------------------------------------------------
@@ -176,8 +178,11 @@ class Phases(Model[State]):
     # --- what must be so -----------------------------------------------------------------
 
     def rests(self, s: State) -> bool:
-        return s.mirroring and s.journal == "works" and not (s.dirty or s.unswept or any(s.owed)) and (
-            s.copy[0] == "idle" and s.sweep.at == "idle" and all(w.at == "ended" for w in s.writes)
+        return (
+            s.mirroring
+            and s.journal == "works"
+            and not (s.dirty or s.unswept or any(s.owed))
+            and (s.copy[0] == "idle" and s.sweep.at == "idle" and all(w.at == "ended" for w in s.writes))
         )
 
     def wrong(self, s: State) -> str:

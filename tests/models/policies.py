@@ -1,15 +1,16 @@
 """What a client was told survives the loss of the primary's disk, at any moment: not only at rest.
 
-Modelled: one key, two writes of two owners, a reconciler in each, a page of a sweep, an answer of the secondary lost with
+Modelled: one key, two writes of two owners, a reconciler in each, a page of a sweep, an answer of the secondary lost,
 the request landing later. States of the key are numbered in the order in which the primary took them. At every moment
 the primary may be lost for good, so in every state must hold:
 
 - policy `both-required`: the secondary has each write that a client was told success of, or a later one;
 - policy `primary`: if it has not, the key is on the list that a rollback prints.
 
-Two things go beyond the protocol's page. An open page that overlaps the reconciliation counts as an overlap: it may
-still put what it read before on the secondary, so the write is confirmed by the reconciliation that follows the page's
-END (or by that END, for a key that is not in the page). And the list names provisional marks as well: for as long as the page is open the key is neither open nor dirty.
+Two rules are easily missed. A page that overlaps the reconciliation counts as an overlap: it may still put what it read
+before on the secondary, so the write is confirmed by the reconciliation that follows the page's END (or by that END, for
+a key that is not in the page). And the list names provisional marks as well: for as long as the page is open the key is
+neither open nor dirty.
 
 Not modelled: parked keys (an error under `both-required`, always on the list), hints, kills.
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 
 
 class Write(NamedTuple):
@@ -69,9 +70,9 @@ class Policies(Model[State]):
         "open-not-listed": "the list names keys whose reconciliation is open",
         "provisional-not-listed": "the list names keys that are marked provisionally",
     }
-    happens = frozenset(
+    happens = labels(
         "BEGIN write|applied|END write|told|BEGIN reconcile|reads|copies|copy unclear|END reconcile|BEGIN page"
-        "|reads page|copies page|END page|lands|never lands".split("|")
+        "|reads page|copies page|END page|lands|never lands"
     )
 
     def starts(self, full: bool) -> Iterable[State]:
@@ -112,7 +113,9 @@ class Policies(Model[State]):
             overlaps = any(c.at != "idle" for c in s.copies)
             copies = tuple(c._replace(mixed=c.at != "idle") for c in s.copies)
             fresh = tuple(w._replace(fresh=w.fresh | {i}) if w.at == "ended" else w for w in s.writes)
-            begun = s._replace(copies=put(copies, i, Copy("begun", 0, overlaps, self._paging(s))), writes=fresh, dirty=False)
+            begun = s._replace(
+                copies=put(copies, i, Copy("begun", 0, overlaps, self._paging(s))), writes=fresh, dirty=False
+            )
             yield who + "BEGIN reconcile", begun._replace(page=s.page._replace(marked=self._paging(s)))
         if copy.at == "begun":
             yield who + "reads", s._replace(copies=put(s.copies, i, copy._replace(at="read", value=s.primary)))
@@ -160,8 +163,10 @@ class Policies(Model[State]):
     # --- what must be so -----------------------------------------------------------------
 
     def rests(self, s: State) -> bool:
-        return not (s.dirty or s.late) and s.page.at == "done" and (
-            all(c.at == "idle" for c in s.copies) and all(w.at == "told" for w in s.writes)
+        return (
+            not (s.dirty or s.late)
+            and s.page.at == "done"
+            and (all(c.at == "idle" for c in s.copies) and all(w.at == "told" for w in s.writes))
         )
 
     def wrong(self, s: State) -> str:

@@ -1,9 +1,9 @@
-"""Reading the primary is only worth what the store promises: writes that are accepted but not yet applied, and replicas.
+"""Reading the primary is only worth what the store promises: writes accepted but not yet applied, and replicas.
 
-Modelled: one key on a primary with two replicas, each of which applies the accepted operations in order, in its own time;
-two writes, one after the other, that wait until the first replica has applied them (`wait=true`) or are only acknowledged
-(`wait=false`; one of those may be dropped when its turn comes); a reconciler that uses a hint, or makes earlier writes
-visible (the barrier) and reads both replicas.
+Modelled: one key on a primary with two replicas, each of which applies the accepted operations in order, in its own
+time; two writes, one after the other, that wait until the first replica has applied them (`wait=true`) or are only
+acknowledged (`wait=false`; one of those may be dropped when its turn comes); a reconciler that uses a hint, or makes
+earlier writes visible (the barrier) and reads both replicas.
 
 Not modelled: what else may go wrong with a write or a reconciliation, which is in mirror.py; stores without a barrier,
 which settle by two equal reads.
@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 
 DROPPED = 0  # the value of an operation that is acknowledged and then found invalid
 
@@ -62,9 +62,9 @@ class Reads(Model[State]):
         "hint-of-acknowledged": "no hint for a write that was only acknowledged",
         "one-replica-read": "replicas that disagree are no answer",
     }
-    happens = frozenset(
+    happens = labels(
         "BEGIN write|queued|acknowledged|accepted|END write|applies|BEGIN reconcile|barrier begins|barrier passed"
-        "|nothing to settle|reads a replica|reads the other|replicas disagree|copies|END reconcile".split("|")
+        "|nothing to settle|reads a replica|reads the other|replicas disagree|copies|END reconcile"
     )
 
     def starts(self, full: bool) -> Iterable[State]:

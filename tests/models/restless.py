@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 
 PATIENCE = 2
 
@@ -41,9 +41,9 @@ class Restless(Model[State]):
         "begin-passes-exclusive": "later BEGINs wait for an exclusive one",
         "not-given-up": "exclusivity is given up after exclusive_ms",
     }
-    happens = frozenset(
+    happens = labels(
         "BEGIN write|waits|applied|END write|BEGIN reconcile|asks for the key|has the key|reads|copies|END reconcile"
-        "|secondary hangs|secondary answers|exclusive_ms are over".split("|")
+        "|secondary hangs|secondary answers|exclusive_ms are over"
     )
 
     def starts(self, full: bool) -> Iterable[State]:

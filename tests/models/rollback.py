@@ -2,11 +2,10 @@
 
 Modelled: one key. The target is primary and the source follows, when the target breaks and COMMIT is appended at any
 moment: with writes open, answers lost, a reconciliation towards the source begun, read or timed out. A second proxy
-writes at any time and learns of COMMIT late. The operator may say that the target came back: with its data, or (wrongly)
-without. Then the key, if it is on the list of those that may be behind, is copied from it, and the target follows.
+writes at any time and learns of COMMIT late. The operator may say that the target came back: with its data, or wrongly
+so. Then the key, if it is on the list of those that may be behind, is copied from it, and the target follows.
 
-Four things go beyond the sentence "one COMMIT record makes the other store primary at once"; without each of them the
-model loses an acknowledged write. A key with a reconciliation open, or held on the new primary, takes no write until
+One COMMIT record makes the other store primary at once; four rules keep that from losing an acknowledged write. A key with a reconciliation open, or held on the new primary, takes no write until
 that can no longer land. Listed keys are not reconciled to the old primary before the operator has said what became of
 it. A write after COMMIT stands for the key only if it was accepted and says all of the point; else both versions are
 reported. And the copy back writes to a *primary*: where its answer is unclear, the first of these rules holds again.
@@ -23,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 from tests.models.points import OLD, Op, Value, after, determines
 
 
@@ -63,14 +62,16 @@ class State(NamedTuple):
     dirty: bool = False
     shows: str = ""  # what the journal shows of the last write on the target: its kind, or "unknown"
     committed: bool = False
-    informed: tuple[bool, bool] = (False, False)  # which proxy has read COMMIT
+    informed: tuple[bool, ...] = (False, False)  # which proxy has read COMMIT
     listed: bool = False  # the key may be behind
     newer: bool = False  # a BEGIN of the key follows COMMIT
     whole: bool = False  # and a write of the whole point that followed it was accepted
     old_primary: str = "unknown"  # what the operator said: unknown, back
     resolved: str = ""  # what became of the listed key: copied, newer (stands), reported
     single: Value = OLD  # what one store would hold that every client's write had reached
-    on_source: tuple[Value, bool] | None = None  # what they left on the source since COMMIT, and whether it is all theirs
+    on_source: tuple[Value, bool] | None = (
+        None  # what they left on the source since COMMIT, and whether it is all theirs
+    )
     emptied: bool = False
     losses: int = 1
 
@@ -83,7 +84,7 @@ class Rollback(Model[State]):
         "begin-not-read-back": "a write is sent only after its BEGIN was read back with no COMMIT before it",
         "open-not-listed": "the list names open keys",
         "dirty-not-listed": "the list names dirty keys",
-        "copy-under-way-ignored": "a key whose reconciliation is open takes no write on the new primary until it has ended",
+        "copy-under-way-ignored": "a key whose reconciliation is open takes no write on the new primary before its end",
         "hold-by-role": "holds are per store: a key held on the new primary takes no write before that has run out",
         "listed-overwritten": "listed keys are not reconciled to the old primary before the operator has spoken",
         "return-over-newer": "a key is copied back only if no BEGIN of it follows COMMIT",
@@ -93,10 +94,10 @@ class Rollback(Model[State]):
         "absent-is-deleted": "a key absent on the returned store is reported, not deleted",
         "any-delete-counts": "the journal shows a delete only if it is the last write and as certain as a hint must be",
     }
-    happens = frozenset(
+    happens = labels(
         "BEGIN write|reads COMMIT|reads back its BEGIN|applied|answer lost|END write|BEGIN reconcile|reads|copies"
         "|copy unclear|END reconcile|lands|never lands|COMMIT|target is back|target is back, empty|BEGIN copy back"
-        "|reads back|END copy back|absence reported|both reported|a newer write stands".split("|")
+        "|reads back|END copy back|absence reported|both reported|a newer write stands"
     )
 
     def starts(self, full: bool) -> Iterable[State]:
@@ -186,7 +187,10 @@ class Rollback(Model[State]):
             ended = become(write._replace(at="ended"))._replace(dirty=True)
             shows = self._shows(s, "unknown" if write.mixed else write.op[0])
             whole = s.whole or (write.follows and determines(write.op))
-            yield who + "END write", ended._replace(whole=whole) if write.to == "source" else ended._replace(shows=shows)
+            yield (
+                who + "END write",
+                ended._replace(whole=whole) if write.to == "source" else ended._replace(shows=shows),
+            )
 
     def _shows(self, s: State, kind: str) -> str:
         return "delete" if s.shows == "delete" and not self.keeps("any-delete-counts") else kind

@@ -1,10 +1,10 @@
 """Writes by filter: the primary decides what matches, the secondary follows key by key.
 
 Modelled: one key that matches the filter (first field 0) or does not; a filtered delete, a live write of another owner
-that may make the key match or stop matching, or create it; a reconciler with hints; a page of the backfill. The ids that
-match are named in the journal under a wildcard, before the original request is sent. Its answer may be lost, the request
-landing later or never on whatever matches *then*; the owner of the scope may be killed at any point; the live write's
-answer may be lost as well.
+that may make the key match or stop matching, or create it; a reconciler with hints; a page of the backfill. The ids
+that match are named in the journal under a wildcard, before the original request is sent. Its answer may be lost, the
+request landing later or never on whatever matches *then*; the owner of the scope may be killed at any point; the live
+write's answer may be lost as well.
 
 Not modelled: several pages of ids (naming is one step), the sweep where a filter cannot be evaluated.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step
+from tests.models.explore import Model, Step, labels
 from tests.models.points import Op, Value, after, determines
 
 MATCHING: Value = (0, 0)
@@ -74,10 +74,10 @@ class Scopes(Model[State]):
         "dead-scope-forgotten": "a filtered write whose owner died is closed as unknown",
         "hint-beside-scope": "no hint for a write that overlapped a filtered write, or began under its hold",
     }
-    happens = frozenset(
+    happens = labels(
         "BEGIN write|applied|answer lost|END write|BEGIN scope|names keys|filter applied|filter's answer lost|END scope"
         "|killed|lands|never lands|BEGIN reconcile|reads|copies|END reconcile|BEGIN page|reads page|copies page"
-        "|END page".split("|")
+        "|END page"
     )
 
     def starts(self, full: bool) -> Iterable[State]:

@@ -1,7 +1,7 @@
 """Collapse and sweep: past a cap the marks of a collection are dropped, and it is swept instead.
 
 Modelled: one key, two writes of it one after the other, a reconciler with hints, a collapse at any moment (the cap is
-another key's affair), and the sweeps that follow: a page, and then the ids that only the secondary has. Answers are lost
+other keys' affair), and the sweeps that follow: a page, and then the ids that only the secondary has. Answers are lost
 at either store, the request landing later or never.
 
 "Holds are kept" has to mean the marks of held keys as well: the sweep's page may have read the key before the late
@@ -18,7 +18,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 from tests.models.points import OLD, Op, Value, after, determines
 
 
@@ -49,7 +49,7 @@ class State(NamedTuple):
     dirty: bool = False
     hint: tuple[Value] | None = None
     unswept: bool = False
-    late: tuple[tuple[str, Op | None, Value], ...] = ()
+    late: tuple[tuple[Op | None, Value], ...] = ()  # (a client's write, -) or (None, what was copied)
     collapses: int = 2
     losses: int = 0
 
@@ -66,9 +66,9 @@ class Sweeps(Model[State]):
         "sweep-marks-nothing": "what reconciles a key of the page meanwhile is marked provisionally",
         "unclear-page-clean": "a sweep's page of unclear outcome leaves its keys dirty and held",
     }
-    happens = frozenset(
+    happens = labels(
         "BEGIN write|applied|answer lost|END write|BEGIN reconcile|reads|copies|copy unclear|END reconcile|collapse"
-        "|BEGIN sweep|reads page|copies page|page unclear|END page|marks extras|lands|never lands".split("|")
+        "|BEGIN sweep|reads page|copies page|page unclear|END page|marks extras|lands|never lands"
     )
 
     def starts(self, full: bool) -> Iterable[State]:
@@ -85,7 +85,7 @@ class Sweeps(Model[State]):
         yield from self._sweep(s)
         if s.collapses and s.dirty:
             yield "collapse", self._collapse(s)
-        for i, (store, op, value) in enumerate(s.late):
+        for i, (op, value) in enumerate(s.late):
             rest = s._replace(late=s.late[:i] + s.late[i + 1 :])
             yield "never lands", rest
             if op is not None:
@@ -109,7 +109,7 @@ class Sweeps(Model[State]):
             yield "applied", s._replace(primary=after(write.op, s.primary), writes=applied)
             if s.losses:
                 ended = put(s.writes, i, write._replace(at="ended"))
-                late = (*s.late, ("primary", write.op, None))
+                late = (*s.late, (write.op, None))
                 yield "answer lost", s._replace(writes=ended, losses=s.losses - 1, late=late, dirty=True, hint=None)
         if write.at == "applied":
             hint = (after(write.op, None),) if determines(write.op) and not write.mixed else None
@@ -128,7 +128,7 @@ class Sweeps(Model[State]):
         if copy.at == "read":
             yield "copies", s._replace(secondary=copy.value, copy=Copy("written"))
             if s.losses:
-                late = (*s.late, ("secondary", None, copy.value))
+                late = (*s.late, (None, copy.value))
                 lost = s._replace(losses=s.losses - 1, late=late, copy=Copy())
                 yield "copy unclear", lost._replace(dirty=True, hint=None)
         if copy.at == "written":
@@ -145,7 +145,7 @@ class Sweeps(Model[State]):
             copied = s._replace(sweep=sweep._replace(at="copied"))
             yield "copies page", copied if sweep.value is None else copied._replace(secondary=sweep.value)
             if s.losses and sweep.value is not None:
-                late = (*s.late, ("secondary", None, sweep.value))
+                late = (*s.late, (None, sweep.value))
                 lost = s._replace(losses=s.losses - 1, late=late, sweep=sweep._replace(at="paged"))
                 dirty = self.keeps("unclear-page-clean")
                 yield "page unclear", lost._replace(dirty=s.dirty or dirty, hint=None if dirty else s.hint)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
-from tests.models.explore import Model, Step, put
+from tests.models.explore import Model, Step, labels, put
 
 
 class Look(NamedTuple):
@@ -49,9 +49,9 @@ class Verify(Model[State]):
         "repaired-directly": "repair marks keys dirty, it does not copy by itself",
         "repair-forgotten": "a difference that is found is repaired",
     }
-    happens = frozenset(
+    happens = labels(
         "BEGIN write|applied|END write|BEGIN reconcile|reads|copies|copy unclear|END reconcile|lands|never lands"
-        "|verify reads|verify compares|looks again|again reads|again compares|repairs".split("|")
+        "|verify reads|verify compares|looks again|again reads|again compares|repairs"
     )
 
     def starts(self, full: bool) -> Iterable[State]:
