@@ -6,8 +6,8 @@ known any more what the secondary holds. The drop's answer may be lost on the pr
 secondary, and land later or never; the owner of a definition may be killed. A definition is a number: 1 is the old one.
 
 Two rules are easily missed. A definition of unclear outcome on the *secondary* is held like any request: else a late
-drop takes what the sweep has copied. And a sweep makes the secondary match the primary in every case, also
-where the primary has no such collection (it is dropped) or one of another definition (it is made anew).
+drop takes what the sweep has copied. And a sweep makes the secondary match the primary in every case, also where the
+primary has no such collection (it is dropped) or one of another definition (it is made anew).
 
 Not modelled: aliases, indexes, several keys.
 

@@ -84,7 +84,7 @@ class Wrong:
     def __str__(self) -> str:
         lines = [f"start: {_fields(self.trace[0].state)}"]
         for before, after in zip(self.trace, self.trace[1:], strict=False):
-            lines.append(f"{after.label:<46} {_changes(before.state, after.state)}")
+            lines.append(f"{after.label:<34} {_changes(before.state, after.state)}")
         return "\n".join([*lines, f"WRONG: {self.reason}"])
 
 

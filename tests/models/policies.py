@@ -8,8 +8,8 @@ the primary may be lost for good, so in every state must hold:
 - policy `primary`: if it has not, the key is on the list that a rollback prints.
 
 Two rules are easily missed. A page that overlaps the reconciliation counts as an overlap: it may still put what it read
-before on the secondary, so the write is confirmed by the reconciliation that follows the page's END (or by that END, for
-a key that is not in the page). And the list names provisional marks as well: for as long as the page is open the key is
+before on the secondary, so the write is confirmed by the reconciliation that follows the page's END (or by that END,
+for a key that is not in the page). And the list names provisional marks as well: while the page is open such a key is
 neither open nor dirty.
 
 Not modelled: parked keys (an error under `both-required`, always on the list), hints, kills.

@@ -5,16 +5,17 @@ moment: with writes open, answers lost, a reconciliation towards the source begu
 writes at any time and learns of COMMIT late. The operator may say that the target came back: with its data, or wrongly
 so. Then the key, if it is on the list of those that may be behind, is copied from it, and the target follows.
 
-One COMMIT record makes the other store primary at once; four rules keep that from losing an acknowledged write. A key with a reconciliation open, or held on the new primary, takes no write until
-that can no longer land. Listed keys are not reconciled to the old primary before the operator has said what became of
-it. A write after COMMIT stands for the key only if it was accepted and says all of the point; else both versions are
-reported. And the copy back writes to a *primary*: where its answer is unclear, the first of these rules holds again.
+Four rules keep that from losing an acknowledged write. A key with a reconciliation open, or held on the new primary,
+takes no write until that can no longer land. Listed keys are not reconciled to the old primary before the operator has
+said what became of it. A write after COMMIT stands for the key only if it was accepted and says all of the point; else
+both versions are reported. And the copy back writes to a *primary*: where its answer is unclear, the first of these
+rules holds again.
 
 That the list names held keys needs no rule of its own: a held key is dirty.
 
 Not modelled: leases (flip.py), several keys, how the operator is asked.
 
-Invariants: I5, I6 (nothing that was acknowledged is lost, or the key is on the list), I3, I7.
+Invariants: I3, I5, I6 (nothing that was acknowledged is lost, or the key is on the list), I7.
 """
 
 from __future__ import annotations
