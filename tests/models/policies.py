@@ -1,8 +1,8 @@
 """What a client was told survives the loss of the primary's disk, at any moment: not only at rest.
 
-Modelled: one key, two writes of two owners, a reconciler in each, a page of a sweep, an answer of the secondary lost,
-the request landing later. States of the key are numbered in the order in which the primary took them. At every moment
-the primary may be lost for good, so in every state must hold:
+Modelled: one key, two writes of two owners, a reconciler in each, a page of a backfill that is run once more, an answer
+of the secondary lost, the request landing later, a collapse of the marks into a sweep. States of the key are numbered in
+the order in which the primary took them. At every moment the primary may be lost for good, so in every state must hold:
 
 - policy `both-required`: the secondary has each write that a client was told success of, or a later one;
 - policy `primary`: if it has not, the key is on the list that a rollback prints.
@@ -26,7 +26,7 @@ from tests.models.explore import Model, Step, labels, put
 
 
 class Write(NamedTuple):
-    at: str = "new"  # new, begun, applied, ended (and waits for the secondary), told (success)
+    at: str = "new"  # new, begun, applied, ended (and waits for the secondary), told (success), failed (an error)
     state: int = 0  # the number of the state that it left
     fresh: frozenset[int] = frozenset()  # reconcilers whose present run began after its END
 
@@ -53,7 +53,9 @@ class State(NamedTuple):
     page: Page = Page()
     dirty: bool = False
     late: tuple[int, ...] = ()
+    unswept: bool = False  # marks were dropped, the collection is listed as a whole
     losses: int = 0
+    collapses: int = 0
 
 
 class Policies(Model[State]):
@@ -69,10 +71,11 @@ class Policies(Model[State]):
         "dirty-not-listed": "the list names dirty keys",
         "open-not-listed": "the list names keys whose reconciliation is open",
         "provisional-not-listed": "the list names keys that are marked provisionally",
+        "unswept-not-listed": "the list names collections that need a sweep",
     }
     happens = labels(
-        "BEGIN write|applied|END write|told|BEGIN reconcile|reads|copies|copy unclear|END reconcile|BEGIN page"
-        "|reads page|copies page|END page|lands|never lands"
+        "BEGIN write|applied|END write|told|time is up|collapse|BEGIN reconcile|reads|copies|copy unclear|END reconcile"
+        "|BEGIN page|reads page|copies page|END page|lands|never lands"
     )
 
     def starts(self, full: bool) -> Iterable[State]:
@@ -81,6 +84,7 @@ class Policies(Model[State]):
                 yield State(policy, losses=losses)
                 if full or not losses:
                     yield State(policy, page=Page("waiting"), losses=losses)
+            yield State(policy, losses=int(full), collapses=1)
 
     def steps(self, s: State) -> Iterator[Step[State]]:
         for i in range(len(s.writes)):
@@ -88,6 +92,8 @@ class Policies(Model[State]):
         for i in range(len(s.copies)):
             yield from self._reconcile(s, i)
         yield from self._page(s)
+        if s.collapses and s.dirty and not s.late:
+            yield "collapse", s._replace(dirty=False, unswept=True, page=Page("waiting"), collapses=0)
         for late in s.late:
             yield "never lands", s._replace(late=())
             yield "lands", s._replace(late=(), secondary=late)
@@ -106,6 +112,8 @@ class Policies(Model[State]):
             yield "END write", become(Write("ended", write.state))._replace(dirty=True)
         if write.at == "ended" and (s.policy == "primary" or not self.keeps("told-before-confirmed")):
             yield "told", become(Write("told", write.state))
+        elif write.at == "ended":
+            yield "time is up", become(Write("failed", write.state))
 
     def _reconcile(self, s: State, i: int) -> Iterator[Step[State]]:
         copy, who = s.copies[i], f"{'AB'[i]}: "
@@ -158,7 +166,7 @@ class Policies(Model[State]):
         if page.at == "read":
             yield "copies page", s._replace(page=page._replace(at="written"), secondary=page.value)
         if page.at == "written":  # who waits for it is told by the reconciliation that the mark brings about
-            yield "END page", s._replace(page=Page(), dirty=s.dirty or page.marked)
+            yield "END page", s._replace(page=Page(), dirty=s.dirty or page.marked, unswept=False)
 
     # --- what must be so -----------------------------------------------------------------
 
@@ -166,7 +174,7 @@ class Policies(Model[State]):
         return (
             not (s.dirty or s.late)
             and s.page.at == "done"
-            and (all(c.at == "idle" for c in s.copies) and all(w.at == "told" for w in s.writes))
+            and (all(c.at == "idle" for c in s.copies) and all(w.at in ("told", "failed") for w in s.writes))
         )
 
     def wrong(self, s: State) -> str:
@@ -180,5 +188,6 @@ class Policies(Model[State]):
             or any(w.at in ("begun", "applied") for w in s.writes)
             or (any(c.at != "idle" for c in s.copies) and self.keeps("open-not-listed"))
             or (s.page.marked and self.keeps("provisional-not-listed"))
+            or (s.unswept and self.keeps("unswept-not-listed"))
         )
         return "" if listed else "the primary is lost now: a write is missing, and its key is not on the list"
