@@ -1,8 +1,8 @@
 """What a client was told survives the loss of the primary's disk, at any moment: not only at rest.
 
 Modelled: one key, two writes of two owners, a reconciler in each, a page of a backfill that is run once more, an answer
-of the secondary lost, the request landing later, a collapse of the marks into a sweep. States of the key are numbered in
-the order in which the primary took them. At every moment the primary may be lost for good, so in every state must hold:
+of the secondary lost, the request landing later, a collapse of the marks into a sweep. States of the key are numbered,
+as the primary took them. At every moment the primary may be lost for good, so in every state must hold:
 
 - policy `both-required`: the secondary has each write that a client was told success of, or a later one;
 - policy `primary`: if it has not, the key is on the list that a rollback prints.
