@@ -93,7 +93,7 @@ def _line(name: str, without: str, result: Result, seconds: float) -> str:
 
 def _show(console: Console, kind: type[Model[Any]], without: str, wrong: Wrong) -> None:
     if without:
-        console.print(f"\nwithout: {kind.rules[without]}")
+        console.print(f"\nwithout: {kind.rules[without]}", soft_wrap=True)
     console.print(f"{wrong}\n", markup=False, soft_wrap=True)
 
 

@@ -35,7 +35,7 @@ class Write(NamedTuple):
 class Copy(NamedTuple):
     """A reconciliation. There is one reconciler an owner: in one process, those of one key never run at once."""
 
-    at: str = "idle"  # idle, begun, read, written
+    at: str = "idle"  # idle, begun, read, written (and "picked", where holds are judged too early)
     value: Value = None
     open: bool = False
     mixed: bool = False  # another reconciliation overlapped it
@@ -89,6 +89,7 @@ class Mirror(Model[State]):
         "hint-foreign": "a hint is usable only for the mark that its own END set",
         "hint-of-partial": "no hint where the write alone does not determine the state",
         "no-hold": "nobody reconciles a key while a request may still land",
+        "hold-judged-early": "whether a key is held is judged at the position of the BEGIN, not when it was picked",
         "overlap-ignored": "two reconciliations that overlap leave the key dirty",
         "mark-off-at-end": "the mark comes off at BEGIN of the reconciliation, never at END",
         "unclear-is-clean": "an unclear answer of the secondary leaves the key dirty and held",
@@ -208,7 +209,10 @@ class Mirror(Model[State]):
         if s.owners[i] == "dead":
             return
         who = f"{OWNERS[i]}: "
-        if copy.at == "idle" and s.dirty and not self._held(s) and s.owners[i] == "up":
+        ready = s.dirty and not self._held(s) and s.owners[i] == "up"
+        if copy.at == "idle" and ready and not self.keeps("hold-judged-early"):
+            yield who + "picks", s._replace(copies=put(s.copies, i, Copy("picked")))
+        elif copy.at == "picked" or (copy.at == "idle" and ready):
             yield who + "BEGIN reconcile", self._begin_reconcile(s, i)
         if copy.at == "begun":
             yield who + "reads", s._replace(copies=put(s.copies, i, copy._replace(at="read", value=s.primary)))
