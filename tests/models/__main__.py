@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -25,8 +25,8 @@ FULL_CAP = 20_000_000  # states from one start; about a kilobyte each
 _LINE = "{:<13} {:<27} {:>10} {:>8} {:>6} {:>8}  {}"
 
 
-def main() -> int:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
     console = Console(highlight=False)
     runs = list(_runs(options.model, options.mutate))
     if not runs:
@@ -40,14 +40,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.models", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="more worlds (up to an hour)")
     parser.add_argument("--model", choices=[model.name for model in MODELS], help="only this one")
     parser.add_argument("--mutate", metavar="NAME", default="", help="leave this rule out, or `all` of them in turn")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _runs(name: str | None, mutate: str) -> Iterator[tuple[type[Model[Any]], str]]:

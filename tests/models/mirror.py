@@ -221,14 +221,9 @@ class Mirror(Model[State]):
             yield who + "copies", s._replace(secondary=copy.value, copies=copies)
             if s.losses_secondary:
                 lost = s._replace(losses_secondary=s.losses_secondary - 1)
-                if self.keeps("unclear-is-clean"):
-                    yield (
-                        who + "copy unclear",
-                        self._end_reconcile(self._send_late(lost, "secondary", copy.value), i, False),
-                    )
-                else:
-                    lost = self._send_late(lost, "secondary", copy.value, held=False)
-                    yield who + "copy unclear", self._end_reconcile(lost, i, True)
+                clean = not self.keeps("unclear-is-clean")
+                lost = self._send_late(lost, "secondary", copy.value, held=not clean)
+                yield who + "copy unclear", self._end_reconcile(lost, i, clean)
         if copy.at == "written":
             yield who + ("END reconcile" if copy.open else "END reconcile, late"), self._end_reconcile(s, i, True)
 
