@@ -8,6 +8,7 @@ from tests.models.batches import Batches
 from tests.models.definitions import Definitions
 from tests.models.explore import Model
 from tests.models.flip import Flip
+from tests.models.generated import Generated
 from tests.models.mirror import Mirror
 from tests.models.phases import Phases
 from tests.models.policies import Policies
@@ -24,6 +25,7 @@ MODELS: tuple[type[Model[Any]], ...] = (
     Reads,
     Restless,
     Scopes,
+    Generated,
     Definitions,
     Sweeps,
     Phases,
