@@ -47,7 +47,7 @@ class Generated(Model[State]):
         "named-key-forgotten": "the keys that the answer names are dirty",
         "unnamed-unswept": "an insert that ends without naming its keys leaves the need for a sweep",
         "unnamed-unheld": "that sweep waits until the insert can no longer land",
-        "reported-beside-unnamed": "verify reports nothing while an interval of unknown keys is open, or a sweep is due",
+        "reported-beside-unnamed": "verify reports nothing while unknown keys are open, or a sweep is due",
     }
     happens = labels(
         "BEGIN insert|inserted|answer lost|END insert|killed|lands|never lands|BEGIN write|applied|END write"
