@@ -78,7 +78,8 @@ class Flip(Model[State]):
         yield State((), (Proxy(), Proxy()), two)
         if full:
             yield State((), (Proxy(), absent), two, pauser=1)
-            yield State((), (Proxy(), Proxy(), absent), (*two, Write()), pauser=-1)
+            idle = (Write(), Write("ended"), Write())  # three proxies that all write are tens of millions of states
+            yield State((), (Proxy(), Proxy(), absent), idle)
 
     # --- what the journal says -----------------------------------------------------------
 

@@ -6,7 +6,7 @@ all it has under way; an owner that is paused past its lease, with all it has un
 hints in the memory of the owner whose write left them.
 
 A hold lasts exactly as long as its request may still land: the shortest hold that the assumption about
-`longest_request_seconds` allows. A killed owner's place is taken by a new process at once, which has no hints.
+`longest_request_seconds` allows. Once a killed owner is found gone, a new process takes its place, which has no hints.
 Not modelled here: several keys, scopes, the collapse of marks; see the other files.
 
 Invariants: I1 and I3 (at rest both stores hold the same), I2 (every crash, every lost answer), I7 (it comes to rest).
