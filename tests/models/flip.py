@@ -1,9 +1,10 @@
 """The flip: one record in the journal moves the primary, whatever each proxy has read of it so far.
 
-Modelled: two proxies that write, a third that registers at any time, each with one write; a coordinator that dies; a
-proxy whose lease ends while it is paused anywhere, which then goes on, registers again, or is proven gone with its
-request still under way; ABORT appended by anyone, before or after COMMIT. Between the moment at which a write passes
-the door (the proxy's view of the phase) and its BEGIN, and between BEGIN and sending, anything may happen.
+Modelled: two proxies with one write each, of which one may register at any time (in the full run a third, which only has
+to acknowledge); a coordinator that dies; a proxy whose lease ends while it is paused anywhere, which then goes on,
+registers again, or is proven gone with its request still under way; ABORT appended by anyone, before or after COMMIT.
+Between the moment at which a write passes the door (the proxy's view of the phase) and its BEGIN, and between BEGIN and
+sending, anything may happen.
 
 The two stores are "old" and "new". What a write left on the old one before COMMIT is carried over by reconciliation,
 which is one step here; mirror.py has it in detail. Not modelled here: `rollback --now`, which is in rollback.py.
