@@ -1,7 +1,7 @@
 """The flip: one record in the journal moves the primary, whatever each proxy has read of it so far.
 
-Modelled: two proxies with one write each, of which one may register at any time (in the full run a third, which only has
-to acknowledge); a coordinator that dies; a proxy whose lease ends while it is paused anywhere, which then goes on,
+Modelled: two proxies with one write each, of which one may register at any time (in the full run a third, which only
+has to acknowledge); a coordinator that dies; a proxy whose lease ends while it is paused anywhere, which then goes on,
 registers again, or is proven gone with its request still under way; ABORT appended by anyone, before or after COMMIT.
 Between the moment at which a write passes the door (the proxy's view of the phase) and its BEGIN, and between BEGIN and
 sending, anything may happen.
