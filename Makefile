@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TO ?= milvus-lite
 ARGS ?=
 
-.PHONY: help setup lint types test demo bench protos lock clean
+.PHONY: help setup lint types test model demo bench protos lock clean
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -29,6 +29,9 @@ types: setup ## mypy, strict
 
 test: setup ## unit, contract and flow tests over real engines
 	$(BIN)/python -m pytest $(ARGS)
+
+model: setup ## the protocol's models, every state (ARGS="--full")
+	$(BIN)/python -m tests.models $(ARGS)
 
 demo: setup ## a live migration, Qdrant -> Milvus (TO=milvus for the full server, ARGS="--json FILE --keep")
 	$(BIN)/python -m examples.demo --to $(TO) $(ARGS)

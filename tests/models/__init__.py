@@ -1,0 +1,1 @@
+"""Exhaustive models of the replication protocol; see docs/models.md."""
