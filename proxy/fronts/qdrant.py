@@ -7,12 +7,14 @@ limits, and a part that was applied, are told.
 
 Four ways in, for whoever knows more or less of a request:
 
-    answer(call)      Result    raises everything: errors of the model, of the store, Untranslatable
+    answer(call)      Result    raises errors of the model and of the store, Untranslatable; `refuse` words them
     respond(call)     Response  refusals are answers; raises Untranslatable, Unavailable, Unclear
     forward(request)  Response  decodes and responds: a `Forwarder`
     handle(request)   Response  raises nothing: for a listener
 
 Untranslatable means that nothing was changed, and that the store has no exact equivalent: another store may.
+
+A call may name another collection than its request did: what the caller knows an alias to stand for.
 """
 
 from __future__ import annotations
@@ -44,7 +46,17 @@ from proxy.fronts.names import SAME_NAMES, NameMap
 from proxy.fronts.operations import PointWrite, Served, execute
 from proxy.fronts.qdrant_complaints import StatusError, ValidationError, complaint, empty_write
 from proxy.fronts.qdrant_service import service_answer
-from proxy.model import Administration, Batch, Metric, OpaqueWrite, PrimaryOnlyRead, Result, Written, collection_of
+from proxy.model import (
+    Administration,
+    Batch,
+    DataRead,
+    Metric,
+    OpaqueWrite,
+    PrimaryOnlyRead,
+    Result,
+    Written,
+    collection_of,
+)
 from proxy.stores import PrimaryStore
 from proxy.wire import Request, Response, Transport, collected
 
@@ -65,9 +77,7 @@ class QdrantFront:
         self._metric_of_store = metric_of
         self._label = label or f"{store.capabilities.vendor} behind Crossfade's front"
         self._names = names
-        # The second ones take any metric for a vector that is not there: the store says so when it is asked.
         self._dialects = _dialects(self._metric_of)
-        self._lenient = _dialects(lambda collection, using: self._metric_of(collection, using) or Metric.COSINE)
 
     async def handle(self, request: Request) -> Response:
         """The answer, whatever happens."""
@@ -162,13 +172,17 @@ class QdrantFront:
     # --- understanding it -------------------------------------------------------------------------
 
     async def _understood(self, call: Call) -> Call:
-        """The call, decoded once more if all that was missing was what this store knows."""
+        """The call, decoded once more if all that was missing was what this store knows. The collection stays the one
+        that the call names, which may be another than its request does."""
         name = collection_of(call.operation)
         if call.operation == PrimaryOnlyRead(name, "consistency"):
-            call = self._dialects[call.request.transport].decode(_without_consistency(call.request))
+            request = _without_consistency(call.request)
+            call = _about(name, self._dialects[request.transport].decode(request))
         if name is not None and call.operation == PrimaryOnlyRead(name, "score threshold of an unknown metric"):
             await self._store.describe(self._names.to_store(name))
-            call = self._lenient[call.request.transport].decode(call.request)
+            # Any metric will do for a vector that is not there: the store says so when it is asked.
+            known = _dialects(lambda _, using: self._metric_of(name, using) or Metric.COSINE)
+            call = _about(name, known[call.request.transport].decode(call.request))
         return call
 
     def _metric_of(self, collection: str, using: str) -> Metric | None:
@@ -191,6 +205,17 @@ class LocalFront:
 
 def _dialects(metric_of: MetricOf) -> dict[Transport, QdrantRest | QdrantGrpc]:
     return {"http": QdrantRest(metric_of), "grpc": QdrantGrpc(metric_of)}
+
+
+def _about(name: str | None, call: Call) -> Call:
+    """The call, of a read, with this name of its collection."""
+    if name is None or collection_of(call.operation) == name:
+        return call
+    operation = call.operation
+    if isinstance(operation, PrimaryOnlyRead):
+        return replace(call, operation=replace(operation, collection=name))
+    assert isinstance(operation, DataRead)
+    return replace(call, operation=NameMap(lambda _: name).operation(operation))
 
 
 def _without_consistency(request: Request) -> Request:

@@ -38,6 +38,7 @@ class WriteSteps:
         self._points: dict[PointId, Point | None] = {}  # as read, or as a part of this write left them
         self._changed: dict[PointId, Point | None] = {}  # what of them is still to be put
         self._applied = 0
+        self._about = 0  # how many points the write is about, as far as it is known
 
     async def at_once(self, parts: Sequence[SimpleWrite]) -> None:
         """Carry out all parts, in order; they are worked out before anything is changed. What ends one of them ends the
@@ -47,6 +48,7 @@ class WriteSteps:
             error = await self._work_out(part, await self._named(part), chosen=bool(write_filters(part)))
             if error is not None:
                 break
+        self._about = len(self._changed)
         await self._put()
         if error is not None:
             raise error
@@ -54,11 +56,12 @@ class WriteSteps:
     async def through(self, write: SimpleWrite) -> None:
         """Carry out a write by filter on the points that match now, some at a time."""
         ids = await self._named(write)
+        self._about = len(ids)
         for start in range(0, max(len(ids), 1), self._step_points):
             error = await self._work_out(write, ids[start : start + self._step_points], chosen=True)
             if error is not None:
                 raise error
-            await self._put(of=len(ids))
+            await self._put()
             self._points.clear()
 
     # --- working out ----------------------------------------------------------------------------
@@ -95,49 +98,48 @@ class WriteSteps:
         unread = [point_id for point_id in dict.fromkeys(ids) if point_id not in self._points]
         for start in range(0, len(unread), self._step_points):
             some = unread[start : start + self._step_points]
-            found = await self._store.fetch(self._collection, some)
+            found = await self._told(self._store.fetch(self._collection, some))
             self._points |= {point_id: found.get(point_id) for point_id in some}
 
     # --- putting ----------------------------------------------------------------------------------
 
-    async def _put(self, of: int = 0) -> None:
-        """Put what has changed; `of`: how many points the whole write is about, if more than these."""
+    async def _put(self) -> None:
+        """Put what has changed."""
         changed, self._changed = self._changed, {}
-        of = of or len(changed)
         kept = [point for point in changed.values() if point is not None]
         gone = [point_id for point_id, point in changed.items() if point is None]
-        if kept and (unfit := await self._store.unfit(self._collection, kept)):
-            raise self._unstorable(unfit, of)
+        if kept and (unfit := await self._told(self._store.unfit(self._collection, kept))):
+            raise self._unstorable(unfit)
         for start in range(0, len(kept), self._step_points):
             some = kept[start : start + self._step_points]
-            report = await self._told(self._store.upsert(self._collection, some), of)
+            report = await self._told(self._store.upsert(self._collection, some))
             self._applied += len(some) - len(report.refused)
             if report.refused:
-                raise self._unstorable(report.refused, of)
+                raise self._unstorable(report.refused)
         for start in range(0, len(gone), self._step_points):
             ids = gone[start : start + self._step_points]
-            await self._told(self._store.delete(self._collection, ids), of)
+            await self._told(self._store.delete(self._collection, ids))
             self._applied += len(ids)
 
-    async def _told(self, step: Awaitable[T], of: int) -> T:
+    async def _told(self, step: Awaitable[T]) -> T:
         """`step`, whose failure says whether something was applied before it."""
         try:
             return await step
         except (Unavailable, Refused, Throttled, CollectionNotFound) as failure:
             if self._applied:
-                raise self._in_part(of, str(failure)) from failure
+                raise self._in_part(str(failure)) from failure
             raise
 
-    def _unstorable(self, refused: Mapping[PointId, str], of: int) -> RequestError:
+    def _unstorable(self, refused: Mapping[PointId, str]) -> RequestError:
         told = "; ".join(f"point {point_id}: {reason}" for point_id, reason in list(refused.items())[:_TOLD])
         more = f"; and {len(refused) - _TOLD} more" if len(refused) > _TOLD else ""
         vendor = self._store.capabilities.vendor
         if self._applied:
-            return self._in_part(of, f"{vendor} cannot hold {told}{more}")
+            return self._in_part(f"{vendor} cannot hold {told}{more}")
         return Unstorable(f"{vendor} cannot hold {told}{more}. Nothing was changed")
 
-    def _in_part(self, of: int, reason: str) -> AppliedInPart:
-        return AppliedInPart(f"{self._applied} of {of} points are changed, the others are not: {reason}")
+    def _in_part(self, reason: str) -> AppliedInPart:
+        return AppliedInPart(f"{self._applied} of {self._about} points are changed, the others are not: {reason}")
 
 
 async def matching_ids(store: WholePointStore, collection: str, filter: Filter) -> list[PointId]:

@@ -6,6 +6,7 @@ Over a real Milvus Lite, and over the reference store where the store's own beha
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from proxy.dialects.qdrant.rest import QdrantRest
 from proxy.errors import CollectionNotFound, CrossfadeError, Unavailable, Unclear, Untranslatable
 from proxy.fronts.names import NameMap
 from proxy.fronts.qdrant import LocalFront, QdrantFront
-from proxy.model import CollectionSpec, Counted, CreateCollection, Metric, Point, PointId, VectorSpec
+from proxy.model import CollectionSpec, Counted, CreateCollection, Metric, Point, PointId, PrimaryOnlyRead, VectorSpec
 from proxy.stores import WriteReport
 from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.memory import MemoryStore
@@ -283,6 +284,20 @@ async def test_the_store_may_call_collections_otherwise() -> None:
     assert missing["status"]["error"] == "Not found: Alias nobody does not exists!"
     assert (await ask("DELETE", "/collections/docs"))["result"] is True
     assert (await ask("DELETE", "/collections/docs"))["result"] is False
+
+
+@pytest.mark.parametrize("query", ["", "?consistency=majority"])
+async def test_a_call_may_name_what_its_alias_stands_for(milvus: EmulatedPrimary, docs: str, query: str) -> None:
+    """The alias is one that only the caller knows."""
+    front, dialect = front_over(milvus), QdrantRest()
+    body = {"query": [1.0, 0.0], "score_threshold": 1.5, "limit": 10}
+    call = dialect.decode(request("POST", f"/collections/alias/points/query{query}", body))
+    assert isinstance(call.operation, PrimaryOnlyRead)
+    resolved = replace(call, operation=replace(call.operation, collection=docs))
+    found = said(await front.respond(resolved))["result"]["points"]
+    assert [hit["id"] for hit in found] == [1, 2]
+    with pytest.raises(CollectionNotFound):
+        await front.answer(call)
 
 
 async def test_an_answer_is_the_model_s_own_value() -> None:

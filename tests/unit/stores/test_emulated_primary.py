@@ -330,6 +330,13 @@ async def test_a_failure_in_the_middle_is_not_told_as_untouched(
     assert await payloads(store) == [1, 1, None, None, None]
 
 
+async def test_so_is_a_failure_to_read_what_comes_next(store: HookedStore) -> None:
+    store.before = failing(2, "change", Unavailable("down"))
+    with pytest.raises(AppliedInPart, match="2 of 5 points are changed, the others are not: down"):
+        await EmulatedPrimary(store).apply(SetPayload("docs", {"by": 1}, EVERY))
+    assert await payloads(store) == [1, 1, None, None, None]
+
+
 @pytest.mark.parametrize("last", [OpaqueWrite("docs", (1,), "inference"), Delete("docs", Where(MatchText("n", "x")))])
 async def test_a_batch_that_cannot_be_expressed_changes_nothing(store: HookedStore, last: SimpleWrite) -> None:
     with pytest.raises(Untranslatable):
