@@ -7,7 +7,7 @@ import logging
 import signal
 from pathlib import Path
 
-from proxy.emulator.front import LABEL, QdrantEmulator
+from proxy.emulator.front import QdrantEmulator
 from proxy.fronts.qdrant import REST_LIMIT_BYTES
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
@@ -39,7 +39,10 @@ async def serve(host: str, rest_port: int, grpc_port: int, path: Path | str, api
         await rest.start()
         await grpc.start()
         for listener, port in (("rest", rest.port), ("grpc", grpc.port)):
-            _log.info(LABEL, extra={"listener": listener, "address": f"{host}:{port}", "path": str(path)})
+            _log.info(
+                "emulator: Qdrant's engine (qdrant-edge) behind Crossfade's front",
+                extra={"listener": listener, "address": f"{host}:{port}", "path": str(path)},
+            )
         await ended.wait()
         await asyncio.gather(rest.stop(DRAIN_SECONDS), grpc.stop(DRAIN_SECONDS))
     finally:

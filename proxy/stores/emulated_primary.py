@@ -67,6 +67,7 @@ class EmulatedPrimary:
         self._store = store
         self._turns: WeakValueDictionary[str, Turns] = WeakValueDictionary()  # of collections in use
         self._aliases: Mapping[str, str] | None = None
+        self._definitions = 0
         self._operations = 0
 
     # --- writes and definitions -----------------------------------------------------------------
@@ -97,6 +98,7 @@ class EmulatedPrimary:
             return await self._store.define(definition)
         finally:
             self._aliases = None
+            self._definitions += 1
 
     async def _require_few(self, collection: str, batch: Batch) -> None:
         chosen = 0
@@ -136,8 +138,11 @@ class EmulatedPrimary:
         return await self._store.collections()
 
     async def aliases(self) -> Mapping[str, str]:
-        self._aliases = await self._store.aliases()
-        return self._aliases
+        definitions = self._definitions
+        found = await self._store.aliases()
+        if definitions == self._definitions:  # else it may be from before one
+            self._aliases = found
+        return found
 
     async def describe(self, collection: str) -> Described | None:
         return await self._store.describe(await self._resolved(collection))

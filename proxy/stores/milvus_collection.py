@@ -36,11 +36,12 @@ from proxy.dialects.milvus.schema import (
     layout_of,
 )
 from proxy.dialects.milvus.status import NoIndexError, NotLoadedError
-from proxy.errors import CollectionExists, CollectionNotFound, CrossfadeError, Unavailable
+from proxy.errors import CollectionExists, CollectionNotFound, CrossfadeError, Unavailable, Unclear
 from proxy.model import CollectionSpec
 from proxy.stores.milvus_connection import MilvusConnection
 from proxy.stores.milvus_horizon import Horizon
 from proxy.stores.milvus_survey import Survey
+from proxy.stores.steps_of_change import StepsOfChange
 from proxy.stores.turns import Turns
 from proxy.telemetry.tasks import spawn
 
@@ -108,7 +109,8 @@ class MilvusCollections:
         self._known.pop(name, None)
 
     async def create(self, name: str, spec: CollectionSpec, ids: IdMapping, index: VectorIndex) -> None:
-        """Make, index and load it. Raises Untranslatable, CollectionExists; what fails half-way leaves nothing."""
+        """Make, index and load it. Raises Untranslatable, CollectionExists; what fails half-way leaves nothing, or is
+        Unclear."""
         server = await self._connection.server()
         check_spec(spec, several_vectors=server.several_vectors)
         place = self.place(name)
@@ -123,8 +125,9 @@ class MilvusCollections:
                 await self.call("CreateIndex", request, common.Status, name)
             await self._load(name)
             layout = await self._layout(name, await self._description(name))
-        except BaseException:
-            await self._remove_half_made(name)
+        except BaseException as failure:
+            if not await self._remove_half_made(name) and isinstance(failure, CrossfadeError):
+                raise Unclear(f"collection {name!r} was made only in part, and is still there: {failure}") from failure
             raise
         self._known[name] = MilvusCollection(name, place, layout, Survey(empty=True), unflushed_rows=0)
 
@@ -141,10 +144,12 @@ class MilvusCollections:
                 described = await self._description(name)
                 if own_name(described) != name:
                     return False
+                steps = StepsOfChange()
                 for alias in described.aliases:  # Lite names none here, and drops them itself
                     request = milvus.DropAliasRequest(db_name=self._database, alias=alias)
-                    await self.call("DropAlias", request, common.Status, name)
-                await self.call("DropCollection", milvus.DropCollectionRequest(**place.fields()), common.Status, name)
+                    await steps.step(self.call("DropAlias", request, common.Status, name))
+                request = milvus.DropCollectionRequest(**place.fields())
+                await steps.step(self.call("DropCollection", request, common.Status, name))
             except CollectionNotFound:
                 return False
         return True
@@ -221,11 +226,13 @@ class MilvusCollections:
         request = milvus.DescribeCollectionRequest(**self.place(name).fields())
         return await self.call("DescribeCollection", request, milvus.DescribeCollectionResponse, name, writes=False)
 
-    async def _remove_half_made(self, name: str) -> None:
+    async def _remove_half_made(self, name: str) -> bool:
+        """Whether it is gone; the failure that led here is the one to report."""
         try:
             await self.drop(name)
         except CrossfadeError:
-            return  # the failure that led here is the one to report
+            return False
+        return True
 
     async def call(self, method: str, request: Any, reply: Any, name: str, *, writes: bool = True) -> Any:
         """One RPC about the collection `name`, which is forgotten if it turns out to be gone."""

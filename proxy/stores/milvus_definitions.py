@@ -2,7 +2,7 @@
 
 - **Aliases** are Milvus' own. A list of changes is worked out beforehand, by the rules of alias_changes.py, and what
   differs in the end is then done one by one: moves and new ones first, so that no name that stays is missing for a
-  moment; then what has to go. A failure in between leaves a part of it done.
+  moment; then what has to go. A failure in between leaves a part of it done, and is Unclear.
 - **Payload indexes and parameters** change no result, only speed, and Milvus has its own: they are accepted for a
   collection that is there, and nothing is done or remembered.
 - **An alias is no collection**: it cannot be dropped as one, nor can one be made under its name.
@@ -35,6 +35,7 @@ from proxy.model import (
 from proxy.stores.alias_changes import changed_aliases
 from proxy.stores.milvus_collection import MilvusCollections
 from proxy.stores.milvus_connection import MilvusConnection
+from proxy.stores.steps_of_change import StepsOfChange
 
 
 class MilvusDefinitions:
@@ -92,15 +93,18 @@ class MilvusDefinitions:
         before = await self.aliases()
         after = changed_aliases(before, await self.collections(), actions)
         names = {alias: collection_name(alias) for alias in (*before, *after)}  # Untranslatable before anything is done
+        steps = StepsOfChange()
         for alias, collection in after.items():
             if before.get(alias) != collection:
                 message = milvus.AlterAliasRequest if alias in before else milvus.CreateAliasRequest
                 request = message(
                     db_name=self._database, alias=names[alias], collection_name=collection_name(collection)
                 )
-                await self._write("AlterAlias" if alias in before else "CreateAlias", request, collection)
+                method = "AlterAlias" if alias in before else "CreateAlias"
+                await steps.step(self._write(method, request, collection))
         for alias in before.keys() - after.keys():
-            await self._write("DropAlias", milvus.DropAliasRequest(db_name=self._database, alias=names[alias]), alias)
+            request = milvus.DropAliasRequest(db_name=self._database, alias=names[alias])
+            await steps.step(self._write("DropAlias", request, alias))
 
     async def _write(self, method: str, request: Any, name: str) -> None:
         await self._connection.call(method, request, common.Status, collection=name, writes=True)

@@ -6,6 +6,7 @@ On engines of its own, since it ends them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,19 @@ import pytest_asyncio
 from examples.engines import ChildProcess, MilvusLite, MilvusServer
 from proxy.dialects.milvus.schema import VectorIndex
 from proxy.errors import AppliedInPart, Unavailable, Unclear
-from proxy.model import CollectionSpec, Match, Metric, PointId, Search, SetPayload, VectorSpec, Where
+from proxy.model import (
+    CollectionSpec,
+    CreateAlias,
+    CreateCollection,
+    Match,
+    Metric,
+    PointId,
+    Search,
+    SetPayload,
+    UpdateAliases,
+    VectorSpec,
+    Where,
+)
 from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.milvus import MilvusStore
 from proxy.stores.milvus_connection import MilvusConnection
@@ -123,16 +136,23 @@ def short_lived(tmp_path: Path) -> Iterator[MilvusLite]:
         yield started
 
 
-def dying(engine: MilvusLite, monkeypatch: pytest.MonkeyPatch) -> MilvusStore:
-    """A store whose engine is killed right before it sends its second write of rows."""
+def dying(engine: MilvusLite, monkeypatch: pytest.MonkeyPatch, *methods: str) -> MilvusStore:
+    """A store whose engine is killed right before it sends its second request of `methods`, else of rows."""
+    counted = list(methods or ("Insert", "Upsert", "Delete"))
     written = 0
 
     class Connection(MilvusConnection):
         async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
             nonlocal written
-            written += method in ("Insert", "Upsert", "Delete")
-            if written == 2 and engine.is_running():
+            written += method in counted
+            if written == 2:
+                counted.clear()
+                written = 0
                 engine.kill()
+                with pytest.raises(Unavailable):
+                    while True:  # the connection may be slow to notice
+                        with contextlib.suppress(Unclear):
+                            await self.version()
             return await super().call(method, *args, **kwargs)
 
     monkeypatch.setattr("proxy.stores.milvus.MilvusConnection", Connection)
@@ -164,6 +184,32 @@ async def test_a_write_by_filter_that_breaks_off_says_how_far_it_came(
     assert await answering(plain, "docs") == 2000
     assert await plain.count("docs", Match("by", "filter")) == 1000
     await plain.close()
+    await store.close()
+
+
+async def test_alias_changes_that_break_off_are_unclear(
+    short_lived: MilvusLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = dying(short_lived, monkeypatch, "CreateAlias")
+    await store.create("docs", SPEC)
+    with pytest.raises(Unclear):
+        await store.define(UpdateAliases((CreateAlias("one", "docs"), CreateAlias("two", "docs"))))
+    with pytest.raises(Unavailable):
+        await store.define(UpdateAliases((CreateAlias("two", "docs"),)))
+    await asyncio.to_thread(short_lived.start)
+    assert await answering(store, "docs") == 0
+    assert await store.aliases() == {"one": "docs"}
+    await store.close()
+
+
+async def test_a_collection_that_is_left_half_made_is_unclear(
+    short_lived: MilvusLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = dying(short_lived, monkeypatch, "CreateCollection", "CreateIndex")
+    with pytest.raises(Unclear, match="made only in part"):
+        await store.define(CreateCollection("docs", SPEC))
+    with pytest.raises(Unavailable):
+        await store.define(CreateCollection("docs", SPEC))
     await store.close()
 
 
