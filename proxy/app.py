@@ -27,6 +27,7 @@ from proxy.control.server import Server, api, probes
 from proxy.dialects import Dialect
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.rest import QdrantRest
+from proxy.fronts.qdrant import LocalFront
 from proxy.listeners import Listener
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
@@ -279,9 +280,9 @@ class App:
 
 def front_of(store: Store) -> dict[Transport, Forwarder]:
     """What answers clients for an embedded engine."""
-    from proxy.emulator.front import LocalFront  # an optional dependency
+    from proxy.emulator.front import front_over_engine  # an optional dependency
     from proxy.stores.qdrant_edge import QdrantEdgeStore
 
     assert isinstance(store, QdrantEdgeStore)
-    front = LocalFront(store)
+    front = LocalFront(front_over_engine(store))
     return {"http": front, "grpc": front}

@@ -18,11 +18,20 @@ class ConfigError(CrossfadeError):
 
 
 class RequestError(CrossfadeError):
-    """The client's request cannot be carried out as it stands; nothing was changed."""
+    """The client's request cannot be carried out as it stands. Nothing was changed, except by a write of several points
+    that ends with PointNotFound, InvalidRequest (what stood before the bad one is applied) or AppliedInPart."""
 
 
 class InvalidRequest(RequestError):
     """Malformed or meaningless: bad JSON, wrong dimension, NaN, an id of the wrong kind."""
+
+
+class Unstorable(InvalidRequest):
+    """A point that the store which answers for writes cannot hold exactly, although it is a sound one."""
+
+
+class AppliedInPart(RequestError):
+    """A part of the write was carried out, as the message says, and nothing of it is under way any more."""
 
 
 class CollectionNotFound(RequestError):

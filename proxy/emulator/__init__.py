@@ -5,8 +5,7 @@ disturbing a client: `GET /`, its log, its refusals. What is real is the engine:
 updates, the write-ahead log. What is not is the server around it: one process, no cluster, no vector index, no
 snapshots. docs/emulator.md tells more.
 
-    sockets ─► listeners ─► front.py ─► dialects/qdrant ─► operations.py ─► stores/qdrant_edge.py
-                               └─► complaints.py: what a server says to a request that it cannot take
+    sockets ─► listeners ─► front.py (a key) ─► fronts/qdrant.py ─► stores/qdrant_edge.py
 
 Run it in a process of its own (`crossfade emulate qdrant`): the engine stops Python while it works.
 """

@@ -7,7 +7,8 @@ import logging
 import signal
 from pathlib import Path
 
-from proxy.emulator.front import REST_LIMIT_BYTES, QdrantEmulator
+from proxy.emulator.front import QdrantEmulator
+from proxy.fronts.qdrant import REST_LIMIT_BYTES
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
 from proxy.stores.qdrant_edge import QdrantEdgeStore

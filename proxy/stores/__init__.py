@@ -1,8 +1,9 @@
 """Stores: vendor adapters out, behind one small protocol with declared capabilities.
 
-`Store` is what replication, migration and translated reads need. `PrimaryStore` adds what it
-takes to answer for writes. `Forwarder` passes a client's request on as it is (same vendor).
-One contract suite (tests/contract) runs over all adapters; docs/adding-a-vendor.md is the way in.
+`Store` is what replication, migration and translated reads need. `PrimaryStore` adds what it takes to answer for
+writes; a store that only keeps whole points (`WholePointStore`) gets it from emulated_primary.py. `Forwarder` passes
+a client's request on as it is (same vendor). One contract suite (tests/contract) runs over all adapters;
+docs/adding-a-vendor.md is the way in.
 
 Errors: an adapter maps whatever its transport raises, once, at its own door, to
 `Unavailable` (certainly not sent), `Unclear` (may have been applied), `Refused` (answered no),
@@ -47,6 +48,7 @@ class Capabilities:
     normalizes_cosine: bool = False  # cosine vectors are kept as unit vectors
     partial_updates: bool = True  # the server changes a part of a point; else its adapter rewrites whole points
     exact_search: bool = True  # can search without an approximate index on request
+    payload_indexes: bool = True  # a description shows the payload indexes that were made
     max_window: int | None = None  # offset + limit of a search; None: no limit
     max_batch_points: int = 1000
     max_batch_bytes: int = 16 * 1024 * 1024
@@ -138,10 +140,34 @@ class Store(Protocol):
 class PrimaryStore(Store, Protocol):
     """A store that can answer for writes itself: every operation of the model."""
 
-    async def apply(self, write: Write) -> Written: ...
+    async def apply(self, write: Write) -> Written:
+        """Carry out a write. Raises CollectionNotFound; PointNotFound and InvalidRequest as write_effects.py says;
+        Untranslatable and Unstorable (nothing was changed); AppliedInPart; and as a store does."""
+        ...
 
     async def define(self, definition: Definition) -> bool:
-        """Carry out a definition; False where there was nothing to do."""
+        """Carry out a definition; False where there was nothing to do. Raises CollectionNotFound, CollectionExists,
+        AliasNotFound, Untranslatable (nothing was changed)."""
+        ...
+
+
+class WholePointStore(Store, Protocol):
+    """A store of whole points, with definitions, that tells beforehand what it cannot hold."""
+
+    async def spec_of(self, collection: str) -> CollectionSpec:
+        """The collection's vectors; cheap, as it is needed for every write. Raises CollectionNotFound."""
+        ...
+
+    def metric_of(self, collection: str, using: str) -> Metric | None:
+        """The metric of a vector, without asking anybody; None if it is not known."""
+        ...
+
+    async def unfit(self, collection: str, points: Sequence[Point]) -> Mapping[PointId, str]:
+        """The points that `upsert` would refuse, with the reasons, as far as that can be told without a write."""
+        ...
+
+    async def define(self, definition: Definition) -> bool:
+        """As of PrimaryStore."""
         ...
 
 

@@ -18,6 +18,7 @@ from typing import assert_never
 from proxy.errors import CollectionExists, CollectionNotFound, InvalidRequest, Untranslatable
 from proxy.model import (
     EVERYTHING,
+    Batch,
     CollectionSpec,
     CreateCollection,
     CreatePayloadIndex,
@@ -34,23 +35,26 @@ from proxy.model import (
     PointId,
     Search,
     Selection,
+    SimpleWrite,
     UpdateAliases,
     UpdateCollection,
     Write,
     Written,
     id_order,
+    write_filters,
+    written_ids,
 )
 from proxy.stores import Capabilities, WriteReport
 from proxy.stores.alias_changes import changed_aliases, without_collection
-from proxy.stores.memory_collection import HeldCollection, scores, selected
-from proxy.stores.memory_writes import apply_write
+from proxy.stores.memory_collection import HeldCollection, scores, selected, stored
 from proxy.stores.point_shape import misfit, vector_misfit
+from proxy.stores.write_effects import effect_of
 
 CAPABILITIES = Capabilities(vendor="memory", metrics=frozenset(Metric), vectors_optional=True, normalizes_cosine=True)
 
 
 class MemoryStore:
-    """Implements Store and PrimaryStore. Dense vectors only."""
+    """Implements PrimaryStore and WholePointStore. Dense vectors only."""
 
     def __init__(self) -> None:
         self._collections: dict[str, HeldCollection] = {}
@@ -75,6 +79,14 @@ class MemoryStore:
         found = self._collections.get(name)
         return None if found is None else Described(name, found.spec, len(found.points))
 
+    async def spec_of(self, collection: str) -> CollectionSpec:
+        return self._collection(collection).spec
+
+    def metric_of(self, collection: str, using: str) -> Metric | None:
+        found = self._collections.get(self._aliases.get(collection, collection))
+        vector = found.spec.vectors.get(using) if found is not None else None
+        return vector.metric if vector is not None else None
+
     async def create(self, collection: str, spec: CollectionSpec) -> None:
         if collection in self._collections or collection in self._aliases:
             raise CollectionExists(collection)
@@ -91,13 +103,13 @@ class MemoryStore:
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
         into = self._collection(collection)
-        refused: dict[PointId, str] = {}
-        for point in points:
-            if reason := misfit(into.spec, point):
-                refused[point.id] = reason
-            else:
-                into.points[point.id] = into.stored(point)
+        refused = await self.unfit(collection, points)
+        into.points |= {point.id: stored(into.spec, point) for point in points if point.id not in refused}
         return WriteReport(refused)
+
+    async def unfit(self, collection: str, points: Sequence[Point]) -> Mapping[PointId, str]:
+        spec = self._collection(collection).spec
+        return {point.id: reason for point in points if (reason := misfit(spec, point)) is not None}
 
     async def delete(self, collection: str, ids: Sequence[PointId]) -> None:
         points = self._collection(collection).points
@@ -146,9 +158,12 @@ class MemoryStore:
         pass
 
     async def apply(self, write: Write) -> Written:
-        operations = apply_write(self._collection(write.collection or ""), write)
+        held = self._collection(write.collection or "")
+        parts = write.writes if isinstance(write, Batch) else (write,)
+        for part in parts:
+            _carry_out(held, part)
         first = self._operations
-        self._operations += operations
+        self._operations += len(parts)
         return Written(tuple(range(first, self._operations)))
 
     async def define(self, definition: Definition) -> bool:
@@ -181,6 +196,25 @@ class MemoryStore:
         if found is None:
             raise CollectionNotFound(name)
         return found
+
+
+def _carry_out(held: HeldCollection, write: SimpleWrite) -> None:
+    effect = effect_of(write, held.spec, held.points, _named(held, write))
+    for point_id, point in effect.changed.items():
+        if point is None:
+            held.points.pop(point_id, None)
+        else:
+            held.points[point_id] = point
+    if effect.error is not None:
+        raise effect.error
+
+
+def _named(held: HeldCollection, write: SimpleWrite) -> Sequence[PointId]:
+    """The points that a write is about, those that its filter chooses included."""
+    named = written_ids(write)
+    if named is not None:
+        return named
+    return [point.id for choice in write_filters(write) or () for point in held.matching(choice)]
 
 
 def _scored(held: HeldCollection, search: Search) -> list[Hit]:

@@ -27,19 +27,21 @@ class HeldCollection:
     spec: CollectionSpec
     points: dict[PointId, Point] = field(default_factory=dict)
 
-    def stored(self, point: Point) -> Point:
-        """The point as the collection keeps it: a copy, cosine vectors at unit length."""
-        vectors = {name: self.stored_vector(name, vector) for name, vector in point.vectors.items()}
-        return Point(point.id, vectors, copy.deepcopy(dict(point.payload)))
-
-    def stored_vector(self, name: str, vector: Vector) -> Vector:
-        cosine = self.spec.vectors[name].metric is Metric.COSINE
-        return unit(vector) if cosine and isinstance(vector, bytes) else vector
-
     def matching(self, filter: Filter | None) -> Iterator[Point]:
         """The points that pass, in no order. Raises Untranslatable or InvalidRequest before the first."""
         test = point_test(filter)
         return (point for point in self.points.values() if test(point))
+
+
+def stored(spec: CollectionSpec, point: Point) -> Point:
+    """The point as a collection of `spec` keeps it: a copy, cosine vectors at unit length."""
+    vectors = {name: _stored_vector(spec, name, vector) for name, vector in point.vectors.items()}
+    return Point(point.id, vectors, copy.deepcopy(dict(point.payload)))
+
+
+def _stored_vector(spec: CollectionSpec, name: str, vector: Vector) -> Vector:
+    cosine = spec.vectors[name].metric is Metric.COSINE
+    return unit(vector) if cosine and isinstance(vector, bytes) else vector
 
 
 def selected(point: Point, selection: Selection) -> Point:

@@ -4,17 +4,16 @@ How points stand there is told in docs/milvus.md and done by proxy/dialects/milv
 
 - **Every write that returned is seen** by fetch, scan and count (milvus_horizon.py). Searches see at least that, and
   otherwise what `consistency` says.
-- **A refused batch is tried point by point**, so that one bad point does not take others with it. What Milvus could
-  not hold exactly is refused before anything is sent.
-- **Writes to a collection of Milvus Lite go one at a time, and alone** (milvus_turns.py).
+- **A refused batch is tried point by point** (milvus_writing.py), so that one bad point does not take others with it.
+  What Milvus could not hold exactly is refused before anything is sent.
+- **Writes to a collection of Milvus Lite go one at a time, and alone** (milvus_collection.py).
 - **A filter is exact or Untranslatable.** An answer that came while this process wrote values that the expression had
   ruled out is asked for again.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from proxy.dialects.milvus import requests
@@ -23,25 +22,20 @@ from proxy.dialects.milvus.ids import IdMapping, PrimaryKey, primary_key
 from proxy.dialects.milvus.limits import MAX_WINDOW, UnrepresentableError
 from proxy.dialects.milvus.marks import probe, relevant_marks
 from proxy.dialects.milvus.messages import milvus
-from proxy.dialects.milvus.names import name_of_collection
 from proxy.dialects.milvus.requests import BOUNDED, EVENTUALLY, STRONG, Guarantee
-from proxy.dialects.milvus.rows import (
-    Row,
-    chunks,
-    encode_points,
-    keys_of,
-    marks_in,
-)
+from proxy.dialects.milvus.rows import encode_points, keys_of
 from proxy.dialects.milvus.schema import METRICS, VectorIndex, search_parameters
-from proxy.dialects.milvus.status import InvalidRowError, ResultTooLargeError
+from proxy.dialects.milvus.status import ResultTooLargeError
 from proxy.errors import CollectionNotFound, Refused, Untranslatable
 from proxy.model import (
     EVERYTHING,
     CollectionSpec,
+    Definition,
     Described,
     Filter,
     Hit,
     Hits,
+    Metric,
     Page,
     Point,
     PointId,
@@ -51,13 +45,14 @@ from proxy.model import (
 from proxy.stores import Capabilities, WriteReport
 from proxy.stores.milvus_collection import MilvusCollection, MilvusCollections
 from proxy.stores.milvus_connection import MilvusConnection
+from proxy.stores.milvus_definitions import MilvusDefinitions
 from proxy.stores.milvus_horizon import Horizon
 from proxy.stores.milvus_reading import every_key, hits_of, output_fields, points_of, searched_vector
+from proxy.stores.milvus_writing import BATCH_BYTES, BATCH_POINTS, MilvusWriter
 
 T = TypeVar("T")
 Consistency = Literal["session", "strong", "bounded", "eventually"]
 
-_BATCH_POINTS, _BATCH_BYTES = 1000, 16 * 1024 * 1024
 _IDS_IN_A_QUERY = 1000
 _SURVEY_WAIT_SECONDS = 1.0
 _ANY_CONSISTENCY: dict[Consistency, Guarantee] = {
@@ -69,7 +64,7 @@ _ANY_CONSISTENCY: dict[Consistency, Guarantee] = {
 
 
 class MilvusStore:
-    """A `Store` over one database of a Milvus server. Make it inside the running event loop.
+    """A `WholePointStore` over one database of a Milvus server. Make it inside the running event loop.
 
     token: an API key or "user:password". ids, index: of collections that `create` makes. consistency: of searches,
     beyond this process's own writes. timeout_seconds: for one request; loading a collection may take ten of them.
@@ -89,8 +84,9 @@ class MilvusStore:
         self._connection = MilvusConnection(address, token, database, tls, timeout_seconds)
         self._horizon = Horizon()
         self._collections = MilvusCollections(self._connection, self._horizon, database, 10 * timeout_seconds)
-        self._database = database
+        self._writer = MilvusWriter(self._connection, self._collections, self._horizon)
         self._ids = IdMapping(ids)
+        self._definitions = MilvusDefinitions(self._connection, self._collections, database, self._ids, index)
         self._index = index
         self._consistency = consistency
 
@@ -104,9 +100,10 @@ class MilvusStore:
             named_vectors=server is not None and server.several_vectors,
             ordered_by_id=self._ids is IdMapping.INTEGER,
             exact_search=self._index.type == "FLAT",
+            payload_indexes=False,
             max_window=MAX_WINDOW,
-            max_batch_points=_BATCH_POINTS,
-            max_batch_bytes=_BATCH_BYTES,
+            max_batch_points=BATCH_POINTS,
+            max_batch_bytes=BATCH_BYTES,
         )
 
     async def probe(self) -> str:
@@ -118,41 +115,43 @@ class MilvusStore:
     # --- collections -------------------------------------------------------------------------
 
     async def collections(self) -> tuple[str, ...]:
-        request = milvus.ShowCollectionsRequest(db_name=self._database)
-        reply = await self._connection.call("ShowCollections", request, milvus.ShowCollectionsResponse)
-        return tuple(sorted(name_of_collection(name) for name in reply.collection_names))
+        return await self._definitions.collections()
 
     async def aliases(self) -> Mapping[str, str]:
-        call, database = self._connection.call, self._database
-        listed = await call("ListAliases", milvus.ListAliasesRequest(db_name=database), milvus.ListAliasesResponse)
-        found: dict[str, str] = {}
-        for alias in listed.aliases:
-            request = milvus.DescribeAliasRequest(db_name=database, alias=alias)
-            described = await call("DescribeAlias", request, milvus.DescribeAliasResponse)
-            found[name_of_collection(alias)] = name_of_collection(described.collection)
-        return found
+        return await self._definitions.aliases()
 
     async def describe(self, collection: str) -> Described | None:
         """Raises Refused for a collection that this adapter cannot use, saying what it lacks."""
         try:
             await self._collections.renewed(collection)
             known = await self._collections.get(collection)
-            return Described(collection, known.layout.spec(), await self.count(collection))
+            return Described(known.name, known.layout.spec(), await self.count(known.name))
         except CollectionNotFound:
             return None
 
+    async def spec_of(self, collection: str) -> CollectionSpec:
+        return (await self._collections.get(collection)).layout.spec()
+
+    def metric_of(self, collection: str, using: str) -> Metric | None:
+        known = self._collections.if_known(collection)
+        vector = known.layout.vectors.get(using) if known is not None else None
+        return vector.metric if vector is not None else None
+
     async def create(self, collection: str, spec: CollectionSpec) -> None:
-        await self._collections.create(collection, spec, self._ids, self._index)
+        await self._definitions.create(collection, spec)
 
     async def drop(self, collection: str) -> None:
         await self._collections.drop(collection)
+
+    async def define(self, definition: Definition) -> bool:
+        return await self._definitions.define(definition)
 
     # --- writes --------------------------------------------------------------------------------
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
         known = await self._collections.get(collection)
         try:
-            report, refusal = await self._upsert(known, points), None
+            report, refusal = await self._writer.upsert(known, points), None
         except Refused as error:
             report, refusal = WriteReport(), error
         if refusal is None and not report.refused:
@@ -160,7 +159,7 @@ class MilvusStore:
         # Somebody may have made the collection anew, in another shape.
         renewed = await self._collections.renewed(collection)
         if renewed is not None:
-            return await self._upsert(renewed, points)
+            return await self._writer.upsert(renewed, points)
         if refusal is not None:
             raise refusal
         return report
@@ -170,55 +169,15 @@ class MilvusStore:
         for start in range(0, len(ids), _IDS_IN_A_QUERY):
             condition = ids_condition(known.layout, ids[start : start + _IDS_IN_A_QUERY])
             if condition:
-                await self._mutate(known, "Delete", requests.delete(known.place, condition))
+                await self._writer.mutate(known, "Delete", requests.delete(known.place, condition))
+
+    async def unfit(self, collection: str, points: Sequence[Point]) -> Mapping[PointId, str]:
+        """What Milvus could not hold exactly; a server may refuse more."""
+        return encode_points(points, (await self._collections.get(collection)).layout).refused
 
     async def settle(self, collection: str) -> None:
         """The next reads are strong, and so wait for every write that the server has acknowledged by then."""
         self._horizon.read_strongly()
-
-    async def _upsert(self, collection: MilvusCollection, points: Sequence[Point]) -> WriteReport:
-        encoded = encode_points(points, collection.layout)
-        refused = dict(encoded.refused)
-        collection.survey.learn(marks_in(encoded.rows))
-        for chunk in chunks(encoded.rows, _BATCH_POINTS, _BATCH_BYTES):
-            try:
-                await self._put(collection, chunk)
-            except Refused:
-                refused |= await self._put_singly(collection, chunk)
-        return WriteReport(refused)
-
-    async def _put(self, collection: MilvusCollection, rows: Sequence[Row]) -> None:
-        lite = (await self._connection.server()).lite
-        collection.unflushed_rows += len(rows)
-        await self._mutate(collection, *requests.put(collection.place, rows, collection.layout, lite=lite))
-
-    async def _put_singly(self, collection: MilvusCollection, rows: Sequence[Row]) -> dict[PointId, str]:
-        """The points that are to blame, with the reason. Raises Refused if the server takes none for a reason that
-        does not lie in the points."""
-        refusals: dict[PointId, Refused] = {}
-        for row in rows:
-            try:
-                await self._put(collection, [row])
-            except Refused as refusal:
-                refusals[row.point_id] = refusal
-        doubtful = [each for each in refusals.values() if not isinstance(each, InvalidRowError)]
-        if doubtful and len(refusals) == len(rows):
-            raise doubtful[0]
-        return {point_id: str(refusal) for point_id, refusal in refusals.items()}
-
-    async def _mutate(self, collection: MilvusCollection, method: str, request: Any) -> None:
-        began = self._horizon.write_begins()
-        async with self._turn(collection, alone=True):
-            reply = await self._call(collection, method, request, milvus.MutationResult, writes=True)
-        self._horizon.write_ended(began, reply.timestamp)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, collection: MilvusCollection, *, alone: bool) -> AsyncIterator[None]:
-        if (await self._connection.server()).lite:
-            async with collection.turns.alone() if alone else collection.turns.together():
-                yield
-        else:
-            yield
 
     # --- reads ---------------------------------------------------------------------------------
 
@@ -365,17 +324,10 @@ class MilvusStore:
         return await self._read(collection, "Query", request, milvus.QueryResults)
 
     async def _read(self, collection: MilvusCollection, method: str, request: Any, reply: Any) -> Any:
-        async with self._turn(collection, alone=False):
-            return await self._collections.reading(collection, lambda: self._call(collection, method, request, reply))
-
-    async def _call(
-        self, collection: MilvusCollection, method: str, request: Any, reply: Any, *, writes: bool = False
-    ) -> Any:
-        try:
-            return await self._connection.call(method, request, reply, collection=collection.name, writes=writes)
-        except CollectionNotFound:
-            self._collections.forget(collection.name)
-            raise
+        async with self._collections.turn(collection, alone=False):
+            return await self._collections.reading(
+                collection, lambda: self._collections.call(method, request, reply, collection.name, writes=False)
+            )
 
     def _searches_see(self) -> Guarantee:
         if self._consistency == "strong" or self._horizon.is_strong:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
+from tests.support.inexpressible import as_listed
 from tests.support.qdrant_clients import Pair, fresh_name
 
 # What the local mode says of itself.
@@ -347,10 +348,11 @@ FILTERS = {
 async def test_filters(pair: Pair) -> None:
     name = await filled(pair)
     for label, condition in FILTERS.items():
-        found = await pair.same("count", name, count_filter=condition)
-        assert label == "has vector" or 0 < found.count < len(POINTS), label
-        await pair.same("scroll", name, scroll_filter=condition, limit=50)
-        await pair.same("query_points", name, query=vector(1), query_filter=condition, limit=50)
+        with as_listed(pair.remote.address.engine, f"test_filters: {label}"):
+            found = await pair.same("count", name, count_filter=condition)
+            assert label == "has vector" or 0 < found.count < len(POINTS), label
+            await pair.same("scroll", name, scroll_filter=condition, limit=50)
+            await pair.same("query_points", name, query=vector(1), query_filter=condition, limit=50)
 
 
 async def test_scroll_pages(pair: Pair) -> None:

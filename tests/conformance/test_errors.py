@@ -5,6 +5,7 @@ Texts are those of Qdrant 1.19.0; each case names the file that they are from, r
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -225,7 +226,7 @@ GRPC = {
 async def test_grpc(qdrant: QdrantAddress, collection: str, label: str) -> None:
     case = GRPC[label]
     names = {"name": collection, "other": fresh_name("nobody")}
-    body = case.message
+    body = copy.deepcopy(case.message)
     if not isinstance(body, bytes):
         body.collection_name = filled(body.collection_name, names)
         body = body.SerializeToString()

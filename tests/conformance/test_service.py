@@ -12,10 +12,9 @@ from qdrant_client import grpc as proto
 from qdrant_client.common.version_check import get_server_version, is_compatible
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from tests.support.inexpressible import Inexpressible
 from tests.support.qdrant_clients import Remote, fresh_name
 from tests.support.qdrant_engines import QdrantAddress, QdrantEmulator
-
-LABEL = "emulator: Qdrant's engine (qdrant-edge) behind Crossfade's front"
 
 
 async def test_the_client_takes_the_version_for_compatible(qdrant: QdrantAddress) -> None:
@@ -28,8 +27,8 @@ async def test_info(remote: Remote) -> None:
     info = await remote.call("info")
     assert info.title.startswith("qdrant - vector search engine")
     assert info.version
-    if not remote.real:
-        assert LABEL in info.title
+    if not remote.address.real:
+        assert remote.address.label in info.title
 
 
 @pytest.mark.parametrize(
@@ -75,23 +74,25 @@ async def test_a_key_is_asked_for(start_qdrant_emulator: Callable[..., QdrantEmu
 
 
 async def test_what_is_not_served_says_so(remote: Remote) -> None:
-    if remote.real:
+    if remote.address.real:
         pytest.skip("a server serves it")
     name = fresh_name()
     config = models.VectorParams(size=2, distance=models.Distance.DOT)
     await remote.call("create_collection", name, vectors_config=config)
     await remote.call("upsert", name, [models.PointStruct(id=1, vector=[1.0, 2.0])])
-    with pytest.raises((UnexpectedResponse, grpc.RpcError)) as caught:
+    with pytest.raises((UnexpectedResponse, grpc.RpcError, Inexpressible)) as caught:
         await remote.call(
             "query_points", name, query=models.RecommendQuery(recommend=models.RecommendInput(positive=[1]))
         )
     if isinstance(caught.value, UnexpectedResponse):
         assert caught.value.status_code == 501
-        assert LABEL in caught.value.content.decode()
+        assert remote.address.label in caught.value.content.decode()
+    elif isinstance(caught.value, Inexpressible):
+        assert caught.value.reason == "recommend"
     else:
         assert isinstance(caught.value, grpc.Call | grpc.aio.AioRpcError)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert LABEL in str(caught.value.details())
+        assert remote.address.label in str(caught.value.details())
 
 
 async def test_data_survives_a_crash(start_qdrant_emulator: Callable[..., QdrantEmulator]) -> None:

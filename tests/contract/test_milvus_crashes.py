@@ -6,16 +6,33 @@ On engines of its own, since it ends them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from examples.engines import ChildProcess, MilvusLite, MilvusServer
-from proxy.errors import Unavailable, Unclear
-from proxy.model import CollectionSpec, Metric, PointId, Search, VectorSpec
+from proxy.dialects.milvus.schema import VectorIndex
+from proxy.errors import AppliedInPart, Unavailable, Unclear
+from proxy.model import (
+    CollectionSpec,
+    CreateAlias,
+    CreateCollection,
+    Match,
+    Metric,
+    PointId,
+    Search,
+    SetPayload,
+    UpdateAliases,
+    VectorSpec,
+    Where,
+)
+from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.milvus import MilvusStore
+from proxy.stores.milvus_connection import MilvusConnection
 from tests.support.contract_points import floats, point
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -111,6 +128,89 @@ async def test_a_silent_server_leaves_it_open_whether_a_write_was_done(
     assert 2 in await store.fetch("silent", [1, 2])
     await store.drop("silent")
     await hasty.close()
+
+
+@pytest.fixture
+def short_lived(tmp_path: Path) -> Iterator[MilvusLite]:
+    with MilvusLite(tmp_path) as started:
+        yield started
+
+
+def dying(engine: MilvusLite, monkeypatch: pytest.MonkeyPatch, *methods: str) -> MilvusStore:
+    """A store whose engine is killed right before it sends its second request of `methods`, else of rows."""
+    counted = list(methods or ("Insert", "Upsert", "Delete"))
+    written = 0
+
+    class Connection(MilvusConnection):
+        async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+            nonlocal written
+            written += method in counted
+            if written == 2:
+                counted.clear()
+                written = 0
+                engine.kill()
+                with pytest.raises(Unavailable):
+                    while True:  # the connection may be slow to notice
+                        with contextlib.suppress(Unclear):
+                            await self.version()
+            return await super().call(method, *args, **kwargs)
+
+    monkeypatch.setattr("proxy.stores.milvus.MilvusConnection", Connection)
+    return MilvusStore(engine.address, index=VectorIndex("FLAT"))
+
+
+async def test_a_batch_that_breaks_off_after_its_first_rows_is_not_told_as_unsent(
+    short_lived: MilvusLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reaches Milvus is cut into pieces; "certainly not sent" would be wrong of the whole."""
+    store = dying(short_lived, monkeypatch)
+    await store.create("docs", SPEC)
+    with pytest.raises(Unclear, match="1000 of 1500 points were put"):
+        await store.upsert("docs", [point(number) for number in range(1, 1501)])
+    await store.close()
+
+
+async def test_a_write_by_filter_that_breaks_off_says_how_far_it_came(
+    short_lived: MilvusLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = MilvusStore(short_lived.address)
+    await plain.create("docs", SPEC)
+    for start in (1, 1001):
+        await plain.upsert("docs", [point(number, n=1) for number in range(start, start + 1000)])
+    store = dying(short_lived, monkeypatch)
+    with pytest.raises(AppliedInPart, match="1000 of 2000 points are changed"):
+        await EmulatedPrimary(store).apply(SetPayload("docs", {"by": "filter"}, Where(Match("n", 1))))
+    await asyncio.to_thread(short_lived.start)
+    assert await answering(plain, "docs") == 2000
+    assert await plain.count("docs", Match("by", "filter")) == 1000
+    await plain.close()
+    await store.close()
+
+
+async def test_alias_changes_that_break_off_are_unclear(
+    short_lived: MilvusLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = dying(short_lived, monkeypatch, "CreateAlias")
+    await store.create("docs", SPEC)
+    with pytest.raises(Unclear):
+        await store.define(UpdateAliases((CreateAlias("one", "docs"), CreateAlias("two", "docs"))))
+    with pytest.raises(Unavailable):
+        await store.define(UpdateAliases((CreateAlias("two", "docs"),)))
+    await asyncio.to_thread(short_lived.start)
+    assert await answering(store, "docs") == 0
+    assert await store.aliases() == {"one": "docs"}
+    await store.close()
+
+
+async def test_a_collection_that_is_left_half_made_is_unclear(
+    short_lived: MilvusLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = dying(short_lived, monkeypatch, "CreateCollection", "CreateIndex")
+    with pytest.raises(Unclear, match="made only in part"):
+        await store.define(CreateCollection("docs", SPEC))
+    with pytest.raises(Unavailable):
+        await store.define(CreateCollection("docs", SPEC))
+    await store.close()
 
 
 async def test_nobody_at_the_address(tmp_path: Path) -> None:

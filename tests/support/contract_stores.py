@@ -20,6 +20,7 @@ from examples.engines import ChildProcess
 from proxy.dialects.milvus.schema import VectorIndex
 from proxy.model import IDS_ONLY, CollectionSpec, Metric, Point, PointId, VectorSpec
 from proxy.stores import Store
+from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.memory import MemoryStore
 from proxy.stores.milvus import MilvusStore
 from proxy.stores.qdrant import QdrantStore
@@ -36,6 +37,11 @@ _names = itertools.count(1)
 @asynccontextmanager
 async def _memory(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     yield MemoryStore()
+
+
+@asynccontextmanager
+async def _emulated(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    yield EmulatedPrimary(MemoryStore())
 
 
 @asynccontextmanager
@@ -70,6 +76,7 @@ def _milvus(fixture: str) -> Opener:
 
 STORES: dict[str, Opener] = {
     "memory": _memory,
+    "emulated": _emulated,
     "qdrant_edge": _qdrant_edge,
     "qdrant": _qdrant,
     "milvus_lite": _milvus("milvus_lite"),

@@ -18,6 +18,7 @@ import pytest_asyncio
 from pydantic import BaseModel
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
+from tests.support.inexpressible import recognised
 from tests.support.qdrant_engines import QdrantAddress
 
 FORMS = ["rest", "grpc", "rest-async", "grpc-async"]
@@ -37,17 +38,19 @@ def fresh_name(prefix: str = "conformance") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One client of a Qdrant. `real`: behind it is a server, not the emulator."""
+    """One client of a Qdrant."""
 
     client: QdrantClient | AsyncQdrantClient
     form: str
-    real: bool
+    address: QdrantAddress
 
     async def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Raises Inexpressible where the Qdrant is one of ours, over a store that cannot."""
         method = getattr(self.client, name)
-        if isinstance(self.client, AsyncQdrantClient):
-            return await method(*args, **kwargs)
-        return await asyncio.to_thread(method, *args, **kwargs)
+        with recognised():
+            if isinstance(self.client, AsyncQdrantClient):
+                return await method(*args, **kwargs)
+            return await asyncio.to_thread(method, *args, **kwargs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ async def remote(request: pytest.FixtureRequest, qdrant: QdrantAddress) -> Async
         timeout=20,
         check_compatibility=False,  # asked in a thread of its own, which may outlive the test
     )
-    opened = Remote(client, request.param, qdrant.real)
+    opened = Remote(client, request.param, qdrant)
     yield opened
     for each in (await opened.call("get_collections")).collections:
         if each.name.startswith(f"conformance_{_RUN}"):

@@ -20,6 +20,8 @@ import pytest
 
 from examples.engines import ChildProcess, accepts, free_ports
 
+LABEL = "emulator: Qdrant's engine (qdrant-edge) behind Crossfade's front"
+
 
 class QdrantEmulator(ChildProcess):
     """`crossfade emulate qdrant`. `api_key`: what clients must show."""
@@ -55,12 +57,15 @@ class QdrantEmulator(ChildProcess):
 
 @dataclass(frozen=True, slots=True)
 class QdrantAddress:
-    """Where a Qdrant answers. `real`: it is a server, not the emulator."""
+    """Where a Qdrant answers. `real`: it is a server, not one of ours; `engine`, `label`: which, and what it says
+    of itself."""
 
     url: str
     grpc_address: str
     real: bool = False
     api_key: str | None = None
+    engine: str = "emulator"
+    label: str = LABEL
 
     @property
     def grpc_port(self) -> int:

@@ -17,6 +17,7 @@ _OLD = common.ErrorCode
 # Numbers of merr, by what follows from them.
 _COLLECTION_NOT_FOUND = 100
 _INDEX_NOT_FOUND = 700
+_ALIAS_NOT_FOUND = 1600
 _NOT_LOADED = frozenset({101, 103})  # not loaded, not fully loaded
 _NOT_READY = frozenset({2, 106})  # unavailable, recovering; 1 (not ready) only where the older number says so
 _THROTTLED = frozenset({3, 4, 7, 8, 9, 11, 12})  # memory, requests, disk, rate, quota, lag, resources
@@ -69,6 +70,8 @@ def _error_of(status: Any, collection: str, writes: bool) -> CrossfadeError:
     about = f"collection {collection!r}: " if collection else ""
     message = f"{about}Milvus says: {status.reason or status.detail} (code {code}/{old})"
     if code == _COLLECTION_NOT_FOUND or old in _OLD_NOT_FOUND:
+        return CollectionNotFound(collection)
+    if code == _ALIAS_NOT_FOUND:
         return CollectionNotFound(collection)
     if code == _INDEX_NOT_FOUND:
         return NoIndexError(message)

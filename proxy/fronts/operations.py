@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from proxy.errors import CollectionNotFound
+from proxy.errors import CollectionNotFound, Untranslatable
 from proxy.model import (
     Aliases,
     Batch,
@@ -35,6 +35,7 @@ from proxy.model import (
     ListCollections,
     MetadataRead,
     OverwritePayload,
+    Page,
     Points,
     Result,
     Scroll,
@@ -45,6 +46,7 @@ from proxy.model import (
     UpdateCollection,
     UpdateVectors,
     Upsert,
+    id_order,
 )
 from proxy.stores import PrimaryStore
 
@@ -92,12 +94,23 @@ async def _read(store: PrimaryStore, read: DataRead) -> Result:
             found = await store.fetch(collection, ids, selection)
             # As asked, each once (Collection::retrieve, lib/collection/src/collection/point_ops.rs).
             return Points(tuple(found[point_id] for point_id in dict.fromkeys(ids) if point_id in found))
-        case Scroll(collection, limit, start, filter, selection):
-            return await store.scan(collection, start, limit, filter, selection)
+        case Scroll():
+            return await _scroll(store, read)
         case Count(collection, filter):
             return Counted(await store.count(collection, filter))
         case _:
             assert_never(read)
+
+
+async def _scroll(store: PrimaryStore, scroll: Scroll) -> Page:
+    """In the order of ids. A store that has another order can only tell a page that holds everything."""
+    if store.capabilities.ordered_by_id:
+        return await store.scan(scroll.collection, scroll.start, scroll.limit, scroll.filter, scroll.selection)
+    if scroll.start is None:
+        page = await store.scan(scroll.collection, None, scroll.limit, scroll.filter, scroll.selection)
+        if page.next is None:
+            return Page(tuple(sorted(page.points, key=lambda point: id_order(point.id))), None)
+    raise Untranslatable("scroll order")
 
 
 async def _describe(store: PrimaryStore, read: MetadataRead) -> Result:

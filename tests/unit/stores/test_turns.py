@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from proxy.stores.milvus_turns import Turns
+from proxy.stores.turns import Turns
 
 
 class Users:

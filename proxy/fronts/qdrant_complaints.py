@@ -2,7 +2,7 @@
 
 The dialect decodes what it can and never refuses; what it left undecoded is looked at again here, to tell a
 request that a server would refuse too (its status and, where it does not come out of a Rust library, its very
-text) from one that a server would answer and the emulator does not.
+text) from one that a server would answer and the model cannot say.
 
 Texts are from Qdrant 1.19.0; each function names the file. All are of validation or deserialisation, which a
 server does before anything else, and all are pure.
@@ -21,7 +21,7 @@ from proxy.dialects.qdrant.ids import id_of_json, id_of_path, id_of_proto
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.refusals import INTERNAL, INVALID_ARGUMENT
 from proxy.dialects.qdrant.undecodable import Undecodable
-from proxy.errors import CrossfadeError, InvalidRequest, NotServed, RequestError
+from proxy.errors import CrossfadeError, InvalidRequest, RequestError
 from proxy.model import (
     Batch,
     CreateCollection,
@@ -34,8 +34,6 @@ from proxy.model import (
     Upsert,
 )
 from proxy.wire import Request
-
-LABEL = "emulator: Qdrant's engine (qdrant-edge) behind Crossfade's front"
 
 _MALFORMED = frozenset({"undecodable", "malformed id"})  # the dialect's reasons for what no server takes
 _FORBIDDEN_IN_NAMES = '<>:"/\\|?*\0\x1f'
@@ -59,11 +57,11 @@ class StatusError(CrossfadeError):
 
 
 def complaint(request: Request, operation: Operation) -> CrossfadeError | None:
-    """The error that answers `operation` before it is carried out; None if it can be tried."""
+    """The error that a server answers before it carries out `operation`; None if it would try."""
     match operation:
         case PrimaryOnlyRead(reason=reason) | OpaqueWrite(reason=reason):
             if reason not in _MALFORMED:
-                return NotServed(f"{reason}: not served by this {LABEL}")
+                return None
             return _rest_complaint(request) if request.transport == "http" else _grpc_complaint(request)
         case Batch(writes=writes):
             return next((problem for write in writes if (problem := complaint(request, write))), None)
