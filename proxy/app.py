@@ -13,6 +13,7 @@ import logging
 import random
 import signal
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from proxy.control.server import Server, api, probes
 from proxy.dialects import Dialect
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.rest import QdrantRest
-from proxy.fronts.qdrant import LocalFront
+from proxy.fronts.names import NameMap
+from proxy.fronts.qdrant import LocalFront, QdrantFront
 from proxy.listeners import Listener
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
@@ -42,16 +44,22 @@ from proxy.replication.journal import Journal
 from proxy.replication.membership import Membership
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import StorePair
-from proxy.routing import RouteTable, target_name
+from proxy.routing import RouteTable, source_name, target_name
 from proxy.serving.access import Gatekeeper
 from proxy.serving.drift import Drift
 from proxy.serving.figures import Figures
 from proxy.serving.live import Breaker, LiveRoute, settings_of
+from proxy.serving.names import Elsewhere
+from proxy.serving.primaries import Front
 from proxy.serving.reads import Reader
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
 from proxy.stores import Forwarder, Store
+from proxy.stores.emulated_primary import EmulatedPrimary
+from proxy.stores.memory import MemoryStore
+from proxy.stores.milvus import MilvusStore
 from proxy.stores.opening import open_forwarders, open_store
+from proxy.stores.qdrant import QdrantStore
 from proxy.telemetry import logs
 from proxy.telemetry.exposition import Exposition
 from proxy.telemetry.metrics import Metrics
@@ -136,6 +144,8 @@ class App:
         self.switchboard = Switchboard(
             RouteTable.of(config), self.routes, self.upstreams, self.upstreams[config.source_of_the_rest]
         )
+        for upstream in self.upstreams.values():
+            upstream.names.elsewhere = partial(self._elsewhere, upstream)
         makers = Kinds(self.routes, self.collections_of).makers()
         self.jobs = Jobs(self.journal, self.membership, self.clock, self.metrics, makers)
         self.sweeper = Sweeper(self.jobs, self.membership, self.routes, self.clock)
@@ -179,10 +189,24 @@ class App:
             clock=self.clock,
             breaker=Breaker(self.clock),
             drift=Drift(replicator, self.clock),
+            front=self._front(route),
         )
         live.shadow.unclean = live.unclean
         live.shadow.busy = lambda: self.reader.busy
         return live
+
+    def _front(self, route: Route) -> Front | None:
+        """The target, answering the source's clients once it is the primary; None if it cannot."""
+        target = self.stores[route.target]
+        primary: EmulatedPrimary | QdrantStore
+        if isinstance(target, MilvusStore | MemoryStore):
+            primary = EmulatedPrimary(target)
+        elif isinstance(target, QdrantStore):
+            primary = target
+        else:
+            return None
+        names = NameMap(partial(target_name, route), partial(source_name, route))
+        return QdrantFront(primary, primary.metric_of, names=names)
 
     def _hold_seconds(self, route: str, side: Side) -> float:
         """How long a request to a store of `route` may live; the longest, if the route is not configured any more."""
@@ -229,6 +253,18 @@ class App:
         if config.probes.address is not None:
             self.probes = Server(probes(self.exposition, self.not_ready), *split_address(config.probes.address))
             await self.probes.start()
+
+    def _elsewhere(self, upstream: Upstream) -> list[Elsewhere]:
+        """The targets that are the primary of collections of that source by now."""
+        return [
+            Elsewhere(
+                route.replicator.stores.target,
+                lambda name, own=route: getattr(self.switchboard.table.find(name), "name", None) == own.name,  # type: ignore[misc]
+                lambda name, own=route: source_name(own.config, name),  # type: ignore[misc]
+            )
+            for route in self.routes.values()
+            if route.upstream is upstream and route.primary_side is Side.TARGET
+        ]
 
     def _moves(self, config: Config, route: LiveRoute) -> Moves:
         return Moves(route, self.jobs, lambda: self.collections_of(route), config.auth.mode, Path(config.data_dir))

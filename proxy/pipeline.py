@@ -46,7 +46,7 @@ from proxy.replication.writer import Primary, ask
 from proxy.routing import RouteTable, Unrouted
 from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
-from proxy.serving.primaries import Front, native
+from proxy.serving.primaries import Front, about, native
 from proxy.serving.reads import Answered, Reader
 from proxy.serving.upstream import Upstream
 from proxy.telemetry.metrics import NO_ROUTE, Metrics
@@ -188,7 +188,7 @@ class Pipeline:
             if front is None:
                 raise
         began = self.clock.now()
-        result = await front.answer(call)
+        result = await front.answer(about(call, place.collection) if place is not None else call)
         return Answered(self.dialect.encode(call, result, self.clock.now() - began), "primary", "source gone")
 
     def _front(self, place: Place | None, upstream: Upstream) -> Front | None:
@@ -218,7 +218,7 @@ class Pipeline:
     async def _carry_out(self, call: Call, operation: Write | Definition, place: Place) -> Response:
         if place.route is None:
             return await native(place.upstream, self.dialect, call).send()
-        primaries = place.route.primaries(self.dialect, call)
+        primaries = place.route.primaries(self.dialect, call, place.collection)
         if isinstance(operation, Definition):
             return await place.route.replicator.define(place.collection, operation, primaries)
         return await place.route.replicator.write(place.collection, operation, primaries)

@@ -238,11 +238,12 @@ class Moved(Value, frozen=True):
 
 
 class Recovery(Value, frozen=True):
-    """After an emergency: points copied from the old primary, keys that it does not have (left as they are), keys that
-    could not be copied now, and keys given up."""
+    """After an emergency: points copied from the old primary, keys that it does not have (left as they are), keys of
+    which a part was written since, keys that could not be copied now, and keys given up."""
 
     copied: int = 0
     absent: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
     left: int = 0
     discarded: int = 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from proxy.clock import Clock
@@ -40,6 +40,7 @@ from proxy.errors import ConfigError, CrossfadeError, GateClosed
 from proxy.migration.jobs import Jobs, JobState
 from proxy.migration.moves import By, Made, Moves, Step
 from proxy.migration.moves import shown as _shown
+from proxy.model import PointId
 from proxy.replication import records as r
 from proxy.serving.live import LiveRoute
 from proxy.stores import Store
@@ -205,8 +206,7 @@ class Operator:
         if request.discard:
             return Recovery(discarded=await moves.discard(_by(request)))
         found = await moves.recover(_by(request))
-        absent = tuple(f"{collection}/{point_id}" for collection, point_id in found.absent)
-        return Recovery(found.copied, absent, found.left)
+        return Recovery(found.copied, _keys(found.absent), _keys(found.conflicts), found.left)
 
     async def audit(self, route: str) -> Sequence[AuditEntry]:
         notes = self._route(route).replicator.book.notes
@@ -300,6 +300,10 @@ def _info(state: JobState) -> JobInfo:
         result=state.result,
         waiting_for=state.waiting_for,
     )
+
+
+def _keys(found: Iterable[tuple[str, PointId]]) -> tuple[str, ...]:
+    return tuple(f"{collection}/{point_id}" for collection, point_id in found)
 
 
 def _by(request: MoveRequest) -> By:

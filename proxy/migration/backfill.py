@@ -184,7 +184,7 @@ class Sweep:
         if described is not None:
             progress.step(f"{site.collection}: copying", described.points, done)
             await self._pages()
-            await self._extras_if_any()
+        await self._extras_if_any(is_missed=described is not None)
         ledger.cursors.pop(self._job, None)
         await site.journal.append(r.Swept(route=site.route, collection=site.collection, began=began))
 
@@ -299,12 +299,14 @@ class Sweep:
 
     # --- what only the secondary has ---------------------------------------------------------
 
-    async def _extras_if_any(self) -> None:
-        """A collection that is gone from the secondary by now is swept once more."""
+    async def _extras_if_any(self, is_missed: bool) -> None:
+        """A collection that is gone from the secondary by now is swept once more, if the primary has one."""
         site = self._site
         try:
             await self._extras()
         except CollectionNotFound:
+            if not is_missed:
+                return
             reason = "the collection was missing"
             await site.journal.append(r.Unswept(route=site.route, collection=site.collection, reason=reason))
 

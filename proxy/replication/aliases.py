@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from proxy.model import CreateAlias, DropAlias, RenameAlias, Side, UpdateAliases
 from proxy.replication.site import StorePair
-from proxy.stores import PrimaryStore
+from proxy.stores import Defining
 
 AliasAction = CreateAlias | DropAlias | RenameAlias
 
@@ -23,7 +23,7 @@ def mapped(change: UpdateAliases, stores: StorePair, side: Side) -> UpdateAliase
     return UpdateAliases(tuple(map(in_its_words, change.actions)))
 
 
-async def give_aliases(stores: StorePair, primary: Side, collections: Iterable[str], secondary: PrimaryStore) -> None:
+async def give_aliases(stores: StorePair, primary: Side, collections: Iterable[str], secondary: Defining) -> None:
     """An alias that the secondary gives a collection of somebody else is left alone. Raises what the stores raise."""
     theirs = await secondary.aliases()
     ours = {stores.name_at(primary, name): stores.name_at(primary.other, name) for name in collections}

@@ -249,6 +249,7 @@ def _ledger_out(ledger: Ledger) -> dict[str, Any]:
                 _ids_out(i.touched),
                 _ids_out(i.named),
                 i.stale,
+                [_ids_out(i.reconciled), list(i.reconciled.values())],
             ]
             for i in ledger.intervals.values()
         ],
@@ -260,7 +261,7 @@ def _ledger_out(ledger: Ledger) -> dict[str, Any]:
         "parked": [_ids_out(ledger.parked), [[p.reason, p.size_bytes] for p in ledger.parked.values()]],
         "parked_whole": ledger.parked_whole,
         "claimed": ledger.claimed,
-        "behind": [_ids_out(ledger.behind), ledger.behind_all],
+        "behind": [_ids_out(ledger.behind), list(ledger.behind.values()), ledger.behind_all],
         "unswept": [ledger.unswept, ledger.unswept_at],
         "acknowledged_at": ledger.acknowledged_at,
         "cursors": [[job, None if at is None else _ids_out((at,))[0]] for job, at in ledger.cursors.items()],
@@ -269,16 +270,25 @@ def _ledger_out(ledger: Ledger) -> dict[str, Any]:
 
 def _ledger_in(state: dict[str, Any]) -> Ledger:
     intervals = {}
-    for position, data, mixed, skipped, touched, named, stale in state["intervals"]:
+    for position, data, mixed, skipped, touched, named, stale, *since in state["intervals"]:
         record = r.decode(data)
         if not isinstance(record, r.OPENING):
             raise ValueError(f"a snapshot holds {type(record).__name__} as an open interval")
         ids = record.ids if isinstance(record, r.BeginWrite | r.BeginReconcile) else ()
         intervals[position] = Interval(
-            position, record, ids, _ids_in(mixed), _ids_in(skipped), _ids_in(touched), _ids_in(named), stale
+            position,
+            record,
+            ids,
+            _ids_in(mixed),
+            _ids_in(skipped),
+            _ids_in(touched),
+            _ids_in(named),
+            dict(zip(r.unpack_ids(since[0][0]), since[0][1], strict=True)) if since else {},
+            stale,
         )
     marked, positions = state["marks"]
     parked, parkings = state["parked"]
+    behind, changed, behind_all = state.get("behind", ([], [], ""))
     return Ledger(
         intervals=intervals,
         marks=dict(zip(r.unpack_ids(marked), positions, strict=True)),
@@ -289,8 +299,8 @@ def _ledger_in(state: dict[str, Any]) -> Ledger:
         parked={i: r.Parking(*parking) for i, parking in zip(r.unpack_ids(parked), parkings, strict=True)},
         parked_whole=state.get("parked_whole", ""),
         claimed=state.get("claimed", state["unswept"][0] != NEVER_SWEPT),
-        behind=_ids_in(state.get("behind", [[]])[0]),
-        behind_all=state.get("behind", [[], ""])[1],
+        behind=dict(zip(r.unpack_ids(behind), changed, strict=True)),
+        behind_all=behind_all,
         unswept=state["unswept"][0],
         unswept_at=state["unswept"][1],
         acknowledged_at=state["acknowledged_at"],

@@ -1,13 +1,13 @@
 """Waiting for the secondary: which writes are confirmed there, for the policies `both` and `both-required`.
 
 A write is confirmed when, for each of its keys, a reconciliation that began after the write's END has ended without
-overlap (ledger.py calls such keys settled).
+overlap, with another one or with a page of the backfill (ledger.py says which keys are).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from proxy.model import PointId
 
@@ -44,11 +44,12 @@ class Confirmations:
                 self._forget(point_id, wait)
         return True
 
-    def settled(self, ids: Iterable[PointId], began: int) -> None:
-        """A reconciliation that began at `began` has left these keys clean, or parked."""
+    def confirmed(self, keys: Mapping[PointId, int]) -> None:
+        """The secondary has these keys as they were when the reconciliation at that position began, or it parked them;
+        nothing older is on its way."""
         if not self._waiting:
             return
-        for point_id in ids:
+        for point_id, began in keys.items():
             for wait in tuple(self._waiting.get(point_id, ())):
                 if began > wait.after:
                     wait.missing.discard(point_id)

@@ -15,7 +15,7 @@ import logging
 from dataclasses import dataclass, field, replace
 
 from proxy.dialects import Outcome
-from proxy.errors import CollectionExists, CrossfadeError, Foreign, Untranslatable
+from proxy.errors import CollectionExists, CrossfadeError, Foreign, Unclear, Untranslatable
 from proxy.model import (
     CreateCollection,
     CreatePayloadIndex,
@@ -30,7 +30,7 @@ from proxy.replication import records as r
 from proxy.replication.aliases import mapped as in_words_of
 from proxy.replication.site import Site, failure_kind
 from proxy.replication.writer import Answer, Primary, ask, begin_durably
-from proxy.stores import PrimaryStore
+from proxy.stores import Defining
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Response
 
@@ -130,6 +130,8 @@ class Definer:
         except CrossfadeError as error:
             words = {"route": site.route, "collection": site.collection, "error": error}
             _log.warning("the secondary did not follow a definition", extra=words)
+            if isinstance(error, Unclear):  # it may still land, after whatever comes next
+                await site.hold_secondary()
             return Match(f"the secondary did not follow a definition ({failure_kind(error)})")
         return Match("the collection was already on the secondary")
 
@@ -146,7 +148,7 @@ class Definer:
         """Indexes, parameters and aliases, to a secondary that has such things."""
         site = self.site
         secondary = site.secondary
-        if not isinstance(secondary, PrimaryStore):
+        if not isinstance(secondary, Defining):
             return
         if isinstance(definition, CreatePayloadIndex | DropPayloadIndex | UpdateCollection):
             mapped: Definition = replace(definition, collection=site.secondary_name)

@@ -127,25 +127,25 @@ class Flips:
         await self._hook("PREPARE durable")
         try:
             async with asyncio.timeout(self.bound_seconds):
-                await self._all_at_rest(epoch)
-                await self._hook("all acknowledged")
+                await self._decide(epoch, to, phase)
         except TimeoutError:
             reason = f"after {self.bound_seconds:g} s {self._outstanding()}"
             await self._journal.append(r.Abort(route=self._route, epoch=epoch, reason=reason))
-            raise GateClosed(f"the primary was not moved, and nothing was changed: {reason}") from None
-        await self._journal.append(r.Commit(route=self._route, epoch=epoch, to=to, phase=phase))
-        if self._book.flip is not None and self._book.flip.epoch == epoch:
-            reason = f"at the last moment {self._outstanding()}"
-            await self._journal.append(r.Abort(route=self._route, epoch=epoch, reason=reason))
+            if self._book.primary is not to:
+                raise GateClosed(f"the primary was not moved, and nothing was changed: {reason}") from None
         if self._book.primary is not to:
             raise GateClosed("the primary was not moved, and nothing was changed: another process decided so")
         await self._hook("COMMIT durable")
         return Flipped(to, self._clock.now() - began)
 
-    async def _all_at_rest(self, epoch: int) -> None:
-        while not self._rests(epoch):
-            self._news.clear()
-            await self._news.wait()
+    async def _decide(self, epoch: int, to: Side, phase: str) -> None:
+        """A COMMIT that something came before is none, so it is tried again."""
+        while self._book.flip is not None and self._book.flip.epoch == epoch:
+            while not self._rests(epoch):
+                self._news.clear()
+                await self._news.wait()
+            await self._hook("all acknowledged")
+            await self._journal.append(r.Commit(route=self._route, epoch=epoch, to=to, phase=phase))
 
     def _rests(self, epoch: int) -> bool:
         flip = self._book.flip

@@ -49,6 +49,19 @@ def certain_states(write: Write, spec: CollectionSpec | None, normalizes_cosine:
             return {}
 
 
+def is_whole(write: Write) -> bool:
+    """Whether `write` alone determines all that is left of its points, whatever was there before."""
+    match write:
+        case Delete(target=Ids(ids=ids)):
+            return len(set(ids)) == len(ids)
+        case Upsert(points=points, condition=None, mode="upsert"):
+            return len({point.id for point in points}) == len(points)
+        case Batch(writes=(only,)):
+            return is_whole(only)
+        case _:
+            return False
+
+
 def _stored(point: Point, spec: CollectionSpec, normalizes_cosine: bool) -> Point | None:
     vectors: dict[str, Vector] = {}
     for name, vector in point.vectors.items():

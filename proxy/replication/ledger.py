@@ -42,6 +42,7 @@ class Interval:
     skipped: set[PointId] = field(default_factory=set)  # reconciliation: not to be touched (held)
     touched: set[PointId] = field(default_factory=set)  # page: provisional marks; scope: keys of other intervals
     named: set[PointId] = field(default_factory=set)  # scope
+    reconciled: dict[PointId, int] = field(default_factory=dict)  # page: keys copied meanwhile -> that BEGIN
     stale: bool = False  # page: a definition came in between; definition: another one overlapped it
 
 
@@ -68,6 +69,7 @@ class Effects:
     skipped: frozenset[PointId] = frozenset()
     certain: tuple[PointId, ...] = ()  # write: keys whose state it alone determines
     settled: tuple[PointId, ...] = ()  # reconciliation: keys that ended clean or parked
+    confirmed: dict[PointId, int] = field(default_factory=dict)  # the secondary has what it had at that BEGIN, or later
     held: Hold | None = None
     generation: bool = False  # a definition has ended: hints are void
 
@@ -82,7 +84,7 @@ class Ledger:
     parked: dict[PointId, r.Parking] = field(default_factory=dict)
     parked_whole: str = ""  # why the secondary cannot have the collection; "" if it can
     claimed: bool = False
-    behind: set[PointId] = field(default_factory=set)  # since an emergency
+    behind: dict[PointId, bool] = field(default_factory=dict)  # since an emergency; True: changed in part since
     behind_all: str = ""  # why any key may be; "" if only those listed
     unswept: str = NEVER_SWEPT  # why a sweep is needed; "" if it is not
     unswept_at: int = 0
@@ -236,8 +238,23 @@ class Ledger:
                 return Effects()
             case r.Release():
                 return self._release(position, record)
+            case r.HoldSide(side=side, hold_seconds=seconds, copy=copy):
+                return Effects(held=self._hold(position, side, seconds, None, copy=copy))
             case r.Mark():
                 return Effects(ready=self._mark(position, record.ids))
+            case r.Unswept():
+                self._need_sweep(position, record.reason)
+                return Effects()
+            case r.Swept():
+                return self._swept(record)
+            case r.SetPhase():
+                return self._set_phase(position, record)
+            case _:
+                return self._of_the_secondary(position, record)
+
+    def _of_the_secondary(self, position: int, record: r.AnyRecord) -> Effects:
+        """A record about what the secondary's collection is to this route."""
+        match record:
             case r.Collapse():
                 self._collapse(position, "too many dirty keys")
                 return Effects()
@@ -250,21 +267,15 @@ class Ledger:
             case r.Commit(emergency=True):
                 return self._emergency(position)
             case r.Recover(ids=ids):
-                self.behind.difference_update(ids)
+                for point_id in ids:
+                    self.behind.pop(point_id, None)
                 if not ids:
-                    self.behind, self.behind_all = set(), ""
+                    self.behind, self.behind_all = {}, ""
                 return Effects(ready=self._mark(position, ids), ready_all=not ids)
             case r.Bind():
                 self.claimed = False
                 self._need_sweep(position, "the route's stores are others than before")
                 return Effects()
-            case r.Unswept():
-                self._need_sweep(position, record.reason)
-                return Effects()
-            case r.Swept():
-                return self._swept(record)
-            case r.SetPhase():
-                return self._set_phase(position, record)
             case _:
                 return Effects()
 
@@ -281,7 +292,6 @@ class Ledger:
                 other.mixed.add(point_id)
             if interval not in others:
                 others.append(interval)
-        self.behind.difference_update(record.ids)
         self._touch(record.ids)
         self.intervals[position] = interval
         return Effects()
@@ -291,8 +301,9 @@ class Ledger:
         taken: dict[PointId, int | None] = {}
         blocked = self.blocked
         for point_id in record.ids:
-            kept_back = point_id not in self.behind if record.recovery else point_id in self.behind
-            if blocked or kept_back or point_id in self._held or (record.recovery and point_id in self._writers):
+            behind = point_id in self.behind
+            kept_back = not behind or self.behind[point_id] or point_id in self._writers if record.recovery else behind
+            if blocked or kept_back or point_id in self._held:
                 interval.skipped.add(point_id)
                 continue
             others = self._reconcilers.setdefault(point_id, [])
@@ -394,7 +405,18 @@ class Ledger:
             held = self._hold(position, interval.record.primary, record.hold_seconds, interval.ids)
         sure = record.outcome is Outcome.ACCEPTED and not record.acknowledged
         certain = tuple(i for i in interval.ids if i not in interval.mixed) if sure else ()
+        if self.behind:
+            self._supersede(interval.ids, certain if record.whole else ())
         return Effects(ready=ready, certain=certain, held=held)
+
+    def _supersede(self, ids: tuple[PointId, ...], whole: tuple[PointId, ...]) -> None:
+        """Of keys that are behind: a write that determines the whole point stands, whatever the old primary has. One
+        that changes a part of it makes two versions, which nobody can tell apart but people."""
+        for point_id in ids:
+            if point_id in self.behind:
+                self.behind[point_id] = True
+        for point_id in whole:
+            self.behind.pop(point_id, None)
 
     def _end_reconcile(self, position: int, interval: Interval, record: r.EndReconcile) -> Effects:
         assert isinstance(interval.record, r.BeginReconcile)
@@ -413,11 +435,17 @@ class Ledger:
             else:
                 self.parked.pop(point_id, None)
         if interval.record.recovery:
-            self.behind.difference_update(settled)
+            for point_id in settled:
+                self.behind.pop(point_id, None)
             failed.update(settled)  # as the old primary has them by now, as far as anybody knows
         self._mark(position, (i for i in interval.ids if i in failed))
         held = self._unclear(position, interval, record.unclear, record.hold_seconds)
-        return Effects(ready=interval.ids, settled=tuple(settled), held=held)
+        confirmed = dict.fromkeys(settled, interval.position)
+        for page in self._pages.values():  # it may still put an older state there: its END will tell
+            page.reconciled.update(confirmed)
+        return Effects(
+            ready=interval.ids, settled=tuple(settled), confirmed={} if self._pages else confirmed, held=held
+        )
 
     def _end_page(self, position: int, interval: Interval, record: r.EndPage) -> Effects:
         assert isinstance(interval.record, r.BeginPage)
@@ -440,7 +468,10 @@ class Ledger:
         ready = self._mark(position, (i for i in record.ids if i in again))
         held = self._unclear(position, interval, record.unclear, record.hold_seconds)
         self.cursors[interval.record.job] = record.next
-        return Effects(ready=ready, held=held)
+        confirmed = {i: at for i, at in interval.reconciled.items() if i not in self.marks}
+        for page in self._pages.values():
+            page.reconciled.update(confirmed)
+        return Effects(ready=ready, confirmed={} if self._pages else confirmed, held=held)
 
     def _unclear(self, position: int, interval: Interval, ids: tuple[PointId, ...], seconds: float) -> Hold | None:
         if not ids:
@@ -534,9 +565,10 @@ class Ledger:
 
     def _emergency(self, position: int) -> Effects:
         """The secondary is the primary from here on, although it may lack what is not clean."""
-        self.behind.update(self.marks, self._writers, self._reconcilers, self._held, self.parked)
+        listed = {*self.marks, *self._writers, *self._reconcilers, *self._held, *self.parked}
         for page in self._pages.values():
-            self.behind |= page.touched
+            listed |= page.touched
+        self.behind.update(dict.fromkeys(listed, False))
         if self._scopes or self.range_held:
             self.behind_all = "a request that could touch any key was under way"
         elif self.unswept:

@@ -35,6 +35,7 @@ class Membership:
         self._hold_seconds = hold_seconds
         self._clock = clock
         self._listeners: list[Callable[[], None]] = []
+        self._mourners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._closed: set[int] = set()  # intervals whose Close is on its way
         self._left: set[str] = set()
@@ -49,6 +50,10 @@ class Membership:
     def on_lead(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever this process has something to take over."""
         self._listeners.append(listener)
+
+    def on_gone(self, mourner: Callable[[], None]) -> None:
+        """Call `mourner` for every process that is found gone without having left, if this one leads."""
+        self._mourners.append(mourner)
 
     def takes(self, owner: str) -> bool:
         """Whether work that `owner` left ("": nobody in particular) is this process's."""
@@ -75,6 +80,8 @@ class Membership:
             self._close(lambda owner: owner in gone or owner not in book.owners)
             for owner in self._news(gone, self._left):
                 _log.warning("a process is gone: what it had open is closed for it", extra={"owner": owner})
+                for mourner in self._mourners:
+                    mourner()
                 self._journal.append(r.Leave(route="", owner=owner))
             if not led:
                 self._tell()
@@ -97,6 +104,11 @@ class Membership:
             route, collection, record = theirs[position]
             side = record.secondary if isinstance(record, r.BeginReconcile | r.BeginPage) else record.primary
             seconds = self._hold_seconds(route, side)
+            if isinstance(record, r.BeginScope) and record.definition:  # it may have been at work on either store
+                other = self._hold_seconds(route, side.other)
+                self._journal.append(
+                    r.HoldSide(route=route, collection=collection, side=side.other, hold_seconds=other)
+                )
             self._journal.append(r.Close(route=route, collection=collection, begin=position, hold_seconds=seconds))
 
     @staticmethod

@@ -53,11 +53,13 @@ class BeginWrite(Begin, frozen=True, tag="W"):
 
 
 class EndWrite(End, frozen=True, tag="w"):
-    """`hold_seconds` > 0: the request may still land on the primary for that long."""
+    """`hold_seconds` > 0: the request may still land on the primary for that long. `whole`: the write determines all of
+    its points."""
 
     outcome: Outcome
     acknowledged: bool = False
     hold_seconds: float = 0.0
+    whole: bool = False
 
 
 # --- reconciliations -----------------------------------------------------------------------
@@ -165,6 +167,14 @@ class Release(Record, frozen=True, tag="h"):
     """The hold that the record at `hold` set has run out."""
 
     hold: int
+
+
+class HoldSide(Record, frozen=True, tag="H"):
+    """A request that may touch any key may still land on `side` for `hold_seconds`. `copy`: it is one of ours."""
+
+    side: Side
+    hold_seconds: float
+    copy: bool = True
 
 
 class Mark(Record, frozen=True, tag="m"):
@@ -294,6 +304,7 @@ AnyRecord = (
     | Join
     | Leave
     | Release
+    | HoldSide
     | Mark
     | Collapse
     | Claim
@@ -368,6 +379,6 @@ def decode(data: bytes) -> AnyRecord:
         fields["parked"] = tuple((unpack_ids([i])[0], Parking(reason, size)) for i, reason, size in fields["parked"])
     if "outcome" in fields:
         fields["outcome"] = Outcome(fields["outcome"])
-    for name in {"primary", "secondary", "to"} & fields.keys():
+    for name in {"primary", "secondary", "to", "side"} & fields.keys():
         fields[name] = Side(fields[name])
     return kind(**fields)  # type: ignore[return-value]

@@ -3,8 +3,9 @@
 The new primary may lack what was not clean when it took over; the ledger lists those keys as *behind*. Once the
 operator says that the old primary is back with its data, they are copied from it, each under a reconciliation the wrong
 way round: while it is open, and while what it sent may still land, writes of the key are refused for a moment, so that
-nothing newer is overwritten. A key that was written since is not on the list any more. A key that the old primary does
-not have is reported and left as it is: nobody can tell a delete from a loss.
+nothing newer is overwritten. A key that was written since, as a whole, is not on the list any more; one of which a part
+was written is reported, and stays on the list until it is written as a whole, or given up. A key that the old primary
+does not have is reported and left as it is: nobody can tell a delete from a loss.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ _BATCH = 256
 
 @dataclass(slots=True)
 class Recovered:
-    """`absent`: keys that the old primary does not have; `left`: keys that could not be copied now."""
+    """`absent`: keys that the old primary does not have; `conflicts`: keys of which a part was written since, so that
+    either store has something that the other lacks; `left`: keys that could not be copied now."""
 
     copied: int = 0
     absent: list[tuple[str, PointId]] = field(default_factory=list)
+    conflicts: list[tuple[str, PointId]] = field(default_factory=list)
     left: int = 0
 
 
@@ -40,7 +43,8 @@ async def recover(replicator: Replicator) -> Recovered:
                 f"`crossfade recover {replicator.route} --discard REASON`"
             )
         site = replicator.workshop(collection).site
-        ids = list(ledger.behind)
+        ids = [point_id for point_id, changed in ledger.behind.items() if not changed]
+        recovered.conflicts += [(collection, point_id) for point_id, changed in ledger.behind.items() if changed]
         for first in range(0, len(ids), _BATCH):
             await _batch(site, tuple(ids[first : first + _BATCH]), recovered)
     return recovered

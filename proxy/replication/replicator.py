@@ -31,7 +31,7 @@ from proxy.replication.records import COMPLETE, DIRECT, DUAL_WRITE
 from proxy.replication.scopes import ScopeWriter, write_to_all
 from proxy.replication.site import Settings, Site, StorePair
 from proxy.replication.writer import Moved, Primary, Writer, ask
-from proxy.stores import PrimaryStore
+from proxy.stores import Defining
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Response
@@ -84,8 +84,8 @@ class Workshop:
             self.writer.applied(position, record, effects.certain)
         if effects.generation:
             self.site.hints.clear()
-        if effects.settled and isinstance(record, r.EndReconcile):
-            self.confirmations.settled(effects.settled, record.begin)
+        if effects.confirmed:
+            self.confirmations.confirmed(effects.confirmed)
         self.wake(effects)
 
     def moved(self) -> None:
@@ -135,6 +135,7 @@ class Replicator:
         self.flips = Flips(route, journal, self.book, clock, hook, settings.flip_seconds)
         journal.subscribe(self._applied)
         membership.on_lead(self._take_over)
+        membership.on_gone(self._distrust)
         self._bind()
         self._recover()
 
@@ -159,7 +160,7 @@ class Replicator:
         """Have the secondary give the route's collections the aliases that the primary gives them, if it has such
         things. Raises what the stores raise."""
         secondary = self.stores.at(self.book.primary.other)
-        if self.mirroring and isinstance(secondary, PrimaryStore):
+        if self.mirroring and isinstance(secondary, Defining):
             await give_aliases(self.stores, self.book.primary, tuple(self.book.ledgers), secondary)
 
     def apply_settings(self, settings: Settings) -> None:
@@ -331,6 +332,13 @@ class Replicator:
                 self.workshop(collection)
         for position, record in self.book.starts.items():
             self._holds.add("", position, Hold(Side.SOURCE, record.hold_seconds, None))
+
+    def _distrust(self) -> None:
+        """A process ended without a word. Where it was allowed to write without the journal, it may have."""
+        if self.settings.continue_without_journal and self.mirroring:
+            for collection in self.book.ledgers:
+                reason = "a process that could write without the journal is gone"
+                self.journal.append(r.Unswept(route=self.route, collection=collection, reason=reason))
 
     def _take_over(self) -> None:
         """What others left dirty is this process's now."""

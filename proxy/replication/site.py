@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from proxy.clock import Clock
 from proxy.errors import Foreign, Throttled, Unavailable, Unclear
-from proxy.model import CollectionSpec, Side
+from proxy.model import CollectionSpec, Metric, Side
 from proxy.replication import records as r
 from proxy.replication.book import RouteBook
 from proxy.replication.flip import Flips
@@ -145,7 +145,7 @@ class Site:
         cannot have it, and what the stores raise.
         """
         async with self._claiming:
-            empty = await self.make_secondary()
+            empty = await self.make_secondary() or await self._reshape_secondary()
             if self.ledger.claimed:
                 return empty
             if not empty:
@@ -157,6 +157,19 @@ class Site:
             if await self.known_spec() is not None:
                 await self.journal.append(r.Claim(route=self.route, collection=self.collection))
             return empty
+
+    async def _reshape_secondary(self) -> bool:
+        """A collection that is there in another shape is made anew, if it is this route's own or holds nothing. True if
+        it was; it then has to be swept."""
+        spec, described = await self.known_spec(), await self.secondary.describe(self.secondary_name)
+        if spec is None or described is None or shape(spec) == shape(described.spec):
+            return False
+        if described.points and not self.ledger.claimed:
+            return False
+        reason = "the collection had another shape on the secondary"
+        await self.journal.append(r.Unswept(route=self.route, collection=self.collection, reason=reason))
+        await self.secondary.drop(self.secondary_name)
+        return await self.make_secondary()
 
     async def refuse_foreign_points(self) -> None:
         """Raises Foreign if the secondary's collection is not this route's own and holds points."""
@@ -170,6 +183,15 @@ class Site:
             f"collection {self.secondary_name!r} on the {self.secondary_side.value} already holds {points} points. "
             f"Empty it, or run `crossfade backfill {self.route} --adopt`: then points that the "
             f"{self.primary_side.value} lacks are removed from it"
+        )
+
+    async def hold_secondary(self) -> None:
+        """A request of ours that touches all of the collection may still land there."""
+        side = self.secondary_side
+        await self.journal.append(
+            r.HoldSide(
+                route=self.route, collection=self.collection, side=side, hold_seconds=self.stores.hold_seconds(side)
+            )
         )
 
     async def park(self, reason: str) -> None:
@@ -192,6 +214,11 @@ class Site:
                 return False
             await self.secondary.create(self.secondary_name, spec)
             return True
+
+
+def shape(spec: CollectionSpec) -> dict[str, tuple[str, int, Metric]]:
+    """What two collections must have in common to hold the same points."""
+    return {name: (vector.kind, vector.size, vector.metric) for name, vector in spec.vectors.items()}
 
 
 def failure_kind(error: Exception) -> str:

@@ -11,8 +11,10 @@ it as unknown (dirty and held). A write whose keys only the primary can tell is 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.dialects import Judgement, Outcome
 from proxy.errors import (
@@ -25,8 +27,9 @@ from proxy.errors import (
 from proxy.model import Point, PointId, Side, Write
 from proxy.replication import records as r
 from proxy.replication.confirmations import Confirmations
-from proxy.replication.hints import certain_states
+from proxy.replication.hints import certain_states, is_whole
 from proxy.replication.hooks import no_hook
+from proxy.replication.ledger import Effects
 from proxy.replication.site import Site
 from proxy.wire import Response
 
@@ -73,7 +76,7 @@ class Writer:
     site: Site
     confirmations: Confirmations = field(default_factory=Confirmations)
     _states: dict[int, dict[PointId, Point | None]] = field(default_factory=dict)
-    _lost_journal: bool = False
+    _gap: asyncio.Future[Effects] | None = None  # what tells of writes that went on without the journal
 
     async def write(self, write: Write, ids: tuple[PointId, ...], primary: Primary) -> Response:
         """Carry out `write`. Raises what sending raised, JournalError-as-TryAgain, or AppliedOnPrimaryOnly."""
@@ -92,7 +95,7 @@ class Writer:
             await site.hook("primary answered")
             if states and answer.judgement.outcome is Outcome.ACCEPTED:
                 self._states[begin] = states
-            ended = site.journal.append(self._end(begin, answer.judgement, primary.side))
+            ended = site.journal.append(self._end(begin, answer.judgement, primary.side, is_whole(write)))
         site.metrics.writes.add(site.route, type(write).__name__.lower(), answer.judgement.outcome.value)
         if site.hook is not no_hook:
             await ended
@@ -110,21 +113,16 @@ class Writer:
             self.site.metrics.hints.add(self.site.route, "kept", amount=len(kept))
 
     async def without_journal(self, primary: Primary) -> Response:
-        """The operator chose to go on: the write is sent, and the collection is marked for a sweep (the journal keeps
-        that record until it is durable; reads stay with the primary while the journal fails)."""
+        """The operator chose to go on: the write is sent, and the collection is held, and marked for a sweep. (The
+        journal keeps these records until they are durable; reads stay with the primary while the journal fails.)"""
         site = self.site
-        if not self._lost_journal:
-            self._lost_journal = True
+        if self._gap is None or self._gap.done():
             reason = "writes went on without the journal"
-            site.journal.append(r.Unswept(route=site.route, collection=site.collection, reason=reason))
+            here: dict[str, Any] = {"route": site.route, "collection": site.collection}
+            hold = site.stores.hold_seconds(primary.side)
+            site.journal.append(r.HoldSide(**here, side=primary.side, hold_seconds=hold, copy=False))
+            self._gap = site.journal.append(r.Unswept(**here, reason=reason))
         return (await ask(primary)).unwrap()
-
-    def _found_journal(self) -> None:
-        """The journal works again. What was sent without it may still be landing."""
-        site = self.site
-        self._lost_journal = False
-        hold = site.stores.hold_seconds(site.primary_side)
-        site.journal.append(r.SetPhase(route=site.route, phase=site.book.phase, hold_seconds=hold))
 
     async def _certain_states(self, write: Write, side: Side) -> dict[PointId, Point | None]:
         try:
@@ -143,15 +141,13 @@ class Writer:
             primary=side,
         )
         position = await begin_durably(site, begin)
-        if self._lost_journal:
-            self._found_journal()
         if site.ledger.endangered(ids, side, rewrites=not site.stores.at(side).capabilities.partial_updates):
             site.journal.append(self._end(position, Judgement(Outcome.UNTOUCHED), side))
             raise TryAgain("the write was refused: an older request may still land on the key; try again in a moment")
         await site.hook("BEGIN durable")
         return position
 
-    def _end(self, begin: int, judgement: Judgement, side: Side) -> r.EndWrite:
+    def _end(self, begin: int, judgement: Judgement, side: Side, whole: bool = False) -> r.EndWrite:
         site = self.site
         unknown = judgement.outcome is Outcome.UNKNOWN
         return r.EndWrite(
@@ -161,6 +157,7 @@ class Writer:
             outcome=judgement.outcome,
             acknowledged=judgement.acknowledged,
             hold_seconds=site.stores.hold_seconds(side) if unknown else 0.0,
+            whole=whole,
         )
 
 

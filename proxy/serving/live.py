@@ -16,7 +16,7 @@ from proxy.replication.site import Settings
 from proxy.replication.writer import Primary
 from proxy.routing import LagGate
 from proxy.serving.drift import Drift
-from proxy.serving.primaries import Front, native, translated
+from proxy.serving.primaries import Front, about, native, translated
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
 from proxy.stores import Store
@@ -118,14 +118,14 @@ class LiveRoute:
             return "secondary failing"
         return None
 
-    def primaries(self, dialect: Dialect, call: Call) -> Callable[[Side], Primary]:
-        """How to carry out `call` on whichever side is the primary."""
+    def primaries(self, dialect: Dialect, call: Call, collection: str | None = None) -> Callable[[Side], Primary]:
+        """How to carry out `call`, which is about `collection` (resolved), on whichever side is the primary."""
 
         def primary(side: Side) -> Primary:
             if side is Side.SOURCE:
                 return native(self.upstream, dialect, call)
             assert self.front is not None  # a gate of cutover
-            return translated(self.front, dialect, call, self.clock)
+            return translated(self.front, dialect, about(call, collection) if collection else call, self.clock)
 
         return primary
 

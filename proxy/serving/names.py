@@ -1,14 +1,16 @@
 """Names: which collection an alias stands for, as the source says. Lanes and keys use the resolved name.
 
 Aliases are asked for again after every alias call that passes here, and every few seconds: a change that goes past
-the proxy is seen late. Until the first answer nothing is resolved, and writes are refused rather than misfiled.
+the proxy is seen late. Until the first answer nothing is resolved, and writes are refused rather than misfiled. The
+collections of a route whose primary is the target have the aliases that the target gives them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from proxy.clock import Clock
 from proxy.errors import CrossfadeError, TryAgain
@@ -19,10 +21,21 @@ _EVERY_SECONDS = 5.0
 _log = logging.getLogger("crossfade.names")
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A store that is the primary of some collections: those of which `has` is true, by the source's names.
+    `source_name` turns the store's names into the source's."""
+
+    store: Store
+    has: Callable[[str], bool]
+    source_name: Callable[[str], str]
+
+
 class Names:
-    """Of one source."""
+    """Of one source. `elsewhere` tells which stores are asked too."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
+        self.elsewhere: Callable[[], Sequence[Elsewhere]] = tuple
         self._store = store
         self._clock = clock
         self._by_alias: Mapping[str, str] = {}
@@ -38,11 +51,25 @@ class Names:
 
     async def refresh(self) -> None:
         """Ask now. Raises what the store raises."""
-        by_alias = await self._store.aliases()
+        by_alias = await self._ask()
         by_collection: dict[str, tuple[str, ...]] = {}
         for alias, collection in by_alias.items():
             by_collection[collection] = (*by_collection.get(collection, ()), alias)
         self._by_alias, self._by_collection, self.known = by_alias, by_collection, True
+
+    async def _ask(self) -> Mapping[str, str]:
+        elsewhere = self.elsewhere()
+        if not elsewhere:
+            return await self._store.aliases()
+        try:
+            found = dict(await self._store.aliases())
+        except CrossfadeError:  # the source may be gone by now
+            found = dict(self._by_alias)
+        for other in elsewhere:
+            theirs = {alias: other.source_name(name) for alias, name in (await other.store.aliases()).items()}
+            found = {alias: name for alias, name in found.items() if not other.has(name)}
+            found.update((alias, name) for alias, name in theirs.items() if other.has(name))
+        return found
 
     async def need(self) -> None:
         """Raises TryAgain while the source has never told its aliases."""

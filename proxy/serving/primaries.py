@@ -15,14 +15,16 @@ from proxy.errors import (
     NotServed,
     Unauthorized,
     Unclear,
+    Unstorable,
     Untranslatable,
 )
-from proxy.model import Result, Side
+from proxy.fronts.names import NameMap
+from proxy.model import OpaqueWrite, PrimaryOnlyRead, Result, Side, UpdateAliases
 from proxy.replication.writer import Primary
 from proxy.serving.upstream import Upstream
-from proxy.wire import Response, plain, readable
+from proxy.wire import Request, Response, plain, readable
 
-_UNTOUCHED = (CollectionNotFound, CollectionExists, NotServed, Unauthorized, Untranslatable)
+_UNTOUCHED = (CollectionNotFound, CollectionExists, NotServed, Unauthorized, Unstorable, Untranslatable)
 
 
 class Front(Protocol):
@@ -33,6 +35,10 @@ class Front(Protocol):
         changed, for what the store cannot express."""
         ...
 
+    def refuse(self, request: Request, error: CrossfadeError) -> Response:
+        """The error in the words of the client's vendor."""
+        ...
+
 
 def native(upstream: Upstream, dialect: Dialect, call: Call) -> Primary:
     """The source: the client's own deadline does not cut a write short, since what became of it would not be known; and
@@ -41,6 +47,14 @@ def native(upstream: Upstream, dialect: Dialect, call: Call) -> Primary:
     return Primary(
         Side.SOURCE, lambda: upstream.forward(request), lambda response: dialect.judge(call, plain(response))
     )
+
+
+def about(call: Call, collection: str) -> Call:
+    """The call about `collection`, which the name in it stands for."""
+    operation = call.operation
+    if isinstance(operation, UpdateAliases | OpaqueWrite | PrimaryOnlyRead):
+        return call
+    return replace(call, operation=NameMap(lambda _: collection).operation(operation))  # type: ignore[arg-type]
 
 
 def translated(front: Front, dialect: Dialect, call: Call, clock: Clock) -> Primary:
@@ -74,4 +88,4 @@ class _Translated:
         self.judgement = Judgement(outcome)
         if isinstance(error, Untranslatable):
             error = NotServed(f"{error.reason}: the target, which is the primary by now, cannot do that")
-        return self.dialect.refuse(self.call.request, error)
+        return self.front.refuse(self.call.request, error)

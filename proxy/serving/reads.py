@@ -43,6 +43,7 @@ from proxy.replication.site import failure_kind
 from proxy.routing import Decision, decide_read, facts_of
 from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
+from proxy.serving.primaries import about
 from proxy.shadow import ShadowRead
 from proxy.telemetry.metrics import Metrics
 from proxy.wire import Response, plain, readable
@@ -253,7 +254,7 @@ class Reader:
         route = asked.route
         began = route.clock.now()
         if route.primary_side is Side.TARGET and route.front is not None:
-            result = await route.front.answer(asked.call)
+            result = await route.front.answer(about(asked.call, asked.collection))
         else:
             result = await ask(route, asked.read, asked.collection, Side.TARGET)
         seconds = route.clock.now() - began

@@ -151,6 +151,15 @@ class PrimaryStore(Store, Protocol):
         ...
 
 
+@runtime_checkable
+class Defining(Protocol):
+    """A store that carries out definitions: aliases, indexes, parameters."""
+
+    async def aliases(self) -> Mapping[str, str]: ...
+
+    async def define(self, definition: Definition) -> bool: ...
+
+
 class WholePointStore(Store, Protocol):
     """A store of whole points, with definitions, that tells beforehand what it cannot hold."""
 

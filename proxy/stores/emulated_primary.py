@@ -129,7 +129,7 @@ class EmulatedPrimary:
 
     @property
     def capabilities(self) -> Capabilities:
-        return replace(self._store.capabilities, normalizes_cosine=True)
+        return replace(self._store.capabilities, normalizes_cosine=True, partial_updates=False)
 
     async def probe(self) -> str:
         return await self._store.probe()

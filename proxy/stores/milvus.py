@@ -96,6 +96,7 @@ class MilvusStore:
         server = self._connection.known_server
         return Capabilities(
             vendor="milvus",
+            partial_updates=False,
             metrics=frozenset(METRICS),
             named_vectors=server is not None and server.several_vectors,
             ordered_by_id=self._ids is IdMapping.INTEGER,

@@ -149,6 +149,7 @@ class QdrantStore:
         """Raises Untranslatable if the server describes something that is not known here."""
         try:
             spec = await self._spec(collection)
+            self._keep_metrics(collection, spec)
             return Described(collection, spec, await self.count(collection))
         except CollectionNotFound:
             return None
@@ -302,12 +303,21 @@ class QdrantStore:
         now = asyncio.get_running_loop().time()
         kept = self._metrics.get(collection)
         if kept is None or kept[0] < now - _METRICS_KEPT_SECONDS or using not in kept[1]:
-            spec = await self._spec(collection)
-            kept = now, {name: vector.metric for name, vector in spec.vectors.items()}
-            self._metrics[collection] = kept
+            kept = self._keep_metrics(collection, await self._spec(collection))
         if using not in kept[1]:
             raise InvalidRequest(f"Wrong input: Not existing vector name error: {using}")
         return kept[1][using]
+
+    def metric_of(self, collection: str, using: str) -> Metric | None:
+        """The metric of a vector, without asking anybody; None if it is not known."""
+        kept = self._metrics.get(collection)
+        return None if kept is None else kept[1].get(using)
+
+    def _keep_metrics(self, collection: str, spec: CollectionSpec) -> tuple[float, dict[str, Metric]]:
+        now = asyncio.get_running_loop().time()
+        kept = now, {name: vector.metric for name, vector in spec.vectors.items()}
+        self._metrics[collection] = kept
+        return kept
 
     # --- the wire -------------------------------------------------------------------------
 

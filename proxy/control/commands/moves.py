@@ -94,7 +94,11 @@ def recover(client: ControlClient, route: str, discard: str) -> None:
         click.echo(f"{len(found.absent):,} keys are not on the old primary, and were left as they are:")
         for key in found.absent:
             click.echo(f"  {key}")
-    if found.left:
+    if found.conflicts:
+        click.echo(f"{len(found.conflicts):,} keys were written in part since; compare, and write them whole:")
+        for key in found.conflicts:
+            click.echo(f"  {key}")
+    if found.left or found.conflicts:
         raise SystemExit(1)
 
 

@@ -1,0 +1,207 @@
+"""Several proxy processes on one journal: they write the same keys, one is killed, one is stopped."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from qdrant_client import QdrantClient, models
+
+from examples.engines import free_ports, poll
+from proxy.control.client import ControlClient
+from proxy.control.commands.connection import find
+from proxy.errors import GateClosed
+from tests.support.both_stores import assert_equal
+from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations, ProxyProcess
+
+DIM = 4
+KEYS = range(12)
+
+
+def vector(seed: int) -> list[float]:
+    return [1.0 + (seed * 7 + i * i) % 11 for i in range(DIM)]
+
+
+@dataclass
+class Another:
+    """One more proxy on the journal of a migration, at ports of its own."""
+
+    process: ProxyProcess
+    config: Path
+    rest_port: int
+
+    @property
+    def control(self) -> ControlClient:
+        return find(self.config, None, None)
+
+    def client(self) -> QdrantClient:
+        return QdrantClient(url=f"http://127.0.0.1:{self.rest_port}", timeout=20, check_compatibility=False)
+
+
+@pytest.fixture
+def running() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def another(migration: Migration, running: ExitStack, **route: Any) -> Another:
+    rest, grpc, control = free_ports(3)
+    config = copy.deepcopy(migration.config)
+    for listener, port in zip(config["listeners"], (rest, grpc), strict=True):
+        listener["address"] = f"127.0.0.1:{port}"
+    config["control"] = {"address": f"127.0.0.1:{control}"}
+    config["routes"][0] |= route
+    path = migration.directory / f"crossfade-{rest}.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    process = ProxyProcess(migration.directory / f"proxy-{rest}", path, rest)
+    running.callback(process.stop)
+    process.start()
+    return Another(process, path, rest)
+
+
+def backfilled(migration: Migration) -> str:
+    name, direct = migration.name("docs"), migration.direct()
+    direct.create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.DOT))
+    direct.upsert(name, [models.PointStruct(id=key, vector=vector(key), payload={"n": key}) for key in KEYS])
+    migration.backfill()
+    migration.rest()
+    migration.verify()
+    return name
+
+
+@dataclass
+class Racers:
+    """Threads that write the same keys through different proxies. Errors are kept: a killed proxy answers nobody."""
+
+    errors: list[Exception] = field(default_factory=list)
+    written: int = 0
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def race(self, client: QdrantClient, name: str, seed: int) -> None:
+        turn = seed
+        while not self._ended.is_set():
+            turn += 10
+            key = turn * 7 % len(KEYS)
+            try:
+                match turn // 10 % 4:
+                    case 0:
+                        point = models.PointStruct(id=key, vector=vector(turn), payload={"turn": turn})
+                        client.upsert(name, [point])
+                    case 1:
+                        client.set_payload(name, {f"by{seed}": turn}, [key])
+                    case 2:
+                        client.delete(name, [key])
+                    case _:
+                        chosen = models.FieldCondition(key="turn", range=models.Range(lt=turn // 2))
+                        client.set_payload(name, {"old": turn}, models.Filter(must=[chosen]))
+            except Exception as error:  # noqa: BLE001  judged by the test
+                self.errors.append(error)
+                self._ended.wait(0.05)
+            else:
+                self.written += 1
+
+    def end(self) -> None:
+        self._ended.set()
+
+
+@contextmanager
+def racing(clients: list[QdrantClient], name: str) -> Iterator[Racers]:
+    racers = Racers()
+    with ThreadPoolExecutor(len(clients)) as pool:
+        threads = [pool.submit(racers.race, client, name, seed) for seed, client in enumerate(clients)]
+        try:
+            assert poll(lambda: racers.written > 20, PATIENCE_SECONDS), racers.errors
+            yield racers
+        finally:
+            racers.end()
+        for thread in threads:
+            thread.result()
+
+
+def test_two_processes_write_the_same_keys_and_the_stores_stay_the_same(
+    migrations: Migrations, running: ExitStack
+) -> None:
+    migration = migrations(as_process=True)
+    name = backfilled(migration)
+    other = another(migration, running)
+    with racing([migration.client(), other.client(), migration.client(grpc=True)], name) as racers:
+        assert poll(lambda: racers.written > 300, PATIENCE_SECONDS), racers.errors
+    assert racers.errors == []
+    assert_equal(migration, name)
+    assert other.control.status().routes[0].keys.lag == 0
+
+
+def test_what_a_killed_process_had_open_is_brought_home_by_the_others(
+    migrations: Migrations, running: ExitStack
+) -> None:
+    migration = migrations(as_process=True)
+    name = backfilled(migration)
+    others = [another(migration, running) for _ in range(2)]
+    clients = [migration.client(), *(other.client() for other in others)]
+    with racing(clients, name) as racers:
+        assert poll(lambda: racers.written > 100, PATIENCE_SECONDS)
+        migration.process.kill()  # the one that leads
+        written = racers.written
+        assert poll(lambda: racers.written > written + 100, PATIENCE_SECONDS)
+    migration.process.start()
+    assert_equal(migration, name)
+
+
+def test_a_job_goes_on_in_another_process(migrations: Migrations, running: ExitStack) -> None:
+    migration = migrations(as_process=True, backfill={"page_points": 2, "requests_per_second": 4})
+    name, direct = migration.name("docs"), migration.direct()
+    direct.create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.DOT))
+    direct.upsert(name, [models.PointStruct(id=key, vector=vector(key), payload={"n": key}) for key in range(40)])
+    other = another(migration, running)
+    job = migration.control.start_job("backfill", ROUTE)
+    assert poll(lambda: migration.control.job(job.id).done >= 4, PATIENCE_SECONDS)
+    with pytest.raises(GateClosed, match="runs in the process"):
+        other.control.act_on_job(job.id, "pause")
+    migration.process.kill()
+    assert poll(lambda: other.control.job(job.id).status == "done", PATIENCE_SECONDS)
+    migration.process.start()
+    assert_equal(migration, name, 40)
+
+
+def test_a_stopped_process_is_waited_for_and_changes_nothing_when_it_goes_on(
+    migrations: Migrations, running: ExitStack
+) -> None:
+    """It is not gone, so what it has open stays open; the primary does not move without its word."""
+    migration = migrations(as_process=True, cutover={"min_shadow_reads": 0, "hold_ms": 500})
+    name = backfilled(migration)
+    migration.weight(100)
+    other = another(migration, running)
+    with racing([migration.client(), other.client()], name) as racers:
+        assert poll(lambda: racers.written > 60, PATIENCE_SECONDS)
+        other.process.pause()
+        with pytest.raises(GateClosed, match=r"had not stopped their writes|open|dirty"):
+            migration.control.cutover(ROUTE, force="to see what it says")
+        other.process.resume()
+        written = racers.written
+        assert poll(lambda: racers.written > written + 60, PATIENCE_SECONDS)
+    assert migration.status().primary == "source"
+    assert_equal(migration, name)
+
+
+def test_the_primary_moves_for_all_of_them(migrations: Migrations, running: ExitStack) -> None:
+    migration = migrations(as_process=True, cutover={"min_shadow_reads": 0})
+    name = backfilled(migration)
+    migration.weight(100)
+    other = another(migration, running)
+    with racing([migration.client(), other.client()], name) as racers:
+        for _ in range(2):
+            assert migration.control.cutover(ROUTE, force="load").primary == "target"
+            assert poll(lambda: other.control.status().routes[0].primary == "target", PATIENCE_SECONDS)
+            written = racers.written
+            assert poll(lambda: racers.written > written + 40, PATIENCE_SECONDS)  # noqa: B023
+            assert other.control.rollback(ROUTE, force="load").primary == "source"
+    assert [error for error in racers.errors if "try again" not in str(error)] == []
+    assert_equal(migration, name)
