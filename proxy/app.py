@@ -100,7 +100,8 @@ class App:
     async def start(self) -> None:
         config = self.live_config.config
         logs.configure(config.logging.format, config.logging.level)
-        self.journal = Journal.open(Path(config.data_dir) / "journal.db")
+        longest = max(store.longest_request_seconds for store in config.stores.values())
+        self.journal = Journal.open(Path(config.data_dir) / "journal.db", longest)
         self._build(config)
         await self._open_sockets(config)
         self.membership.start()

@@ -100,6 +100,9 @@ class Book:
                     for ledger in route.ledgers.values():
                         ledger.apply(position, record)
                 return Effects()
+            case r.Restore(phase=phase, to=to):
+                route.phase, route.primary = phase, to
+                return Effects()
             case r.Note():
                 route.notes.append(record)
                 del route.notes[:-_NOTES]

@@ -35,16 +35,16 @@ from proxy.replication.book import Book, dump
 from proxy.replication.journal_file import (
     Positioned,
     compact,
-    connect,
     forget,
     insert,
-    join,
     read_since,
     tell_seen,
     transaction,
 )
+from proxy.replication.journal_loss import open_or_replace
 from proxy.replication.ledger import Effects
 from proxy.replication.owners import OwnerLock
+from proxy.replication.state_file import State, StateFile, matters, state_of
 
 _RETRY_SECONDS = 0.5
 _COMPACT_ROWS = 5_000
@@ -75,8 +75,9 @@ Applied = Callable[[int, r.AnyRecord, Effects], None]
 class Journal:
     """See the file's head. Made by `Journal.open`; every method is called on the event loop."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: OwnerLock, book: Book, position: int) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, book: Book, position: int, lock: OwnerLock) -> None:
         self.path = path
+        self._state_file = StateFile(path)
         self.lock = lock
         self.book = book
         self.position = position  # of the last record that was applied
@@ -85,7 +86,7 @@ class Journal:
         self._applied: list[Applied] = []
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Entry | State | None] = queue.SimpleQueue()
         self._snapshot: tuple[int, bytes] | None = None
         self._closed_rows = 0
         self._compact_at = _COMPACT_ROWS
@@ -101,23 +102,21 @@ class Journal:
     # --- opening ---------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
-        """Read the journal at `path` (made if it is not there) and become one of its owners.
+    def open(cls, path: Path, hold_seconds: float = 60.0) -> Journal:
+        """Read the journal at `path` (made if it is not there) and become one of its owners. `hold_seconds`: how long a
+        request to any store may live, for a journal that is lost.
 
-        Raises JournalError when it is damaged or of an unknown format.
+        One that is damaged, cut short or gone is put aside, and a new one begins with what is known from beside it: the
+        primary of each route, and that all its collections have to be swept and verified. Raises JournalError where
+        that is not known, or where the format is unknown.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = OwnerLock.take(path.parent / "owners")
         try:
-            connection = connect(path)
-            book, position = join(connection, lock.owner)
-        except (sqlite3.DatabaseError, ValueError) as error:
+            return cls(path, *open_or_replace(path, lock, hold_seconds), lock)
+        except (OSError, sqlite3.DatabaseError, ValueError) as error:
             lock.release()
-            raise JournalError(
-                f"the journal {path} cannot be read ({error}). Nothing was changed. To start anew, move it away: every "
-                "collection then needs a backfill and a verify before reads may leave the source"
-            ) from error
-        return cls(path, connection, lock, book, position)
+            raise JournalError(f"the journal {path} cannot be read: {error}") from error
 
     @property
     def owner(self) -> str:
@@ -191,6 +190,8 @@ class Journal:
         effects.position = self.position = position
         if not isinstance(record, r.OPENING):
             self._closed_rows += 1
+        if matters(record) and not self._closing:
+            self._queue.put(state_of(self.book))  # written before anything that is appended from here on
         for applied in tuple(self._applied):
             applied(position, record, effects)
         return effects
@@ -232,17 +233,25 @@ class Journal:
     def _gather(self, kept: list[_Entry]) -> tuple[list[_Entry], bool]:
         """What to commit next (nothing, if nothing came for a while), and whether it is the last."""
         batch = list(kept)
+        wait_seconds = 0.0 if batch else _LOOK_SHARED_SECONDS if self._shared else _LOOK_ALONE_SECONDS
         try:
-            if not batch:
-                first = self._queue.get(timeout=_LOOK_SHARED_SECONDS if self._shared else _LOOK_ALONE_SECONDS)
-                if first is None:
-                    return [], True
-                batch.append(first)
-            while (entry := self._queue.get_nowait()) is not None:
-                batch.append(entry)
+            while True:
+                found = self._queue.get(timeout=wait_seconds) if wait_seconds else self._queue.get_nowait()
+                wait_seconds = 0.0
+                if found is None:
+                    return batch, True
+                if isinstance(found, State):
+                    self._save(found)
+                else:
+                    batch.append(found)
         except queue.Empty:
             return batch, False
-        return batch, True
+
+    def _save(self, state: State) -> None:
+        try:
+            self._state_file.save(state)
+        except OSError as error:
+            self._tell(self._unreadable, error)
 
     def _commit(self, batch: Sequence[_Entry]) -> list[Positioned]:
         """Make `batch` durable, and give it positions. What other owners have made durable since."""
@@ -261,6 +270,8 @@ class Journal:
             if snapshot is not None:
                 compact(connection, *snapshot)
         self._seen = last
+        with contextlib.suppress(OSError):  # what it tells, it tells of the past
+            self._state_file.mark(last)
         return others
 
     def _look(self) -> None:

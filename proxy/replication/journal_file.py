@@ -56,6 +56,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+class UnknownFormatError(ValueError):
+    """The file is sound, and of another version."""
+
+
 def join(connection: sqlite3.Connection, owner: str) -> tuple[Book, int]:
     """Make `owner` one of the journal's; the book, and the last position.
 
@@ -66,7 +70,7 @@ def join(connection: sqlite3.Connection, owner: str) -> tuple[Book, int]:
             connection.execute(statement)
         meta = dict(connection.execute("SELECT name, value FROM meta"))
         if meta.get("format", FORMAT) not in _READABLE:
-            raise ValueError(f"format {meta['format']!r}; this version reads {', '.join(_READABLE)}")
+            raise UnknownFormatError(f"format {meta['format']!r}; this version reads {', '.join(_READABLE)}")
         connection.execute("REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
         book, last = _folded(connection, meta)
         record = r.Join(route="", owner=owner)

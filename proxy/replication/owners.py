@@ -36,6 +36,11 @@ class OwnerLock:
         _path(self.directory, self.owner).unlink(missing_ok=True)
         self._file.close()
 
+    def others(self) -> list[str]:
+        """The other processes that have the journal open."""
+        owners = [path.stem for path in self.directory.glob("*.lock")]
+        return [owner for owner in owners if owner != self.owner and not self.is_gone(owner)]
+
     def is_gone(self, owner: str) -> bool:
         """Whether the process of that name has ended."""
         if owner == self.owner:

@@ -259,6 +259,13 @@ class Abort(Record, frozen=True, kw_only=True, tag="B"):
     reason: str
 
 
+class Restore(Record, frozen=True, kw_only=True, tag="O"):
+    """The journal before this one was lost: what is known of the route from beside it."""
+
+    phase: str
+    to: Side
+
+
 class Recover(Record, frozen=True, kw_only=True, tag="v"):
     """The old primary came back after an emergency. `ids` are settled: copied from it, found gone, or given up."""
 
@@ -316,6 +323,7 @@ AnyRecord = (
     | Ready
     | Commit
     | Abort
+    | Restore
     | Recover
     | Note
     | SetPhase

@@ -153,18 +153,6 @@ async def test_a_journal_of_an_earlier_format_is_read(tmp_path: Path, version: s
     await Journal.open(path).close()
 
 
-async def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "journal.db"
-    journal = Journal.open(path)
-    await journal.append(begin(1))
-    await journal.close()
-    damaged = path.read_bytes()[:5000]
-    path.write_bytes(damaged)
-    with pytest.raises(JournalError, match="move it away"):
-        Journal.open(path)
-    assert path.read_bytes() == damaged
-
-
 async def test_the_snapshot_replaces_closed_rows_and_says_the_same(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = Journal.open(path)
@@ -211,3 +199,104 @@ async def test_a_begin_that_cannot_be_durable_is_refused_and_an_end_is_kept(tmp_
     assert journal.book.route("docs").ledger("c").marks.keys() == {1}
     blocker.close()
     await journal.close()
+
+
+# --- a journal that is lost ----------------------------------------------------------------------------
+
+
+async def _shifted(path: Path) -> Journal:
+    """A journal of a route whose primary was moved, with a dirty key."""
+    journal = Journal.open(path)
+    await journal.append(r.Bind(route="docs", source="qdrant a", target="milvus b"))
+    await journal.append(r.SetPhase(route="docs", phase="shift"))
+    await journal.append(r.Claim(**HERE))
+    await journal.append(r.Swept(**HERE, began=journal.position))
+    prepared = (await journal.append(r.Prepare(route="docs", owner=journal.owner, to=Side.TARGET))).position
+    await journal.append(r.Ready(route="docs", epoch=prepared, owner=journal.owner))
+    await journal.append(r.Commit(route="docs", epoch=prepared, to=Side.TARGET, phase="cutover"))
+    for number in range(50):
+        position = (await journal.append(begin(number))).position
+        await journal.append(end(position))
+    return journal
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _flip_bits(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for at in range(0, len(data), 97):
+        data[at] ^= 0xFF
+    path.write_bytes(bytes(data))
+
+
+def _replace_by_an_older_one(path: Path) -> None:
+    older = sqlite3.connect(path)
+    older.execute("DELETE FROM intervals WHERE position > 20")
+    older.commit()
+    older.close()
+
+
+@pytest.mark.parametrize(
+    "damage", [_cut, _flip_bits, _replace_by_an_older_one, Path.unlink, lambda path: path.write_bytes(b"")]
+)
+async def test_a_damaged_journal_is_put_aside_and_the_route_needs_a_sweep(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "journal.db"
+    journal = await _shifted(path)
+    await journal.close()
+    damage(path)
+    again = Journal.open(path, hold_seconds=7.0)
+    route = again.book.route("docs")
+    ledger = route.ledgers["c"]
+    assert (route.primary, route.phase, route.bound) == (Side.TARGET, "cutover", ("qdrant a", "milvus b"))
+    assert (ledger.unswept, ledger.claimed) == ("the journal was lost", True)
+    assert {(hold.side, hold.seconds) for hold in ledger.holds.values()} == {(Side.SOURCE, 7.0), (Side.TARGET, 7.0)}
+    await again.append(begin(1))
+    await again.close()
+    once_more = Journal.open(path)  # the new one is sound
+    assert once_more.book.route("docs").primary is Side.TARGET
+    await once_more.close()
+
+
+async def test_a_log_that_was_cut_short_is_noticed(tmp_path: Path) -> None:
+    """The process was killed, and what was not checkpointed yet is gone."""
+    path = tmp_path / "journal.db"
+    journal = await _shifted(path)
+    await journal.append(r.Mark(**HERE, ids=(1,)))
+    copied = tmp_path / "copy"
+    copied.mkdir()
+    for suffix in (".db", ".state", ".mark"):
+        shutil.copy(path.with_suffix(suffix), copied / f"journal{suffix}")  # but not the log
+    await journal.close()
+    again = Journal.open(copied / "journal.db")
+    assert again.book.route("docs").ledgers["c"].unswept == "the journal was lost"
+    await again.close()
+
+
+async def test_nothing_starts_where_it_is_not_known_which_store_is_primary(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal = await _shifted(path)
+    await journal.append(r.Prepare(route="docs", owner=journal.owner, to=Side.SOURCE))
+    await journal.close()
+    damaged = path.read_bytes()[:5000]
+    path.write_bytes(damaged)
+    with pytest.raises(JournalError, match="nothing beside it tells which store is primary"):
+        Journal.open(path)
+    assert path.read_bytes() == damaged
+    path.with_suffix(".state").write_text("not a state")
+    with pytest.raises(JournalError, match="is damaged"):
+        Journal.open(path)
+
+
+async def test_a_damaged_journal_is_not_replaced_under_the_hands_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal = await _shifted(path)
+    await journal.close()
+    other = Journal.open(path)
+    _cut(path)
+    with pytest.raises(JournalError, match="other processes work on it"):
+        Journal.open(path)
+    other.lock.release()

@@ -1,0 +1,91 @@
+"""What happens when the journal is damaged, cut short, replaced or gone: it is detected, and nothing is guessed.
+
+The old file is put aside. The new journal begins with what the state file knows (state_file.py): phase and primary of
+each route. Of its collections nothing is known any more, so all are held as long as a request may live, swept, and need
+a verify before the primary may be moved. If it is not known which store is primary, nothing starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from pathlib import Path
+
+from proxy.replication import records as r
+from proxy.replication.book import Book
+from proxy.replication.journal_file import UnknownFormatError, connect, insert, join, transaction
+from proxy.replication.owners import OwnerLock
+from proxy.replication.state_file import State, StateFile
+
+REASON = "the journal was lost"
+_log = logging.getLogger("crossfade.journal")
+
+
+def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[sqlite3.Connection, Book, int]:
+    """A connection, the book and the last position, with `lock`'s owner joined. `hold_seconds`: how long a request to
+    any store may live.
+
+    Raises ValueError (and sqlite3.DatabaseError) where the journal is lost and nothing tells which store is primary, or
+    where it is of another version.
+    """
+    files = StateFile(path)
+    marked = files.marked()  # before anything: other processes go on meanwhile
+    try:
+        connection = connect(path)
+        book, position = join(connection, lock.owner)
+        if position > marked:
+            return connection, book, position
+        problem = f"it ends at position {position - 1}, and had come to {marked}"
+        connection.close()
+    except UnknownFormatError:
+        raise
+    except (sqlite3.DatabaseError, ValueError) as error:
+        problem = str(error)
+    state = files.load()
+    if state is None or any(route.primary is None for route in state.routes.values()):
+        raise ValueError(
+            f"{problem}; and nothing beside it tells which store is primary. Nothing was changed. If the source is, "
+            f"move {path.name}* and {files.path.name} away: every collection then needs a backfill and a verify. If it "
+            f"may be the target, nothing may start before you know"
+        )
+    if lock.others():
+        raise ValueError(f"{problem}; other processes work on it: stop them all first")
+    _log.error("the journal was lost: all collections have to be swept and verified", extra={"problem": problem})
+    _put_aside(path, files)
+    connection = connect(path)
+    book, position = join(connection, lock.owner)
+    return connection, book, _begin_anew(connection, book, position, state, hold_seconds)
+
+
+def _put_aside(path: Path, files: StateFile) -> None:
+    at = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", "-wal", "-shm"):
+        old = path.with_name(path.name + suffix)
+        if old.exists():
+            old.rename(old.with_name(f"{path.name}.lost-{at}{suffix}"))
+    files.mark_path.unlink(missing_ok=True)
+
+
+def _begin_anew(connection: sqlite3.Connection, book: Book, position: int, state: State, hold_seconds: float) -> int:
+    records: list[r.AnyRecord] = []
+    for name, route in state.routes.items():
+        assert route.primary is not None
+        records.append(r.Restore(route=name, phase=route.phase, to=route.primary))
+        if route.bound is not None:
+            records.append(r.Bind(route=name, source=route.bound[0], target=route.bound[1]))
+        for collection in route.claimed:
+            records.append(r.Claim(route=name, collection=collection))
+            records += (
+                r.HoldSide(route=name, collection=collection, side=side, hold_seconds=hold_seconds, copy=copy)
+                for side, copy in ((route.primary, False), (route.primary.other, True))
+            )
+            # "not backfilled" would wait for an operator
+            records.append(r.Swept(route=name, collection=collection, began=position))
+            records.append(r.Unswept(route=name, collection=collection, reason=REASON))
+    with transaction(connection):
+        for number, record in enumerate(records, start=position + 1):
+            insert(connection, number, record, r.encode(record))
+    for number, record in enumerate(records, start=position + 1):
+        book.apply(number, record)
+    return position + len(records)
