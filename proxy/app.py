@@ -12,6 +12,7 @@ import gc
 import logging
 import random
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from proxy.control.server import Server, api, probes
 from proxy.dialects import Dialect
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.rest import QdrantRest
+from proxy.errors import ConfigError
 from proxy.fronts.names import NameMap
 from proxy.fronts.qdrant import LocalFront, QdrantFront
 from proxy.listeners import Listener
@@ -54,6 +56,7 @@ from proxy.serving.primaries import Front
 from proxy.serving.reads import Reader
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
+from proxy.sockets import Handover, take
 from proxy.stores import Forwarder, Store
 from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.memory import MemoryStore
@@ -67,21 +70,31 @@ from proxy.telemetry.tasks import spawn
 from proxy.wire import Transport
 
 DRAIN_SECONDS = 10.0
+LINGER_SECONDS = 60.0
 _log = logging.getLogger("crossfade.app")
 
 
-async def serve(config_path: Path) -> None:
-    """Run the proxy until SIGTERM or SIGINT. Raises ConfigError or JournalError if it cannot start."""
+async def serve(config_path: Path, take_over: bool = False) -> None:
+    """Run the proxy until SIGTERM or SIGINT, or until another process takes over. With `take_over`, take the sockets of
+    the one that serves now. Raises ConfigError or JournalError if it cannot start."""
     app = App(config_path)
-    await app.start()
+    taken = take(app.handover_path) if take_over else None
+    if take_over and taken is None:
+        raise ConfigError(f"no proxy offers its sockets at {app.handover_path}; start without --take-over")
+    await app.start(taken.sockets if taken is not None else {})
+    if taken is not None:
+        taken.ready()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    handover = Handover(app.handover_path, app.sockets(), stop.set)
+    handover.start()
     following = spawn(app.live_config.follow(), name="configuration")
     await stop.wait()
-    _log.info("stopping")
+    _log.info("another process takes over" if handover.is_taken else "stopping")
     following.cancel()
-    await app.stop()
+    await app.stop(LINGER_SECONDS if handover.is_taken else 0.0)
+    await handover.close()
 
 
 class App:
@@ -96,8 +109,15 @@ class App:
         self._hook = hook
         self._listeners: list[tuple[ListenerConfig, Listener]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._taken: Mapping[str, socket.socket] = {}
 
-    async def start(self) -> None:
+    @property
+    def handover_path(self) -> Path:
+        return Path(self.live_config.config.data_dir) / "handover.sock"
+
+    async def start(self, taken: Mapping[str, socket.socket] | None = None) -> None:
+        """`taken`: listening sockets of the process before, by the names that `sockets` gives them."""
+        self._taken = taken or {}
         config = self.live_config.config
         logs.configure(config.logging.format, config.logging.level)
         longest = max(store.longest_request_seconds for store in config.stores.values())
@@ -113,9 +133,12 @@ class App:
         gc.freeze()
         _log.info("serving", extra={"version": version("crossfade")})
 
-    async def stop(self) -> None:
-        """Answer what is being answered, let running batches end, and leave the journal as it is."""
-        await asyncio.gather(*(listener.stop(DRAIN_SECONDS) for _, listener in self._listeners))
+    async def stop(self, linger_seconds: float = 0.0) -> None:
+        """Answer what is being answered, let running batches end, and leave the journal as it is. Idle connections stay
+        for `linger_seconds`."""
+        if linger_seconds:  # others serve from here on
+            await self._stop_control()
+        await asyncio.gather(*(listener.stop(DRAIN_SECONDS, linger_seconds) for _, listener in self._listeners))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -123,13 +146,17 @@ class App:
         await self.jobs.close()
         await asyncio.gather(*(route.shadow.close() for route in self.routes.values()))
         await asyncio.gather(*(route.replicator.close() for route in self.routes.values()))
-        await self.control.stop()
-        if self.probes is not None:
-            await self.probes.stop()
+        if not linger_seconds:
+            await self._stop_control()
         await asyncio.gather(*(upstream.close() for upstream in self.upstreams.values()))
         await asyncio.gather(*(store.close() for store in self.stores.values()))
         await self.journal.close()
         self.exposition.close()
+
+    async def _stop_control(self) -> None:
+        await self.control.stop()
+        if self.probes is not None:
+            await self.probes.stop()
 
     # --- putting it together --------------------------------------------------------------------
 
@@ -227,10 +254,13 @@ class App:
             pipeline = Pipeline(
                 listener, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
             )
-            kind = HttpListener if listener.transport == "http" else GrpcListener
-            socket: Listener = kind(pipeline, host, port)
-            await socket.start()
-            self._listeners.append((listener, socket))
+            made: Listener
+            if listener.transport == "http":
+                made = HttpListener(pipeline, host, port, sock=self._taken.get(f"listener {listener.name}"))
+            else:
+                made = GrpcListener(pipeline, host, port, reuse_port=True)
+            await made.start()
+            self._listeners.append((listener, made))
         token = config.control.token
         secret = token.get_secret_value() if token else control_token.load_or_create(Path(config.data_dir))
         operator = Operator(
@@ -247,12 +277,15 @@ class App:
             moves={name: self._moves(config, route) for name, route in self.routes.items()},
         )
         self.control = Server(
-            api(operator, self.exposition, self.not_ready, secret), *split_address(config.control.address)
+            api(operator, self.exposition, self.not_ready, secret),
+            *split_address(config.control.address),
+            self._taken.get("control"),
         )
         await self.control.start()
         self.probes: Server | None = None
         if config.probes.address is not None:
-            self.probes = Server(probes(self.exposition, self.not_ready), *split_address(config.probes.address))
+            address = split_address(config.probes.address)
+            self.probes = Server(probes(self.exposition, self.not_ready), *address, self._taken.get("probes"))
             await self.probes.start()
 
     def _elsewhere(self, upstream: Upstream) -> list[Elsewhere]:
@@ -271,6 +304,14 @@ class App:
         return Moves(route, self.jobs, lambda: self.collections_of(route), config.auth.mode, Path(config.data_dir))
 
     # --- what others ask --------------------------------------------------------------------------
+
+    def sockets(self) -> dict[str, socket.socket]:
+        """The listening sockets that another process can take over."""
+        found = {f"listener {config.name}": listener.socket for config, listener in self._listeners}
+        found["control"] = self.control.socket
+        if self.probes is not None:
+            found["probes"] = self.probes.socket
+        return {name: each for name, each in found.items() if each is not None}
 
     def listening(self) -> Sequence[ListenerStatus]:
         return [

@@ -59,14 +59,17 @@ main.add_command(init)
 
 @main.command()
 @config_option
-def serve(config: Path) -> None:
+@click.option(
+    "--take-over", is_flag=True, help="Take the sockets of the proxy that serves now, which ends; no request is lost."
+)
+def serve(config: Path, take_over: bool) -> None:
     """Run the proxy."""
     _quiet_grpc()
     import uvloop
 
     from proxy import app
 
-    uvloop.run(app.serve(config))
+    uvloop.run(app.serve(config, take_over))
 
 
 @main.command()

@@ -11,6 +11,7 @@ for the API. The probes can have a listener of their own, which may be reached f
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from aiohttp import web
 
 from proxy.control import JobAction, JobRequest, MoveRequest, NotKnown, Operations, WeightRequest, token
 from proxy.errors import ConfigError, CrossfadeError, GateClosed, JournalError, StoreError, TryAgain, Unauthorized
+from proxy.sockets import listening
 from proxy.telemetry.exposition import CONTENT_TYPE, Exposition
 
 Readiness = Callable[[], str | None]  # why this process should get no requests yet, or None
@@ -147,26 +149,28 @@ class _Api:
 class Server:
     """An application on a socket. `port` is the real one, also where 0 was asked for."""
 
-    def __init__(self, application: web.Application, host: str, port: int) -> None:
+    def __init__(self, application: web.Application, host: str, port: int, sock: socket.socket | None = None) -> None:
         self._runner = web.AppRunner(
             application, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
         )
         self._host = host
         self._asked = port
         self.port = port
+        self.socket = sock
 
     async def start(self) -> None:
         """Raises ConfigError if the address is taken."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._asked)
         try:
-            await site.start()
+            if self.socket is None:
+                self.socket = listening(self._host, self._asked)
         except OSError as error:
             await self._runner.cleanup()
             raise ConfigError(
                 f"cannot listen on {self._host}:{self._asked}: {error.strerror}; free the port, or choose another"
             ) from error
-        self.port = self._runner.addresses[0][1]
+        self.port = self.socket.getsockname()[1]
+        await web.SockSite(self._runner, self.socket).start()
 
     async def stop(self) -> None:
         await self._runner.cleanup()

@@ -11,6 +11,7 @@ is finished and journalled, whoever is still there to hear of it.
 
 from __future__ import annotations
 
+from socket import socket
 from typing import Protocol
 
 
@@ -26,7 +27,13 @@ class Listener(Protocol):
         """Accept connections. Raises OSError if the address cannot be bound."""
         ...
 
-    async def stop(self, drain_seconds: float) -> None:
+    @property
+    def socket(self) -> socket | None:
+        """The listening socket, if another process can take it over; only after `start`."""
+        ...
+
+    async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
         """Accept nothing more, let what is under way finish for up to `drain_seconds`, then close everything.
-        Handlers that are still running at that point are cancelled."""
+        Handlers that are still running at that point are cancelled. Idle connections are closed at once, or stay for
+        up to `linger_seconds`: a client may be about to use one, and is told to close it with the answer."""
         ...

@@ -61,6 +61,10 @@ class GrpcListener:
     def port(self) -> int:
         return self._port
 
+    @property
+    def socket(self) -> None:
+        return None
+
     async def start(self) -> None:
         host = f"[{self._host}]" if ":" in self._host else self._host
         try:
@@ -69,7 +73,8 @@ class GrpcListener:
             raise OSError(f"cannot listen on {host}:{self._port}: {error}") from error
         await self._server.start()
 
-    async def stop(self, drain_seconds: float) -> None:
+    async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
+        """Idle connections need no lingering: HTTP/2 tells them to go, and which requests were not taken."""
         deadline = time.monotonic() + drain_seconds
         await self._server.stop(drain_seconds)
         if self._running:  # their clients have gone, or the drain was too short

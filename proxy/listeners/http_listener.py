@@ -12,8 +12,10 @@ Rules of the file:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -23,6 +25,7 @@ from aiohttp.streams import StreamReader
 
 from proxy.errors import BodyTooLarge, InvalidRequest
 from proxy.listeners.http_reply import HttpReply, neutral
+from proxy.sockets import listening
 from proxy.wire import Handler, Request, Response
 
 _log = logging.getLogger("crossfade.listeners.http")
@@ -38,7 +41,7 @@ class HttpListener:
 
     host, port: where to listen; port 0 lets the system choose (see `port`).
     max_body_bytes: a longer body makes its stream raise BodyTooLarge; None leaves that to the handler.
-    backlog: connections waiting to be accepted. reuse_port: share the port with other processes.
+    backlog: connections waiting to be accepted. sock: a listening socket to use instead, of a process before this one.
     """
 
     def __init__(
@@ -49,24 +52,29 @@ class HttpListener:
         *,
         max_body_bytes: int | None = None,
         backlog: int = 4096,
-        reuse_port: bool = False,
+        sock: socket.socket | None = None,
     ) -> None:
         self._handler = handler
         self._host = host
         self._port = port
         self._max_body_bytes = max_body_bytes
         self._backlog = backlog
-        self._reuse_port = reuse_port
+        self._socket = sock
         self._sockets: asyncio.Server | None = None
         self._http: web.Server | None = None
         self._busy: set[web.RequestHandler] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._gone = asyncio.Event()  # a connection is
         self._stopping = False
 
     @property
     def port(self) -> int:
         return self._port
+
+    @property
+    def socket(self) -> socket.socket | None:
+        return self._socket
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -79,21 +87,20 @@ class HttpListener:
             "max_field_size": _HEAD_LIMIT_BYTES,
             "read_bufsize": _READ_BYTES,
         }
+        if self._socket is None:
+            self._socket = listening(self._host, self._port, self._backlog)
+        self._port = self._socket.getsockname()[1]
         self._sockets = await loop.create_server(
-            lambda: _Connection(http, loop=loop, **options),
-            self._host,
-            self._port,
-            backlog=self._backlog,
-            reuse_port=self._reuse_port or None,
+            lambda: _Connection(http, self._gone.set, loop=loop, **options), sock=self._socket, backlog=self._backlog
         )
         self._http = http
-        self._port = self._sockets.sockets[0].getsockname()[1]
 
-    async def stop(self, drain_seconds: float) -> None:
+    async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
         if self._sockets is None or self._http is None:
             return
         self._stopping = True
         self._sockets.close()
+        await self._linger(self._http, linger_seconds)
         # Only idle connections: closing a busy one would also stop reading the body that its handler waits for.
         for connection in self._http.connections:
             if connection not in self._busy:
@@ -105,6 +112,13 @@ class HttpListener:
             _log.warning("requests cut off at the end of the drain", extra={"count": len(self._busy)})
         await self._http.shutdown(_FORCED_CLOSE_SECONDS)
         await self._sockets.wait_closed()
+
+    async def _linger(self, http: web.Server, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while http.connections:
+                    self._gone.clear()
+                    await self._gone.wait()
 
     async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
         """One request and its answer, from its head to the last byte written."""
@@ -179,12 +193,17 @@ class _Connection(web.RequestHandler):
     and leaves whoever reads a malformed body waiting for ever; here the body ends, and so does the connection.
     """
 
-    __slots__ = ("body", "broken")
+    __slots__ = ("body", "broken", "gone")
 
-    def __init__(self, server: web.Server, **options: Any) -> None:
+    def __init__(self, server: web.Server, gone: Callable[[], None], **options: Any) -> None:
         super().__init__(server, **options)
+        self.gone = gone
         self.body: StreamReader | None = None
         self.broken = False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self.gone()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -6,6 +6,7 @@ The last part joins both ends, listener -> forwarder -> recording server, and co
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -505,12 +506,36 @@ async def test_a_port_in_use_is_an_error() -> None:
             await third.start()
 
 
-async def test_a_port_is_shared_only_on_request() -> None:
-    async with listening(Recorder(), reuse_port=True) as listener:
-        second = HttpListener(Recorder(), "127.0.0.1", listener.port, reuse_port=True)
-        await second.start()
-        assert second.port == listener.port
-        await second.stop(drain_seconds=1)
+async def test_a_socket_is_taken_over_with_the_connections_that_wait_in_it() -> None:
+    first, second = Recorder(), Recorder()
+    async with listening(first) as old:
+        assert old.socket is not None
+        new = HttpListener(second, "127.0.0.1", old.port, sock=old.socket.dup())
+        async with httpx.AsyncClient() as kept:
+            assert (await kept.get(f"http://127.0.0.1:{old.port}/before")).text == "ok"
+            waiting = socket.create_connection(("127.0.0.1", old.port))  # accepted by neither yet
+            stopping = asyncio.ensure_future(old.stop(drain_seconds=5, linger_seconds=5))  # noqa: TID251
+            await new.start()
+            answer = await kept.get(f"http://127.0.0.1:{old.port}/lingering")  # on the connection that it has
+            assert answer.headers["connection"] == "close"
+            await stopping
+        waiting.sendall(b"GET /waiting HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        answered = await asyncio.to_thread(waiting.recv, 4096)
+        assert answered.startswith(b"HTTP/1.1 200")
+        waiting.close()
+        await new.stop(drain_seconds=1)
+    assert {request.path for request in first.requests} >= {"/before", "/lingering"}
+    assert len(first.requests) + len(second.requests) == 3
+
+
+async def test_a_grpc_port_is_shared_only_on_request() -> None:
+    first = GrpcListener(Recorder(), "127.0.0.1", 0, reuse_port=True)
+    await first.start()
+    second = GrpcListener(Recorder(), "127.0.0.1", first.port, reuse_port=True)
+    await second.start()
+    assert second.port == first.port
+    await second.stop(drain_seconds=1)
+    await first.stop(drain_seconds=1)
 
 
 async def test_clients_without_keep_alive() -> None:

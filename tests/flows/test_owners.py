@@ -15,7 +15,7 @@ import pytest
 import yaml
 from qdrant_client import QdrantClient, models
 
-from examples.engines import free_ports, poll
+from examples.engines import EngineError, free_ports, poll
 from proxy.control.client import ControlClient
 from proxy.control.commands.connection import find
 from proxy.errors import GateClosed
@@ -224,3 +224,46 @@ def test_the_primary_moves_for_all_of_them(migrations: Migrations, running: Exit
             migration.until(lambda route: route.phase == "shift", "the other's move")
     assert [error for error in racers.errors if "try again" not in str(error)] == []
     assert_equal(migration, name)
+
+
+# --- one after the other --------------------------------------------------------------------------------
+
+
+class Successor(ProxyProcess):
+    """`crossfade serve --take-over`."""
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--take-over"]
+
+
+def test_a_restart_drops_no_request(migrations: Migrations, running: ExitStack) -> None:
+    """The next process takes the sockets, the old one answers what it has and ends; clients of both transports notice
+    nothing, and a job goes on."""
+    migration = migrations(as_process=True, backfill={"page_points": 2, "requests_per_second": 4})
+    name, direct = migration.name("docs"), migration.direct()
+    direct.create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.DOT))
+    direct.upsert(name, [models.PointStruct(id=100 + key, vector=vector(key)) for key in range(60)])
+    job = migration.control.start_job("backfill", ROUTE)
+    clients = [migration.client(), migration.client(grpc=True), migration.client(), migration.client(grpc=True)]
+    with racing(clients, name) as racers:
+        old = migration.process
+        for _ in range(2):
+            successor = Successor(migration.directory, migration.config_path, migration.rest_port)
+            running.callback(successor.stop)
+            pid = old.pid
+            successor.start()
+            assert successor.pid != pid
+            written = racers.written
+            assert poll(lambda: racers.written > written + 100, PATIENCE_SECONDS)  # noqa: B023
+            old = successor
+    assert racers.errors == []
+    assert poll(lambda: not migration.process.is_running(), 2 * PATIENCE_SECONDS)
+    migration.finished(job)
+    assert_equal(migration, name)
+
+
+def test_without_a_proxy_to_take_over_from_it_does_not_start(migrations: Migrations) -> None:
+    migration = migrations(as_process=True, start=False)
+    successor = Successor(migration.directory, migration.config_path, migration.rest_port)
+    with pytest.raises(EngineError, match="no proxy offers its sockets"):
+        successor.start()

@@ -1,0 +1,117 @@
+"""Handing the listening sockets to the next process, so that a restart or an upgrade drops no request.
+
+The process that serves listens on a Unix socket in `data_dir`. The next one connects there, is given the sockets
+themselves (not the addresses: a connection that waits to be accepted stays in the same queue), starts, and says that it
+is ready. From then on the old one accepts nothing more, answers what it has, and ends. If the new one fails before,
+nothing has changed.
+
+gRPC's library cannot take a socket over. Its port is shared instead (SO_REUSEPORT): both accept for a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.telemetry.tasks import spawn
+
+_READY = b"ready"
+_LIMIT = 64  # sockets
+_log = logging.getLogger("crossfade.handover")
+
+
+def listening(host: str, port: int, backlog: int = 4096) -> socket.socket:
+    """A new listening socket. Raises OSError if the address cannot be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setblocking(False)
+        made.bind((host, port))
+        made.listen(backlog)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+class Handover:
+    """Offers `sockets`, by name, to whoever connects to `path`; calls `taken` once that process is ready."""
+
+    def __init__(self, path: Path, sockets: Mapping[str, socket.socket], taken: Callable[[], None]) -> None:
+        self._path = path
+        self._sockets = sockets
+        self._taken = taken
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._task: asyncio.Task[None] | None = None
+        self.is_taken = False
+
+    def start(self) -> None:
+        """Raises OSError. The newest process has the door."""
+        self._path.unlink(missing_ok=True)
+        self._door.setblocking(False)
+        self._door.bind(str(self._path))
+        os.chmod(self._path, 0o600)
+        self._door.listen(1)
+        self._task = spawn(self._serve(), name="handover")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._door.close()
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            next_process, _ = await loop.sock_accept(self._door)
+            with next_process:
+                next_process.setblocking(False)
+                try:
+                    names = json.dumps(list(self._sockets)).encode()
+                    socket.send_fds(next_process, [names], [each.fileno() for each in self._sockets.values()])
+                    said = await loop.sock_recv(next_process, len(_READY))
+                except OSError as error:
+                    _log.warning("the sockets were not taken over", extra={"error": error})
+                    continue
+                if said == _READY:
+                    self.is_taken = True
+                    self._taken()
+                    return
+                _log.warning("the process that took the sockets has ended; this one goes on")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Sockets of the process before, by name. `ready` tells it to end."""
+
+    sockets: Mapping[str, socket.socket]
+    _door: socket.socket
+
+    def ready(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended by itself
+            self._door.send(_READY)
+        self._door.close()
+
+
+def take(path: Path) -> Taken | None:
+    """The sockets of the process that serves now; None if there is none."""
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        door.settimeout(5.0)
+        door.connect(str(path))
+        names, descriptors, _, _ = socket.recv_fds(door, 65_536, _LIMIT)
+    except OSError:
+        door.close()
+        return None
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    for each in sockets:
+        each.setblocking(False)
+    return Taken(dict(zip(json.loads(names), sockets, strict=True)), door)
