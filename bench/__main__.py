@@ -19,7 +19,7 @@ import orjson
 from rich.console import Console
 
 from bench.figures import Row
-from bench.measurements import copying, growth, idle, searches, secondary, starting, upserts
+from bench.measurements import copying, growth, idle, moving, searches, secondary, starting, upserts
 from bench.process_figures import machine_cpu_seconds, own_cpu_seconds, processor
 from bench.processes import BenchError, LoadProcess
 from bench.run import FULL, QUICK, Run
@@ -32,6 +32,7 @@ MEASUREMENTS: dict[str, Callable[[Run], None]] = {
     "upserts": upserts.measure,
     "secondary": secondary.measure,
     "copying": copying.measure,
+    "moving": moving.measure,
     "idle": idle.measure,
     "growth": growth.measure,
 }

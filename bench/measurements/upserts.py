@@ -3,8 +3,8 @@
 Journalled: the proxy writes the keys to its journal (an fsync) before it sends the client's request on, understands the
 points, and copies them to the target (Milvus Lite) after the answer. Between bursts it gets the time to catch up, so
 that every burst starts from a target that is level; within a burst the target falls behind and its work competes with
-the source's for their cores, as it would on one machine. With the target away, what is left is the price of the journal
-on the client's own path.
+the source's for their cores, as it would on one machine. With the target stopped or away, what is left is the price of
+the journal on the client's own path.
 """
 
 from __future__ import annotations
@@ -50,9 +50,12 @@ def measure(run: Run) -> None:
         for transport in TRANSPORTS:
             _beside_the_engine(run, source, target, proxy, transport, "raw", callers=2)
             _beside_the_engine(run, source, target, proxy, transport, "official", callers=1)
+        target.pause()
+        for transport in TRANSPORTS:
+            _without_target(run, proxy, transport, "stopped")
         target.kill()
         for transport in TRANSPORTS:
-            _without_target(run, proxy, transport)
+            _without_target(run, proxy, transport, "away")
         proxy.stop()
 
 
@@ -104,7 +107,7 @@ def _beside_the_engine(
     run.add(*rows)
 
 
-def _without_target(run: Run, proxy: Proxy, transport: Transport) -> None:
+def _without_target(run: Run, proxy: Proxy, transport: Transport, how: str) -> None:
     passed = _burst(run, proxy, transport, _PASSED, "raw", callers=1)
     journalled = _burst(run, proxy, transport, _JOURNALLED, "raw", callers=1)
     found = run.rounds(
@@ -113,7 +116,7 @@ def _without_target(run: Run, proxy: Proxy, transport: Transport) -> None:
             "journalled": lambda: run.load.burst(journalled, proxy),
         }
     )
-    work = f"{NAMES[transport]} {_WRITTEN}, journalled, target away; {who('raw', 1)}"
+    work = f"{NAMES[transport]} {_WRITTEN}, journalled, target {how}; {who('raw', 1)}"
     run.add(*load_rows(work, "passed through", found["journalled"], found["passed"]))
 
 
