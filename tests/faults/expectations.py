@@ -30,7 +30,8 @@ ALLOWED: Mapping[str, frozenset[Kind]] = {
     "journal fsync fails": frozenset({Kind.JOURNAL}),
     "journal fsync slow": frozenset(),
     "journal read-only": frozenset({Kind.JOURNAL}),
-    "journal truncated": _DOWN,
+    "journal log truncated": _DOWN,
+    "journal database truncated": _DOWN,
     # of the proxy
     "proxy kill -9": _DOWN,
     "proxy stopped": _UNSENT | {Kind.UNCLEAR},

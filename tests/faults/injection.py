@@ -181,21 +181,11 @@ class JournalDisk(Fault):
         scene.disk.become(Disk.WORKS)
 
 
-@dataclass
-class JournalTruncated(Fault):
-    """The proxy is killed while the target is behind, and its write-ahead log or the database itself is cut off at a
-    chance place. A proxy that refuses to start is treated as its message says: the journal is moved away, and
-    everything backfilled again."""
+class JournalCut(Fault):
+    """The proxy goes, and a file of its journal is shorter than it was when it comes back. A proxy that then refuses to
+    start is treated as its message says: the journal is moved away, and everything is backfilled again."""
 
-    area: str = "journal"
-    what: str = "truncated"
-
-    def strike(self, scene: Scene) -> None:
-        scene.grounds.to_target.strike(Mode.HELD)
-        _attempted(scene, _FELT_ATTEMPTS, 0.0)
-        scene.proxy.kill()
-        _cut(scene.migration.directory / "data", scene)
-        scene.grounds.to_target.heal()
+    area = "journal"
 
     def last(self, scene: Scene) -> None:
         _attempted(scene, 6, 0.0)
@@ -216,16 +206,41 @@ class JournalTruncated(Fault):
             scene.migration.job("backfill", restart=True, adopt=True)
 
 
+class LogTruncated(JournalCut):
+    """Killed while the target hangs, so that keys are known to be behind; the end of the write-ahead log is lost, with
+    what was written to it since the target hung."""
+
+    what = "log truncated"
+
+    def strike(self, scene: Scene) -> None:
+        log = scene.migration.directory / "data/journal.db-wal"
+        scene.grounds.to_target.strike(Mode.HELD)
+        before = log.stat().st_size
+        _attempted(scene, 2 * _FELT_ATTEMPTS, 0.0)
+        scene.proxy.kill()
+        _cut(log, before, scene)
+        scene.grounds.to_target.heal()
+
+
+class DatabaseTruncated(JournalCut):
+    """Stopped in order, so that all is in the database itself, which then loses its end."""
+
+    what = "database truncated"
+
+    def strike(self, scene: Scene) -> None:
+        scene.proxy.stop()
+        _cut(scene.migration.directory / "data/journal.db", 0, scene)
+
+
 def _says_what_to_do(text: str) -> bool:
     return "the journal" in text and "cannot be read" in text and "move it away" in text
 
 
-def _cut(data: Path, scene: Scene) -> None:
-    chance = random.Random(scene.migration.prefix)
-    files = [file for file in sorted(data.glob("journal.db*")) if file.suffix != ".db-shm" and file.stat().st_size]
-    file = chance.choice([file for file in files if not file.name.endswith("-shm")])
-    keep = chance.randrange(file.stat().st_size)
-    scene.notes.append(f"{file.name} was cut from {file.stat().st_size} to {keep} bytes")
+def _cut(file: Path, first: int, scene: Scene) -> None:
+    """At a chance place not before `first`."""
+    size = file.stat().st_size
+    keep = random.Random(scene.migration.prefix).randrange(min(first, size - 1), size)
+    scene.notes.append(f"{file.name} was cut from {size} to {keep} bytes")
     with file.open("r+b") as opened:
         opened.truncate(keep)
 
@@ -349,7 +364,8 @@ def _of_the_journal() -> Iterator[Fault]:
     yield JournalDisk("fsync fails", Disk.SYNC_FAILS)
     yield JournalDisk("fsync slow", Disk.SYNC_SLOW)
     yield JournalDisk("read-only", Disk.READ_ONLY)
-    yield JournalTruncated()
+    yield LogTruncated()
+    yield DatabaseTruncated()
 
 
 def _of_the_proxy() -> Iterator[Fault]:

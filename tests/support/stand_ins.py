@@ -24,6 +24,13 @@ _PLAIN_STATUS = ("/CreateCollection", "/DropCollection", "/LoadCollection", "/Cr
 _RATE_LIMIT = 8  # merr.ErrServiceRateLimit
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that the other side reset, as a relay does when it changes over."""
+
+
 @contextmanager
 def http_stand_in(status: int) -> Iterator[int]:
     """A Qdrant that answers every request with `status` (429 or 503); its port."""
@@ -47,8 +54,7 @@ def http_stand_in(status: int) -> Iterator[int]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    server.daemon_threads = True
+    server = _Quiet(("127.0.0.1", 0), Refusing)
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield server.server_address[1]
