@@ -31,9 +31,9 @@ ALLOWED: Mapping[str, frozenset[Kind]] = {
     "journal fsync slow": frozenset(),
     "journal read-only": frozenset({Kind.JOURNAL}),
     "journal log truncated": _DOWN,
-    "journal database truncated": _DOWN,
+    "journal database truncated": _DOWN | {Kind.CANCELLED},  # the one proxy here that is stopped in order
     # of the proxy
-    "proxy kill -9": _DOWN,
+    "proxy kill -9": _DOWN,  # at any moment and at each hook
     "proxy stopped": _UNSENT | {Kind.UNCLEAR},
     "proxy disk full": frozenset({Kind.JOURNAL}),
 }

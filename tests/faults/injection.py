@@ -3,6 +3,8 @@
 `arm` comes before the load, with the route in its phase. How long a fault lasts is part of the fault: a stopped program
 is stopped for longer than a request may take; others last until so many requests were hit, or so many more writes were
 attempted. `patient`: clients are served before it strikes (a proxy that dies at a hook dies when it gets there).
+`filters`: clients also write by filter. Such a write that a crash cuts off has the whole collection swept, which would
+hide whatever else was forgotten; so most cells in which the proxy dies do without.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Fault:
     area: str
     what: str
     patient = True
+    filters = True
     disk_fails = False  # needs the preloaded library
 
     @property
@@ -211,6 +214,7 @@ class LogTruncated(JournalCut):
     what was written to it since the target hung."""
 
     what = "log truncated"
+    filters = False
 
     def strike(self, scene: Scene) -> None:
         log = scene.migration.directory / "data/journal.db-wal"
@@ -252,8 +256,9 @@ def _cut(file: Path, first: int, scene: Scene) -> None:
 class ProxyKilled(Fault):
     """At any time."""
 
+    what: str
+    filters: bool
     area: str = "proxy"
-    what: str = "kill -9"
 
     def strike(self, scene: Scene) -> None:
         scene.proxy.kill()
@@ -273,6 +278,7 @@ class ProxyKilledAt(Fault):
     after: int
     area: str = "proxy"
     patient = False
+    filters = False
 
     @property
     def what(self) -> str:  # type: ignore[override]
@@ -369,7 +375,8 @@ def _of_the_journal() -> Iterator[Fault]:
 
 
 def _of_the_proxy() -> Iterator[Fault]:
-    yield ProxyKilled()
+    yield ProxyKilled("kill -9", filters=False)
+    yield ProxyKilled("kill -9 at a write by filter", filters=True)
     for hook, after in (WRITE_HOOKS | PAGE_HOOKS).items():
         yield ProxyKilledAt(hook, after)
     yield ProxyStopped()

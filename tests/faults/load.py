@@ -74,6 +74,7 @@ class Writer:
     number: int
     client: QdrantClient
     collection: str
+    filters: bool = True  # whether groups are changed by filter, or by their ids
     history: dict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     told: list[tuple[Kind, str]] = field(default_factory=list)  # what was no success, and its text
     acknowledged: int = 0
@@ -151,7 +152,7 @@ class Writer:
 
     def _write_group(self) -> bool:
         group, turn = self._group, self.turn
-        chosen = _group(group.name)
+        chosen: Any = _group(group.name) if self.filters else list(group.keys)
         match group.step % 3:
             case 0:
                 answer = self._upsert({key: {"turn": turn, "group": group.name} for key in group.keys})
@@ -159,8 +160,8 @@ class Writer:
                 set_to = {key: {"turn": turn, "group": group.name} for key in group.keys}
                 answer = self._attempt(set_to, lambda: self.client.set_payload(self.collection, {"turn": turn}, chosen))
             case _:
-                selector = models.FilterSelector(filter=chosen)
-                answer = self._attempt(dict.fromkeys(group.keys), lambda: self.client.delete(self.collection, selector))
+                gone: dict[int, State] = dict.fromkeys(group.keys)
+                answer = self._attempt(gone, lambda: self.client.delete(self.collection, chosen))
         if answer is Said.THERE:
             group.step += 1
         elif answer is Said.MAYBE:
@@ -197,8 +198,8 @@ class Writer:
 class Load:
     """All writers at work, until `end`."""
 
-    def __init__(self, clients: Sequence[QdrantClient], collection: str) -> None:
-        self.writers = [Writer(number, client, collection) for number, client in enumerate(clients)]
+    def __init__(self, clients: Sequence[QdrantClient], collection: str, filters: bool) -> None:
+        self.writers = [Writer(number, client, collection, filters) for number, client in enumerate(clients)]
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(len(self.writers))
         self._running = [self._pool.submit(self._write, writer) for writer in self.writers]
@@ -236,10 +237,10 @@ class Load:
 
 
 @contextmanager
-def load(migration: Migration, collection: str) -> Iterator[Load]:
+def load(migration: Migration, collection: str, filters: bool) -> Iterator[Load]:
     """The last writer speaks gRPC."""
     clients = [migration.client(grpc=number == _WRITERS - 1) for number in range(_WRITERS)]
-    running = Load(clients, collection)
+    running = Load(clients, collection, filters)
     try:
         yield running
     finally:

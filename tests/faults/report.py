@@ -98,6 +98,7 @@ def as_json(results: Sequence[Result], impossible: Mapping[str, str]) -> str:
             "wrong_errors": len(result.wrong_errors),
             "failures": result.failures,
             "told": dict(result.told),
+            "sweeps": result.sweeps,
             "seconds": round(result.seconds, 1),
             "notes": [note for note in result.notes if len(note) < 500],
         }

@@ -36,6 +36,7 @@ class Result:
     failures: list[str] = field(default_factory=list)  # of the run itself: no rest, no start, a fault that missed
     told: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    sweeps: int = 0  # of the whole collection, which repair whatever is forgotten
     seconds: float = 0.0
 
     @property
@@ -72,7 +73,7 @@ def _play(scene: Scene, cell: Cell, result: Result) -> None:
     phase.prepare(scene)
     fault.arm(scene)
     try:
-        with load(scene.migration, scene.collection) as writers:
+        with load(scene.migration, scene.collection, fault.filters) as writers:
             scene.load = writers
             if fault.patient:
                 writers.wait_for(_BEFORE)
@@ -87,6 +88,7 @@ def _play(scene: Scene, cell: Cell, result: Result) -> None:
     result.differences += phase.settle(scene)
     if phase.mirrored:
         scene.migration.rest()
+        result.sweeps += sum(job.kind == "sweep" for job in scene.migration.control.jobs())
     _look(scene, writers, phase.mirrored, result)
 
 
