@@ -33,6 +33,7 @@ OLD_POINTS = 240
 _WRITERS = 3
 _THINKING_SECONDS = 0.01  # of a writer between two turns, so that the target can follow
 _PAUSE_SECONDS = 0.05  # of a writer that was refused
+_IMPATIENT = {f"grpc.{which}_reconnect_backoff_ms": 100 for which in ("initial", "min", "max")}
 _OWN_KEYS = 1_000_000  # distance between the new keys of two writers
 
 
@@ -239,7 +240,8 @@ class Load:
 @contextmanager
 def load(migration: Migration, collection: str, filters: bool) -> Iterator[Load]:
     """The last writer speaks gRPC."""
-    clients = [migration.client(grpc=number == _WRITERS - 1) for number in range(_WRITERS)]
+    by_grpc = migration.client(grpc=True, grpc_options=dict(_IMPATIENT))
+    clients = [*(migration.client() for _ in range(_WRITERS - 1)), by_grpc]
     running = Load(clients, collection, filters)
     try:
         yield running

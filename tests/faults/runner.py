@@ -78,13 +78,17 @@ def _play(scene: Scene, cell: Cell, result: Result) -> None:
             if fault.patient:
                 writers.wait_for(_BEFORE)
             phase.enter(scene)
+            before = writers.attempts
             fault.strike(scene)
             fault.last(scene)
+            during = writers.attempts - before
             fault.heal(scene)
             writers.wait_for(_AFTER)
     finally:
         if scene.load is not None:
             _take_errors(scene.load, cell, result)
+    if missed(cell.fault.name, cell.phase.mirrored, writers.told):
+        result.failures.append(f"no client felt the fault, although {during} writes were attempted while it lasted")
     result.differences += phase.settle(scene)
     if phase.mirrored:
         scene.migration.rest()
@@ -97,8 +101,6 @@ def _take_errors(writers: Load, cell: Cell, result: Result) -> None:
     result.acknowledged += writers.acknowledged
     result.told.update(kind.value for kind, _ in told)
     result.wrong_errors += wrong(cell.fault.name, cell.phase.mirrored, told)
-    if missed(cell.fault.name, cell.phase.mirrored, told):
-        result.failures.append("no client felt the fault")
 
 
 def _look(scene: Scene, writers: Load, mirrored: bool, result: Result) -> None:
