@@ -3,6 +3,7 @@
 `arm` comes before the load, with the route in its phase. How long a fault lasts is part of the fault: a stopped program
 is stopped for longer than a request may take; others last until so many requests were hit, or so many more writes were
 attempted. `patient`: clients are served before it strikes (a proxy that dies at a hook dies when it gets there).
+`served_after`: clients are served for a while after it has healed (what lands late must not be written over at once).
 `filters`: clients also write by filter. Such a write that a crash cuts off has the whole collection swept, which would
 hide whatever else was forgotten; so most cells in which the proxy dies do without.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 import grpc
 
 from examples.engines import EngineError, poll
-from tests.faults.scene import LONGEST_REQUEST_SECONDS, Scene
+from tests.faults.scene import LONGEST_REQUEST_SECONDS, TIMEOUT_SECONDS, Scene
 from tests.support.failing_disk import Disk, compiler
 from tests.support.fault_relay import Mode
 from tests.support.stand_ins import grpc_stand_in, http_stand_in, milvus_stand_in
@@ -30,6 +31,8 @@ _FELT_RESETS = 12
 _LASTS_SECONDS = 1.0
 _STOPPED_SECONDS = LONGEST_REQUEST_SECONDS + 1.0
 _GIVE_UP_SECONDS = 5.0
+_TIMED_OUT_SECONDS = {"source": LONGEST_REQUEST_SECONDS + 0.2, "target": TIMEOUT_SECONDS + 0.2}
+_OVERTAKEN_SECONDS = 1.0  # within the life of a request
 
 
 class Fault:
@@ -38,6 +41,7 @@ class Fault:
     area: str
     what: str
     patient = True
+    served_after = True
     filters = True
     disk_fails = False  # needs the preloaded library
 
@@ -116,6 +120,10 @@ class OnTheWay(Fault):
     what: str
     mode: Mode
 
+    @property
+    def served_after(self) -> bool:  # type: ignore[override]
+        return self.mode is not Mode.HELD
+
     def strike(self, scene: Scene) -> None:
         self._struck = self._resets(scene)
         for relay in scene.relays(self.area):
@@ -124,8 +132,11 @@ class OnTheWay(Fault):
     def last(self, scene: Scene) -> None:
         if self.mode in (Mode.SENT, Mode.APPLIED):
             poll(lambda: self._resets(scene) - self._struck >= _FELT_RESETS, _GIVE_UP_SECONDS)
-        elif self.mode is Mode.HELD:
-            _passed(_STOPPED_SECONDS)
+        elif self.mode is Mode.HELD:  # until it has timed out; then newer requests overtake it
+            _passed(_TIMED_OUT_SECONDS[self.area])
+            for relay in scene.relays(self.area):
+                relay.pass_others()
+            _passed(_OVERTAKEN_SECONDS)
         else:
             super().last(scene)
 

@@ -7,8 +7,8 @@ Each key has one writer, whose writes carry a turn. What a writer does with its 
 - *partial*: set_payload, overwrite_payload, a batch, a whole point, by turns. After an unclear answer the writer leaves
   the point alone and takes another: what it may hold stays one of two things;
 - *group*: three points written in one request, changed by filter, deleted by filter; left alone in the same way;
-- *fresh*: a new point a turn, never written again (some without waiting, some deleted once by id). What was told about
-  such a write can be held against the store for ever.
+- *fresh*: new points each turn, never written again (some without waiting, some deleted once by id). What was told
+  about such a write can be held against the store for ever.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tests.support.migration import PATIENCE_SECONDS, Migration
 DIM = 4
 OLD_POINTS = 240
 _WRITERS = 3
+_FRESH = 3
 _THINKING_SECONDS = 0.01  # of a writer between two turns, so that the target can follow
 _PAUSE_SECONDS = 0.05  # of a writer that was refused
 _IMPATIENT = {f"grpc.{which}_reconnect_backoff_ms": 100 for which in ("initial", "min", "max")}
@@ -108,10 +109,10 @@ class Writer:
         return self._upsert({key: {"turn": self.turn, "kind": "whole"}}) is Said.THERE
 
     def _write_fresh(self) -> bool:
-        key = next(self._keys)
-        answer = self._upsert({key: {"turn": self.turn, "kind": "fresh"}}, wait=self.turn % 4 != 0)
-        if answer is Said.THERE and self.turn % 3 == 0:
-            self._fresh.append(key)
+        keys = [next(self._keys) for _ in range(_FRESH)]
+        answer = self._upsert({key: {"turn": self.turn, "kind": "fresh"} for key in keys}, wait=self.turn % 4 != 0)
+        if answer is Said.THERE:
+            self._fresh.append(keys[0])
         return answer is Said.THERE
 
     def _delete_fresh(self) -> bool:

@@ -83,7 +83,7 @@ def _play(scene: Scene, cell: Cell, result: Result) -> None:
             fault.last(scene)
             during = writers.attempts - before
             fault.heal(scene)
-            writers.wait_for(_AFTER)
+            writers.wait_for(_AFTER if fault.served_after else 1)
     finally:
         if scene.load is not None:
             _take_errors(scene.load, cell, result)

@@ -3,8 +3,9 @@
 It stands at `port` and passes bytes on to the store's own port. What it can do to the requests of a while:
 
 - `REFUSED`   its listener is closed and its connections are reset: nobody can send anything;
-- `HELD`      what arrives is kept, and lands after `heal`, even if its sender is gone by then;
-- `SENT`      a whole request was received, then its connection is reset. Every other one reaches the store;
+- `HELD`      what arrives is kept, and lands with `heal`, even if its sender is gone by then. After `pass_others` new
+              connections are served again meanwhile: what was kept then lands behind newer requests;
+- `SENT`      a whole request was received, then its connection is reset. By chance it reaches the store or not;
 - `APPLIED`   the store's answer has come back, is thrown away, and the connection is reset;
 - `SLOW`      every piece waits `SLOW_SECONDS`, in both directions;
 - `divert`    another server answers in the store's place (stand_ins.py).
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import itertools
+import random
 import re
 import socket
 import struct
@@ -136,7 +137,7 @@ class FaultRelay:
         self._ended = threading.Event()
         self._lines: set[_Line] = set()
         self._lock = threading.Lock()
-        self._sent = itertools.count()
+        self._chance = random.Random(port)
         self.struck = 0
         self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -149,6 +150,10 @@ class FaultRelay:
         if mode is Mode.REFUSED:
             self._close_listener()
             self._reset_all()
+
+    def pass_others(self) -> None:
+        """What has been kept stays so until `heal`; what comes from now on by other connections passes."""
+        self._mode = Mode.PASS
 
     def divert(self, port: int) -> None:
         """From now on whoever connects gets to the server at `port`; connections there are reset, so they do."""
@@ -218,13 +223,14 @@ class FaultRelay:
         back.start()
         while received:
             complete = requests.take(received)
-            self._passing.wait()
+            if self._mode is Mode.HELD:
+                self._passing.wait()
             if self._mode is Mode.SLOW:
                 self._ended.wait(SLOW_SECONDS)
             if self._mode is Mode.SENT and complete:
                 self.struck += 1
                 _reset(line.sender)
-                if next(self._sent) % 2:
+                if self._chance.random() < 0.5:
                     break
             try:
                 line.store.sendall(received)
