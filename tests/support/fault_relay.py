@@ -4,9 +4,11 @@ It stands at `port` and passes bytes on to the store's own port. What it can do 
 
 - `REFUSED`   its listener is closed and its connections are reset: nobody can send anything;
 - `HELD`      what arrives is kept, and lands with `heal`, even if its sender is gone by then. After `pass_others` new
-              connections are served again meanwhile: what was kept then lands behind newer requests;
-- `SENT`      a whole request was received, then its connection is reset. By chance it reaches the store or not;
+              connections are served again meanwhile: what was kept then lands behind newer requests. What its
+              sender sent after it (that it has given up) does not;
+- `SENT`      a whole request was received, then its connection is reset. It reaches the store or not;
 - `APPLIED`   the store's answer has come back, is thrown away, and the connection is reset;
+              (both by chance: every other request passes, so that the sender goes on sending)
 - `SLOW`      every piece waits `SLOW_SECONDS`, in both directions;
 - `divert`    another server answers in the store's place (stand_ins.py).
 
@@ -119,6 +121,7 @@ class _Line:
     def __init__(self, sender: socket.socket, store: socket.socket) -> None:
         self.sender = sender
         self.store = store
+        self.stays = False  # the sender is gone, and the store works on undisturbed until all lines are reset
 
     def reset(self) -> None:
         _reset(self.sender)
@@ -225,11 +228,17 @@ class FaultRelay:
             complete = requests.take(received)
             if self._mode is Mode.HELD:
                 self._passing.wait()
+                with contextlib.suppress(OSError):
+                    line.store.sendall(received)
+                _reset(line.sender)
+                line.stays = True
+                break
             if self._mode is Mode.SLOW:
                 self._ended.wait(SLOW_SECONDS)
-            if self._mode is Mode.SENT and complete:
+            if self._mode is Mode.SENT and complete and self._chance.random() < 0.5:
                 self.struck += 1
                 _reset(line.sender)
+                line.stays = True
                 if self._chance.random() < 0.5:
                     break
             try:
@@ -237,7 +246,7 @@ class FaultRelay:
             except OSError:
                 break
             received = _received(line.sender)
-        if self._mode is not Mode.SENT:  # there the store works on undisturbed; the next reset of all ends it
+        if not line.stays:
             with contextlib.suppress(OSError):
                 line.store.shutdown(socket.SHUT_WR)
         back.join()
@@ -250,7 +259,7 @@ class FaultRelay:
         while received := _received(line.store):
             if self._mode is Mode.SLOW:
                 self._ended.wait(SLOW_SECONDS)
-            if self._mode is Mode.APPLIED and answers.take(received):
+            if self._mode is Mode.APPLIED and answers.take(received) and self._chance.random() < 0.5:
                 self.struck += 1
                 _reset(line.sender)
                 continue
