@@ -31,7 +31,7 @@ from tests.support.migration import PATIENCE_SECONDS, Migration
 DIM = 4
 OLD_POINTS = 240
 _WRITERS = 3
-_FRESH = 3
+_FRESH = 8
 _THINKING_SECONDS = 0.01  # of a writer between two turns, so that the target can follow
 _PAUSE_SECONDS = 0.05  # of a writer that was refused
 _IMPATIENT = {f"grpc.{which}_reconnect_backoff_ms": 100 for which in ("initial", "min", "max")}
