@@ -9,8 +9,9 @@ Rules of the file:
   `synchronous=FULL`, so a commit is an fsync.
 - One row an interval: its begin is an insert, its end an update of the same row. A closed row stays until a
   snapshot of the book covers it.
-- When a commit fails, records that open an interval are refused (nothing was sent yet, and nothing will be); every
-  other record says what has happened, and is kept and tried again until it is durable.
+- When a commit fails, records that come before anything is sent are refused (nothing will be): those that open an
+  interval, and those that name its keys. Every other record says what has happened, and is kept and tried again until
+  it is durable.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ CREATE TABLE IF NOT EXISTS intervals (
     closing BLOB
 );
 """
+_BEFORE_SENDING = (*r.OPENING, r.NameKeys)
 _RETRY_SECONDS = 0.5
 _COMPACT_ROWS = 5_000
 
@@ -125,7 +127,8 @@ class Journal:
         self._applied.remove(applied)
 
     def append(self, record: r.AnyRecord) -> asyncio.Future[Effects]:
-        """Queue `record`. The future gives what it brought about; JournalError if a begin could not be made durable."""
+        """Queue `record`. The future gives what it brought about; JournalError if one that comes before anything is sent
+        could not be made durable."""
         if self._closing:
             raise JournalError("the journal is closed: the program is stopping")
         self.position += 1
@@ -204,8 +207,8 @@ class Journal:
             try:
                 self._commit(batch)
             except sqlite3.Error as error:
-                refused = [entry for entry in batch if isinstance(entry.record, r.OPENING)]
-                kept = [entry for entry in batch if not isinstance(entry.record, r.OPENING)]
+                refused = [entry for entry in batch if isinstance(entry.record, _BEFORE_SENDING)]
+                kept = [entry for entry in batch if not isinstance(entry.record, _BEFORE_SENDING)]
                 self._loop.call_soon_threadsafe(self._failed, refused, error)
                 if kept and not stop:
                     time.sleep(_RETRY_SECONDS)

@@ -31,8 +31,9 @@ _FELT_RESETS = 12
 _LASTS_SECONDS = 1.0
 _STOPPED_SECONDS = LONGEST_REQUEST_SECONDS + 1.0
 _GIVE_UP_SECONDS = 5.0
-_TIMED_OUT_SECONDS = {"source": LONGEST_REQUEST_SECONDS + 0.2, "target": TIMEOUT_SECONDS + 0.2}
-_OVERTAKEN_SECONDS = 1.0  # within the life of a request
+_KEPT_SECONDS = 0.3  # what arrives within them
+_TIMED_OUT_SECONDS = {"source": LONGEST_REQUEST_SECONDS, "target": TIMEOUT_SECONDS}  # how long the proxy waits for them
+_OVERTAKEN_SECONDS = 1.0  # after that; within the hold
 
 
 class Fault:
@@ -132,17 +133,21 @@ class OnTheWay(Fault):
     def last(self, scene: Scene) -> None:
         if self.mode in (Mode.SENT, Mode.APPLIED):
             poll(lambda: self._resets(scene) - self._struck >= _FELT_RESETS, _GIVE_UP_SECONDS)
-        elif self.mode is Mode.HELD:  # until it has timed out; then newer requests overtake it
-            _passed(_TIMED_OUT_SECONDS[self.area])
+        elif self.mode is Mode.HELD:  # until it has timed out, and newer requests have overtaken it
+            _passed(_KEPT_SECONDS)
             for relay in scene.relays(self.area):
                 relay.pass_others()
-            _passed(_OVERTAKEN_SECONDS)
+            _passed(_TIMED_OUT_SECONDS[self.area] + _OVERTAKEN_SECONDS - _KEPT_SECONDS)
         else:
             super().last(scene)
 
     def heal(self, scene: Scene) -> None:
         for relay in scene.relays(self.area):
             relay.heal()
+
+        if self.mode is Mode.HELD:
+            poll(lambda: self._resets(scene) > self._struck, _LASTS_SECONDS)
+            scene.notes.append(f"{self._resets(scene) - self._struck} requests landed late")
 
     def _resets(self, scene: Scene) -> int:
         return sum(relay.struck for relay in scene.relays(self.area))

@@ -3,9 +3,9 @@
 It stands at `port` and passes bytes on to the store's own port. What it can do to the requests of a while:
 
 - `REFUSED`   its listener is closed and its connections are reset: nobody can send anything;
-- `HELD`      what arrives is kept, and lands with `heal`, even if its sender is gone by then. After `pass_others` new
-              connections are served again meanwhile: what was kept then lands behind newer requests. What its
-              sender sent after it (that it has given up) does not;
+- `HELD`      what arrives is kept (a call of a few bytes passes: it writes no point), and lands with `heal`, even if
+              its sender is gone by then. After `pass_others` new connections are served again meanwhile: what was kept
+              then lands behind newer requests. What its sender sent after it (that it has given up) does not;
 - `SENT`      a whole request was received, then its connection is reset. It reaches the store or not;
 - `APPLIED`   the store's answer has come back, is thrown away, and the connection is reset;
               (both by chance: every other request passes, so that the sender goes on sending)
@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 SLOW_SECONDS = 0.05
+_BIG_BYTES = 256
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _END_STREAM = 0, 1, 1
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -129,7 +130,7 @@ class _Line:
 
 
 class FaultRelay:
-    """See the file's head. `struck` counts the requests that were hit by a reset."""
+    """See the file's head. `struck` counts the requests that were reset or landed late."""
 
     def __init__(self, port: int) -> None:
         self._store_port = port
@@ -226,10 +227,11 @@ class FaultRelay:
         back.start()
         while received:
             complete = requests.take(received)
-            if self._mode is Mode.HELD:
+            if self._mode is Mode.HELD and len(received) >= _BIG_BYTES:
                 self._passing.wait()
                 with contextlib.suppress(OSError):
                     line.store.sendall(received)
+                    self.struck += complete
                 _reset(line.sender)
                 line.stays = True
                 break
