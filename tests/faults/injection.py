@@ -288,7 +288,8 @@ class ProxyKilled(Fault):
 
 @dataclass
 class ProxyKilledAt(Fault):
-    """When it comes to a named point of the protocol for the `after`-th time."""
+    """When it comes to a named point of the protocol for the `after`-th time, or by chance up to twice as often: which
+    write that is must not be the same in every run."""
 
     hook: str
     after: int
@@ -302,7 +303,8 @@ class ProxyKilledAt(Fault):
 
     def arm(self, scene: Scene) -> None:
         scene.proxy.stop()
-        scene.proxy.dies_at, scene.proxy.after = self.hook, self.after
+        later = random.Random(scene.migration.prefix).randrange(self.after)
+        scene.proxy.dies_at, scene.proxy.after = self.hook, self.after + later
         scene.proxy.start()
 
     def strike(self, scene: Scene) -> None:
@@ -361,9 +363,9 @@ WRITE_HOOKS = {
     "BEGIN durable": 120,
     "primary answered": 120,
     "END durable": 120,
-    "reconciliation begun": 8,
-    "reconciliation read": 8,
-    "reconciliation written": 8,
+    "reconciliation begun": 10,
+    "reconciliation read": 10,
+    "reconciliation written": 10,
 }
 PAGE_HOOKS = {"page read": 5, "page written": 5}
 
