@@ -2,7 +2,8 @@
 
 A phase provides:
 
-- `name`; `mirrored`: whether both stores must be equal at rest; `route`: what it needs in the route's section;
+- `name`; `mirrored`: whether both stores must be equal at rest; `primary`: the side whose faults clients may feel;
+  `route`: what it needs in the route's section;
 - `prepare(scene)`: bring the route as far as it goes without clients;
 - `enter(scene)`: with clients at work, start what the phase is about, and return once it is well under way;
 - `settle(scene)`: after the fault has healed and clients are gone, wait until that has ended; lines about what it found
@@ -17,6 +18,7 @@ from typing import Any, Literal, Protocol
 from examples.engines import poll
 from proxy.control import ENDED, JobInfo
 from proxy.errors import CrossfadeError
+from tests.faults.expectations import Side
 from tests.faults.scene import Scene
 from tests.support.migration import PATIENCE_SECONDS, ROUTE
 
@@ -27,6 +29,7 @@ _SLOWLY = {"backfill": {"page_points": 16, "requests_per_second": 12}}
 class Phase(Protocol):
     name: str
     mirrored: bool
+    primary: Side
     route: Mapping[str, Any]
 
     def prepare(self, scene: Scene) -> None: ...
@@ -41,6 +44,7 @@ class Direct:
 
     name = "direct"
     mirrored = False
+    primary: Side = "source"
     route: Mapping[str, Any] = {}
 
     def prepare(self, scene: Scene) -> None:
@@ -58,6 +62,7 @@ class DualWrite:
 
     name = "dual-write"
     mirrored = True
+    primary: Side = "source"
     route: Mapping[str, Any] = {}
 
     def prepare(self, scene: Scene) -> None:
@@ -108,6 +113,7 @@ class Backfill(_WithJob):
 
     name = "backfill"
     mirrored = True
+    primary: Side = "source"
     route: Mapping[str, Any] = _SLOWLY
     kind: Literal["backfill", "verify"] = "backfill"
 
@@ -124,6 +130,7 @@ class Verify(_WithJob):
 
     name = "verify"
     mirrored = True
+    primary: Side = "source"
     route: Mapping[str, Any] = _SLOWLY
     kind: Literal["backfill", "verify"] = "verify"
 

@@ -14,9 +14,10 @@ from examples.engines import EngineError
 from proxy.errors import CrossfadeError
 from tests.faults.cells import Cell
 from tests.faults.checker import Findings, Payload, check
-from tests.faults.expectations import missed, wrong
+from tests.faults.expectations import allowed, missed, wrong
 from tests.faults.load import Load, load, old_points
 from tests.faults.scene import Grounds, Scene
+from tests.faults.told import Kind
 from tests.support.both_stores import Points, differences, in_source, in_target, milvus_of
 
 _BEFORE, _AFTER = 50, 50  # acknowledged writes of each writer before the fault and after it
@@ -87,7 +88,7 @@ def _play(scene: Scene, cell: Cell, result: Result) -> None:
     finally:
         if scene.load is not None:
             _take_errors(scene.load, cell, result)
-    if missed(cell.fault.name, cell.phase.mirrored, writers.told):
+    if missed(cell.fault.name, writers.told, _right(cell)):
         result.failures.append(f"no client felt the fault, although {during} writes were attempted while it lasted")
     result.differences += phase.settle(scene)
     if phase.mirrored:
@@ -100,7 +101,11 @@ def _take_errors(writers: Load, cell: Cell, result: Result) -> None:
     told = writers.told
     result.acknowledged += writers.acknowledged
     result.told.update(kind.value for kind, _ in told)
-    result.wrong_errors += wrong(cell.fault.name, cell.phase.mirrored, told)
+    result.wrong_errors += wrong(told, _right(cell))
+
+
+def _right(cell: Cell) -> frozenset[Kind]:
+    return allowed(cell.fault.name, cell.phase.mirrored, cell.phase.primary)
 
 
 def _look(scene: Scene, writers: Load, mirrored: bool, result: Result) -> None:

@@ -12,7 +12,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from tests.faults.cells import cells, impossible, why_not
 from tests.faults.checker import Attempt, Findings, check, possible
-from tests.faults.expectations import ALLOWED, allowed, missed, wrong
+from tests.faults.expectations import OF_THE_PRIMARY, OF_THE_PROXY, allowed, missed, wrong
 from tests.faults.injection import FAULTS
 from tests.faults.phases import PHASES
 from tests.faults.told import Kind, kind_of
@@ -129,9 +129,12 @@ def test_errors_are_sorted_by_what_they_say(error: Exception, kind: Kind) -> Non
     assert kind_of(error) is kind
 
 
-def test_a_fault_of_the_target_may_not_show() -> None:
-    assert allowed("target kill -9", mirrored=True) == frozenset()
-    assert wrong("target kill -9", True, [(Kind.UNCLEAR, "504")]) == ["outcome unknown: 504"]
+def test_a_fault_of_the_secondary_may_not_show() -> None:
+    right = allowed("target kill -9", mirrored=True)
+    assert right == frozenset()
+    assert wrong([(Kind.UNCLEAR, "504")], right) == ["outcome unknown: 504"]
+    assert allowed("source kill -9", mirrored=True, primary="target") == frozenset()
+    assert Kind.UNCLEAR in allowed("target kill -9", mirrored=True, primary="target")
 
 
 def test_what_is_not_mirrored_is_not_journalled() -> None:
@@ -140,14 +143,22 @@ def test_what_is_not_mirrored_is_not_journalled() -> None:
 
 
 def test_a_fault_that_nobody_felt_has_missed() -> None:
-    assert missed("source kill -9", True, [])
-    assert not missed("source kill -9", True, [(Kind.UNCLEAR, "504")])
-    assert not missed("source slow", True, [])
-    assert not missed("target kill -9", True, [])
+    felt = [(Kind.UNCLEAR, "504")]
+    for fault, told, missing in (
+        ("source kill -9", [], True),
+        ("source kill -9", felt, False),
+        ("source slow", [], False),
+        ("target kill -9", [], False),
+        ("proxy stopped", [], False),
+    ):
+        assert missed(fault, told, allowed(fault, mirrored=True)) is missing
 
 
-def test_every_expectation_is_of_a_fault_there_is() -> None:
-    assert set(ALLOWED) <= {fault.name for fault in FAULTS}
+def test_every_fault_has_its_expectation_and_every_expectation_a_fault() -> None:
+    names = {fault.name for fault in FAULTS}
+    assert all(allowed(name, mirrored=True) is not None for name in names)
+    assert {name for name in OF_THE_PROXY if name not in names} == set()
+    assert {f"source {what}" for what in OF_THE_PRIMARY} <= names
 
 
 def test_every_cell_exists_or_has_a_reason() -> None:
