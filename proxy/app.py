@@ -97,14 +97,18 @@ class App:
         _log.info("serving", extra={"version": version("crossfade")})
 
     async def stop(self) -> None:
-        """Answer what is being answered, let running batches end, and leave the journal as it is."""
+        """Answer what is being answered, let running batches end, and leave the journal as it is. Neither a store that
+        hangs nor a journal that cannot be written keeps the program: what is left open then is closed as unknown by the
+        next start."""
         await asyncio.gather(*(listener.stop(DRAIN_SECONDS) for _, listener in self._listeners))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.jobs.close()
-        await asyncio.gather(*(route.shadow.close() for route in self.routes.values()))
-        await asyncio.gather(*(route.replicator.close() for route in self.routes.values()))
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._let_work_end()
+        except TimeoutError:
+            _log.warning("work is left open", extra={"problem": self.journal.error or "a store does not answer"})
         await self.control.stop()
         if self.probes is not None:
             await self.probes.stop()
@@ -112,6 +116,11 @@ class App:
         await asyncio.gather(*(store.close() for store in self.stores.values()))
         await self.journal.close()
         self.exposition.close()
+
+    async def _let_work_end(self) -> None:
+        await self.jobs.close()
+        await asyncio.gather(*(route.shadow.close() for route in self.routes.values()))
+        await asyncio.gather(*(route.replicator.close() for route in self.routes.values()))
 
     # --- putting it together --------------------------------------------------------------------
 
