@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TO ?= milvus-lite
 ARGS ?=
 
-.PHONY: help setup lint types test model demo bench protos lock clean
+.PHONY: help setup lint types test model demo bench faults protos lock clean
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -38,6 +38,9 @@ demo: setup ## a live migration, Qdrant -> Milvus (TO=milvus for the full server
 
 bench: setup ## figures beside direct access, in one run (ARGS="--json FILE")
 	$(BIN)/python -m bench $(ARGS)
+
+faults: setup ## the fault matrix (an hour at most; ARGS="--json FILE --only PATTERN")
+	$(BIN)/python -m tests.faults $(ARGS)
 
 protos: setup ## compile protos/ into the descriptor sets that the program loads
 	$(BIN)/python -m tests.support.compile_protos

@@ -135,7 +135,8 @@ class App:
 
     async def stop(self, linger_seconds: float = 0.0) -> None:
         """Answer what is being answered, let running batches end, and leave the journal as it is. Idle connections stay
-        for `linger_seconds`."""
+        for `linger_seconds`. Neither a store that hangs nor a journal that cannot be written keeps the program: what is
+        left open then is closed as unknown by the next start."""
         if linger_seconds:  # others serve from here on
             await self._stop_control()
         await asyncio.gather(*(listener.stop(DRAIN_SECONDS, linger_seconds) for _, listener in self._listeners))
@@ -143,9 +144,11 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.membership.close()
-        await self.jobs.close()
-        await asyncio.gather(*(route.shadow.close() for route in self.routes.values()))
-        await asyncio.gather(*(route.replicator.close() for route in self.routes.values()))
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._let_work_end()
+        except TimeoutError:
+            _log.warning("work is left open", extra={"problem": self.journal.error or "a store does not answer"})
         if not linger_seconds:
             await self._stop_control()
         await asyncio.gather(*(upstream.close() for upstream in self.upstreams.values()))
@@ -157,6 +160,11 @@ class App:
         await self.control.stop()
         if self.probes is not None:
             await self.probes.stop()
+
+    async def _let_work_end(self) -> None:
+        await self.jobs.close()
+        await asyncio.gather(*(route.shadow.close() for route in self.routes.values()))
+        await asyncio.gather(*(route.replicator.close() for route in self.routes.values()))
 
     # --- putting it together --------------------------------------------------------------------
 

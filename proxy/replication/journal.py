@@ -10,8 +10,9 @@ Rules of the file:
   commit); WAL with `synchronous=FULL`, so a commit is an fsync.
 - One row an interval: its begin is an insert, its end an update of the same row. A closed row stays until a
   snapshot of the book covers it and every owner has read it.
-- When a commit fails, records that open an interval are refused (nothing was sent yet, and nothing will be); every
-  other record says what has happened, and is kept and tried again until it is durable.
+- When a commit fails, records that come before anything is sent are refused (nothing will be): those that open an
+  interval, and those that name its keys. Every other record says what has happened, and is kept and tried again until
+  it is durable.
 
 `Journal` is also the seam for a journal that several machines share: it needs nothing but `append`, `subscribe`, the
 book, and owners whose end can be proven (owners.py).
@@ -46,6 +47,7 @@ from proxy.replication.ledger import Effects
 from proxy.replication.owners import OwnerLock
 from proxy.replication.state_file import State, StateFile, matters, state_of
 
+_BEFORE_SENDING = (*r.OPENING, r.NameKeys)
 _RETRY_SECONDS = 0.5
 _COMPACT_ROWS = 5_000
 _LOOK_ALONE_SECONDS = 0.25
@@ -133,7 +135,8 @@ class Journal:
         self._applied.remove(applied)
 
     def append(self, record: r.AnyRecord) -> asyncio.Future[Effects]:
-        """Queue `record`. The future gives what it brought about; JournalError if a begin could not be made durable."""
+        """Queue `record`. The future gives what it brought about; JournalError if one that comes before anything is
+        sent could not be made durable."""
         if self._closing:
             raise JournalError("the journal is closed: the program is stopping")
         entry = _Entry(record, r.encode(record), self._loop.create_future())
@@ -220,8 +223,8 @@ class Journal:
                 others = self._commit(batch)
             except (sqlite3.Error, ValueError) as error:
                 self._version = -1  # what was read with it has to be read again
-                refused = [entry for entry in batch if isinstance(entry.record, r.OPENING)]
-                kept = [entry for entry in batch if not isinstance(entry.record, r.OPENING)]
+                refused = [entry for entry in batch if isinstance(entry.record, _BEFORE_SENDING)]
+                kept = [entry for entry in batch if not isinstance(entry.record, _BEFORE_SENDING)]
                 self._tell(self._failed, refused, error)
                 if kept and not stop:
                     time.sleep(_RETRY_SECONDS)

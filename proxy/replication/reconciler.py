@@ -152,6 +152,7 @@ class Reconciler:
         try:
             effects = await site.journal.append(begin)
         except CrossfadeError as error:
+            self._ready.update(dict.fromkeys(ids))  # nothing was begun: their marks stand, and no record will wake them
             return error
         await site.hook("reconciliation begun")
         report = CopyReport(unclear=set(effects.taken))  # what an unforeseen error leaves

@@ -101,12 +101,9 @@ class ScopeWriter:
                 return count
 
     async def _name(self, begin: int, ids: tuple[PointId, ...]) -> None:
-        """A single record is kept until it is durable, so a failing journal shows as waiting: bound it."""
         if not ids:
             return
         site = self.site
-        if site.journal.error:
-            raise TryAgain(f"the write was refused because it could not be journalled: {site.journal.error}")
         try:
             await site.journal.append(r.NameKeys(route=site.route, collection=site.collection, begin=begin, ids=ids))
         except JournalError as error:

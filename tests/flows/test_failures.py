@@ -3,12 +3,14 @@ stores come to hold the same, and nobody has to do anything about it."""
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -405,7 +407,8 @@ def full_disk(migration: Migration) -> Iterator[None]:
     try:
         yield
     finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+        with suppress(ProcessLookupError):  # the test ended it
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _writes(name: str) -> dict[str, Callable[[QdrantClient], Any]]:
@@ -440,6 +443,25 @@ def test_without_a_journal_writes_are_refused_and_nothing_reaches_the_source(mig
     _retried(lambda: migration.client().upsert(name, [models.PointStruct(id=500, vector=vector(1))]))
     assert_equal(migration, name, OLD_POINTS + 1)
     assert migration.control.ready() is None
+
+
+def test_it_stops_when_it_is_told_to_although_the_journal_cannot_be_written(migrations: Migrations) -> None:
+    """A copy is under way whose END cannot be journalled."""
+    target = migrations.own_target()
+    migration = migrations(target=target, as_process=True)
+    name, client, pid = _filled(migration), migration.client(), migration.process.pid
+    migration.backfill()
+    migration.rest()
+    target.pause()
+    client.upsert(name, [models.PointStruct(id=1, vector=vector(9), payload={"new": True})])
+    migration.until(lambda route: route.keys.open > 0, "a copy under way")
+    with full_disk(migration):
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
+        assert migration.process.died()
+    target.resume()
+    migration.process.start()
+    assert_equal(migration, name, OLD_POINTS)
 
 
 def test_who_chose_to_go_on_without_the_journal_gets_a_sweep_when_it_is_back(migrations: Migrations) -> None:

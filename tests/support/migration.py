@@ -334,9 +334,9 @@ class Migration:
 
 
 class Migrations:
-    """Starts migrations for one test and ends them with it."""
+    """Starts migrations for one test and ends them with it. Without a `request` the engines must be given."""
 
-    def __init__(self, request: pytest.FixtureRequest, directory: Path, running: ExitStack) -> None:
+    def __init__(self, request: pytest.FixtureRequest | None, directory: Path, running: ExitStack) -> None:
         self._request = request
         self._directory = directory
         self._running = running
@@ -356,8 +356,8 @@ class Migrations:
         directory = self._directory / f"migration_{number}"
         directory.mkdir()
         rest_port, grpc_port, control_port = free_ports(3)
-        source = source or self._request.getfixturevalue("qdrant_emulator")
-        target = target or self._request.getfixturevalue(os.environ.get("FLOW_TARGET", "milvus_lite"))
+        source = source or self._of_session("qdrant_emulator")
+        target = target or self._of_session(os.environ.get("FLOW_TARGET", "milvus_lite"))
         prefix = f"flow_{number}_"
         config = _configuration(directory, prefix, source, target, (rest_port, grpc_port, control_port))
         config["routes"][0] |= route
@@ -371,6 +371,10 @@ class Migrations:
         if start:
             proxy.start()
         return made
+
+    def _of_session(self, engine: str) -> Any:
+        assert self._request is not None, f"{engine} was not given"
+        return self._request.getfixturevalue(engine)
 
     def own_source(self) -> QdrantEmulator:
         """A source for this test alone."""

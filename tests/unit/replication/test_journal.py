@@ -180,7 +180,7 @@ async def test_the_snapshot_replaces_closed_rows_and_says_the_same(tmp_path: Pat
     await again.close()
 
 
-async def test_a_begin_that_cannot_be_durable_is_refused_and_an_end_is_kept(tmp_path: Path) -> None:
+async def test_what_comes_before_sending_is_refused_if_it_cannot_be_durable_and_an_end_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = Journal.open(path)
     position = (await journal.append(begin(1))).position
@@ -191,6 +191,8 @@ async def test_a_begin_that_cannot_be_durable_is_refused_and_an_end_is_kept(tmp_
     kept = journal.append(end(position))
     with pytest.raises(JournalError, match="cannot be written"):
         await journal.append(begin(2))
+    with pytest.raises(JournalError, match="cannot be written"):
+        await journal.append(r.NameKeys(route="docs", collection="c", begin=position, ids=(3,)))
     assert journal.error
     assert not kept.done()
     blocker.execute("ROLLBACK")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from proxy.replication.writer import Primary
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.metrics import Metrics
 from proxy.wire import Response
-from tests.support.clock import ManualClock
+from tests.support.clock import ManualClock, turns_until
 
 DOCS = "docs"
 OTHER = "other"
@@ -153,3 +154,25 @@ async def test_nothing_is_written_to_a_collection_that_holds_points_of_somebody_
         await site.claim()
     claimed = [site.ledger.claimed, await site.claim(adopt=True), site.ledger.claimed]
     assert claimed == [False, False, True]
+
+
+async def test_a_key_whose_copy_could_not_be_journalled_is_copied_when_the_journal_is_back(world: World) -> None:
+    journal, clock = world.journal, world.replicator.clock
+    assert isinstance(clock, ManualClock)
+    blocker = sqlite3.connect(journal.path, isolation_level=None)
+    journal._connection.execute("PRAGMA busy_timeout = 0")
+
+    def block(_: int, record: r.AnyRecord, __: object) -> None:
+        if isinstance(record, r.Mark):
+            blocker.execute("BEGIN IMMEDIATE")  # somebody else writes: every commit of ours fails
+
+    await world.source.upsert(DOCS, [point(1)])
+    journal.subscribe(block)
+    await journal.append(r.Mark(route="route", collection=DOCS, ids=(1,)))
+    await turns_until(lambda: bool(journal.error))
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    async with asyncio.timeout(10):
+        while not world.replicator.ledger(DOCS).at_rest:
+            await clock.advance(1.0)
+    assert await world.target.fetch(DOCS, [1])

@@ -1,0 +1,63 @@
+"""What clients may be told, fault by fault. Pure; the one place to change when the product's promises do.
+
+What is right for a store depends on its part: a fault of the secondary must not show at all (policy `primary`). In
+phase `direct` nothing is journalled and nothing is listed before a write by filter, so those refusals cannot come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from tests.faults.told import Kind
+
+Side = Literal["source", "target"]
+
+_DOWN = frozenset({Kind.NO_PROXY, Kind.BROKEN})
+_UNSENT = frozenset({Kind.UNLISTED})
+
+# What is under way when it strikes is unclear.
+OF_THE_PRIMARY: Mapping[str, frozenset[Kind]] = {
+    "kill -9": _UNSENT | {Kind.UNAVAILABLE, Kind.UNCLEAR},
+    "stopped": _UNSENT | {Kind.UNAVAILABLE, Kind.UNCLEAR},
+    "refused": _UNSENT | {Kind.UNAVAILABLE, Kind.UNCLEAR},
+    "reset after sent": _UNSENT | {Kind.UNCLEAR},
+    "reset after applied": _UNSENT | {Kind.UNCLEAR},
+    "answers late": _UNSENT | {Kind.UNAVAILABLE, Kind.UNCLEAR},
+    "slow": frozenset(),
+    "429": _UNSENT | {Kind.THROTTLED, Kind.UNCLEAR},
+    "503": _UNSENT | {Kind.OVERLOADED, Kind.UNCLEAR},
+}
+OF_THE_PROXY: Mapping[str, frozenset[Kind]] = {
+    "journal disk full": frozenset({Kind.JOURNAL}),
+    "journal fsync fails": frozenset({Kind.JOURNAL}),
+    "journal fsync slow": frozenset(),
+    "journal read-only": frozenset({Kind.JOURNAL}),
+    "journal log truncated": _DOWN,
+    "journal database truncated": _DOWN | {Kind.CANCELLED},  # the one proxy here that is stopped in order
+    "proxy kill -9": _DOWN,  # at any moment and at each hook
+    "proxy stopped": _UNSENT | {Kind.UNCLEAR},
+    "proxy disk full": frozenset({Kind.JOURNAL}),
+}
+_UNFELT = frozenset({"proxy stopped"})  # clients may be told something, and need not
+_NOT_DIRECT = frozenset({Kind.JOURNAL, Kind.UNLISTED})
+
+
+def allowed(fault: str, mirrored: bool, primary: Side = "source") -> frozenset[Kind]:
+    """`fault`: its name, "<area> <what>". A hook at which the proxy is killed counts as `proxy kill -9`."""
+    area, _, what = fault.partition(" ")
+    if area in ("source", "target"):
+        kinds = OF_THE_PRIMARY[what] if area == primary else frozenset()
+    else:
+        kinds = OF_THE_PROXY[fault.partition(" at ")[0]]
+    return kinds if mirrored else kinds - _NOT_DIRECT
+
+
+def wrong(told: Iterable[tuple[Kind, str]], right: frozenset[Kind]) -> list[str]:
+    """The errors that were not right, a line each."""
+    return [f"{kind.value}: {text}" for kind, text in told if kind not in right]
+
+
+def missed(fault: str, told: Iterable[tuple[Kind, str]], right: frozenset[Kind]) -> bool:
+    """Whether the fault should have been felt by clients, and was not."""
+    return fault not in _UNFELT and bool(right) and not any(True for _ in told)

@@ -1,0 +1,46 @@
+"""Some cells of the matrix, one for each kind of fault, on engines of this module. `make faults` plays them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from examples.engines import MilvusLite
+from tests.faults.cells import cells
+from tests.faults.runner import Result, run
+from tests.faults.scene import Grounds
+
+CHOSEN = (
+    "source kill -9 / backfill",
+    "source stopped / dual-write",
+    "source refused / direct",
+    "source reset after sent / backfill",
+    "source reset after applied / dual-write",
+    "source 429 / dual-write",
+    "target kill -9 / backfill",
+    "target stopped / verify",
+    "target reset after applied / dual-write",
+    "target 503 / dual-write",
+    "journal disk full / dual-write",
+    "journal fsync fails / backfill",
+    "proxy kill -9 at reconciliation written / backfill",
+    "proxy stopped / dual-write",
+)
+_CELLS = {cell.name: cell for cell in cells()}
+
+
+@pytest.fixture(scope="module")
+def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
+    directory = tmp_path_factory.mktemp("faults")
+    with Grounds(directory, MilvusLite(directory / "target")) as grounds:
+        yield grounds
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_nothing_is_lost_and_nothing_wrong_is_told(grounds: Grounds, name: str) -> None:
+    if (cell := _CELLS.get(name)) is None:
+        pytest.skip("no C compiler to build the failing disk with")
+    result = Result(cell)
+    run(grounds, cell, result)
+    assert result.sound, result

@@ -1,0 +1,108 @@
+"""What a client was told about a write, by kind: from the exceptions of the official client, of both transports.
+
+Each kind says one of three things about the write, which the checker holds it to: it is there (no exception), it is
+certainly not there, or it may be.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import grpc
+import httpx
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from tests.support.stand_ins import MARK
+
+
+class Kind(enum.Enum):
+    DONE = "done"
+    UNAVAILABLE = "source takes no connections"  # 502, UNAVAILABLE
+    UNCLEAR = "outcome unknown"  # 504, DEADLINE_EXCEEDED
+    JOURNAL = "not journalled"  # 503 with Retry-After, UNAVAILABLE
+    UNLISTED = "what matches could not be listed"  # 503 with Retry-After, UNAVAILABLE
+    THROTTLED = "the source's own 429"  # RESOURCE_EXHAUSTED
+    OVERLOADED = "the source's own 503"  # UNAVAILABLE
+    NO_PROXY = "proxy takes no connections"
+    BROKEN = "connection to the proxy broke"
+    CANCELLED = "cancelled by a proxy that stops in order"  # gRPC's own word for a call that comes at that moment
+    WRONG = "anything else"
+
+
+class Said(enum.Enum):
+    THERE = enum.auto()
+    NOT_THERE = enum.auto()
+    MAYBE = enum.auto()
+
+
+_NOT_THERE = frozenset({Kind.UNAVAILABLE, Kind.JOURNAL, Kind.UNLISTED, Kind.THROTTLED, Kind.OVERLOADED, Kind.NO_PROXY})
+
+
+def said(kind: Kind) -> Said:
+    """What `kind` says about the write. Throttled and overloaded come from a stand-in that applies nothing."""
+    if kind is Kind.DONE:
+        return Said.THERE
+    return Said.NOT_THERE if kind in _NOT_THERE else Said.MAYBE
+
+
+def kind_of(error: BaseException) -> Kind:
+    match error:
+        case UnexpectedResponse():
+            return _of_status(error)
+        case ResourceExhaustedResponse():
+            return Kind.THROTTLED if MARK in str(error) else Kind.WRONG
+        case ResponseHandlingException(source=httpx.ConnectError()):
+            return Kind.NO_PROXY
+        case ResponseHandlingException(source=httpx.NetworkError() | httpx.RemoteProtocolError()):
+            return Kind.BROKEN
+        case grpc.RpcError():
+            return _of_code(error.code(), error.details() or "")
+        case _:
+            return Kind.WRONG
+
+
+def _of_status(error: UnexpectedResponse) -> Kind:
+    text = error.content.decode(errors="replace")
+    waits = error.headers.get("retry-after") is not None
+    match error.status_code:
+        case 429 if MARK in text:
+            return Kind.THROTTLED
+        case 503 if waits and (refusal := _refusal(text)) is not Kind.WRONG:
+            return refusal
+        case 503 if MARK in text:
+            return Kind.OVERLOADED
+        case 502 if "takes no connections" in text:
+            return Kind.UNAVAILABLE
+        case 504 if "Timeout: " in text:
+            return Kind.UNCLEAR
+        case _:
+            return Kind.WRONG
+
+
+def _of_code(code: grpc.StatusCode, text: str) -> Kind:
+    match code:
+        case grpc.StatusCode.CANCELLED if text == "CANCELLED":
+            return Kind.CANCELLED
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if MARK in text:
+            return Kind.THROTTLED
+        case grpc.StatusCode.DEADLINE_EXCEEDED if text.startswith("Timeout: "):
+            return Kind.UNCLEAR
+        case grpc.StatusCode.UNAVAILABLE if MARK in text and "did not list" not in text:
+            return Kind.OVERLOADED
+        case grpc.StatusCode.UNAVAILABLE if "takes no connections" in text and "did not list" not in text:
+            return Kind.UNAVAILABLE
+        case grpc.StatusCode.UNAVAILABLE if (refusal := _refusal(text)) is not Kind.WRONG:
+            return refusal
+        case grpc.StatusCode.UNAVAILABLE if text.startswith("failed to connect to all addresses"):
+            return Kind.NO_PROXY
+        case grpc.StatusCode.UNAVAILABLE:  # gRPC's own texts for a connection that broke
+            return Kind.BROKEN
+        case _:
+            return Kind.WRONG
+
+
+def _refusal(text: str) -> Kind:
+    if "could not be journalled" in text:
+        return Kind.JOURNAL
+    return Kind.UNLISTED if "did not list what matches" in text else Kind.WRONG
