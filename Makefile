@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TO ?= milvus-lite
+MINUTES ?= 30
 ARGS ?=
 
-.PHONY: help setup lint types test model demo bench faults protos lock clean
+.PHONY: help setup lint types test model demo bench faults soak protos lock clean
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -41,6 +42,9 @@ bench: setup ## figures beside direct access, in one run (ARGS="--json FILE")
 
 faults: setup ## the fault matrix (an hour at most; ARGS="--json FILE --only PATTERN")
 	$(BIN)/python -m tests.faults $(ARGS)
+
+soak: setup ## a long load with faults and flips (MINUTES=30)
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
 protos: setup ## compile protos/ into the descriptor sets that the program loads
 	$(BIN)/python -m tests.support.compile_protos

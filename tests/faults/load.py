@@ -77,6 +77,7 @@ class Writer:
     client: QdrantClient
     collection: str
     filters: bool = True  # whether groups are changed by filter, or by their ids
+    fresh: bool = True  # whether new points are written every turn
     history: dict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     told: list[tuple[Kind, str]] = field(default_factory=list)  # what was no success, and its text
     acknowledged: int = 0
@@ -96,7 +97,8 @@ class Writer:
     def once(self) -> bool:
         """The writes of one turn. Whether all of them were acknowledged."""
         self.turn += 1
-        steps = (self._write_whole, self._write_fresh, self._write_partial, self._write_group, self._delete_fresh)
+        fresh = (self._write_fresh, self._delete_fresh) if self.fresh else ()
+        steps = (self._write_whole, self._write_partial, self._write_group, *fresh)
         return [step() for step in steps].count(False) == 0
 
     # --- kinds of keys -----------------------------------------------------------------------------
@@ -200,8 +202,8 @@ class Writer:
 class Load:
     """All writers at work, until `end`."""
 
-    def __init__(self, clients: Sequence[QdrantClient], collection: str, filters: bool) -> None:
-        self.writers = [Writer(number, client, collection, filters) for number, client in enumerate(clients)]
+    def __init__(self, clients: Sequence[QdrantClient], collection: str, filters: bool, fresh: bool) -> None:
+        self.writers = [Writer(number, client, collection, filters, fresh) for number, client in enumerate(clients)]
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(len(self.writers))
         self._running = [self._pool.submit(self._write, writer) for writer in self.writers]
@@ -239,11 +241,11 @@ class Load:
 
 
 @contextmanager
-def load(migration: Migration, collection: str, filters: bool) -> Iterator[Load]:
+def load(migration: Migration, collection: str, filters: bool, fresh: bool = True) -> Iterator[Load]:
     """The last writer speaks gRPC."""
     by_grpc = migration.client(grpc=True, grpc_options=dict(_IMPATIENT))
     clients = [*(migration.client() for _ in range(_WRITERS - 1)), by_grpc]
-    running = Load(clients, collection, filters)
+    running = Load(clients, collection, filters, fresh)
     try:
         yield running
     finally:

@@ -12,6 +12,7 @@ A phase provides:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -20,7 +21,7 @@ from proxy.control import ENDED, JobInfo
 from proxy.errors import CrossfadeError
 from tests.faults.expectations import Side
 from tests.faults.scene import Scene
-from tests.support.migration import PATIENCE_SECONDS, ROUTE
+from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration
 
 _UNDER_WAY_POINTS = 48
 _SLOWLY = {"backfill": {"page_points": 16, "requests_per_second": 12}}
@@ -145,4 +146,89 @@ class Verify(_WithJob):
         return [f"verify reports {result['different']} points as different"] if result["different"] else []
 
 
-PHASES: tuple[Phase, ...] = (Direct(), DualWrite(), Backfill(), Verify())
+_CUTOVER: Mapping[str, Any] = {"cutover": {"min_shadow_reads": 0, "policy": "primary", "hold_ms": 1000}}
+
+
+class AfterCutover:
+    """The target answers for writes, and the source follows."""
+
+    name = "after cutover"
+    mirrored = True
+    primary: Side = "target"
+    route: Mapping[str, Any] = _CUTOVER
+
+    def prepare(self, scene: Scene) -> None:
+        scene.migration.backfill()
+        scene.migration.rest()
+        scene.migration.weight(100)
+        scene.migration.control.cutover(ROUTE, force="the matrix")
+
+    def enter(self, scene: Scene) -> None:
+        pass
+
+    def settle(self, scene: Scene) -> list[str]:
+        status = scene.migration.status()
+        return [] if status.primary == "target" else [f"the primary is the {status.primary}"]
+
+
+class Cutover:
+    """The primary moves to and fro, as often as its gates let it, while the fault lasts."""
+
+    name = "cutover"
+    mirrored = True
+    primary: Side = "either"
+    route: Mapping[str, Any] = _CUTOVER
+
+    def prepare(self, scene: Scene) -> None:
+        scene.migration.backfill()
+        scene.migration.rest()
+        scene.migration.weight(100)
+
+    def enter(self, scene: Scene) -> None:
+        scene.moving = Moving(scene.migration)
+        assert poll(lambda: scene.moving.moved > 0 or not scene.proxy.is_running(), PATIENCE_SECONDS), scene.moving.told
+
+    def settle(self, scene: Scene) -> list[str]:
+        scene.moving.end()
+        scene.notes.append(f"the primary was moved {scene.moving.moved} times, and {scene.moving.refused} times not")
+        assert poll(lambda: self._decided(scene), PATIENCE_SECONDS), "no decision"
+        return []
+
+    @staticmethod
+    def _decided(scene: Scene) -> bool:
+        try:
+            status = scene.migration.status()
+        except CrossfadeError:
+            return False
+        return (status.phase, status.primary) in (("shift", "source"), ("cutover", "target"))
+
+
+class Moving:
+    """Cutover and rollback in turn, until it is ended."""
+
+    def __init__(self, migration: Migration) -> None:
+        self.moved = 0
+        self.refused = 0
+        self.told = ""
+        self._migration = migration
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._move, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _move(self) -> None:
+        while not self._ended.wait(0.05):
+            control = self._migration.control
+            try:
+                there = control.status().routes[0].primary == "target"
+                (control.rollback if there else control.cutover)(ROUTE, force="the matrix")
+                self.moved += 1
+            except CrossfadeError as error:
+                self.told = str(error)
+                self.refused += 1
+
+
+PHASES: tuple[Phase, ...] = (Direct(), DualWrite(), Backfill(), Verify(), Cutover(), AfterCutover())

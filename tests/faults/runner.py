@@ -111,14 +111,14 @@ def _right(cell: Cell) -> frozenset[Kind]:
 def _look(scene: Scene, writers: Load, mirrored: bool, result: Result) -> None:
     migration, collection = scene.migration, scene.collection
     here = in_source(migration.direct(), collection)
-    result.take(check("source", old_points(), writers.history, _payloads(here)))
+    result.take(check("source", old_points(), writers.history, payloads(here)))
     if mirrored:
         with milvus_of(migration) as milvus:
             there = in_target(milvus, collection)
-        result.take(check("target", old_points(), writers.history, _payloads(there)))
+        result.take(check("target", old_points(), writers.history, payloads(there)))
         result.differences += differences(migration, collection)
 
 
-def _payloads(points: Points) -> dict[int, Payload]:
+def payloads(points: Points) -> dict[int, Payload]:
     found: dict[int, Any] = {int(key): json.loads(payload) for key, (payload, _) in points.items()}
     return found

@@ -47,6 +47,7 @@ class Scene:
     mirrored: bool = False
     load: Load | None = None
     job: str = ""
+    moving: Any = None  # what moves the primary, in the phase that does
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -22,6 +22,9 @@ class Kind(enum.Enum):
     UNCLEAR = "outcome unknown"  # 504, DEADLINE_EXCEEDED
     JOURNAL = "not journalled"  # 503 with Retry-After, UNAVAILABLE
     UNLISTED = "what matches could not be listed"  # 503 with Retry-After, UNAVAILABLE
+    MOVING = "no decision on the primary could be read"  # 503 with Retry-After, UNAVAILABLE
+    LANDING = "an older request may still land"  # 503 with Retry-After, UNAVAILABLE
+    IN_PART = "applied in part"  # of several steps at a target that keeps whole points
     THROTTLED = "the source's own 429"  # RESOURCE_EXHAUSTED
     OVERLOADED = "the source's own 503"  # UNAVAILABLE
     NO_PROXY = "proxy takes no connections"
@@ -36,7 +39,12 @@ class Said(enum.Enum):
     MAYBE = enum.auto()
 
 
-_NOT_THERE = frozenset({Kind.UNAVAILABLE, Kind.JOURNAL, Kind.UNLISTED, Kind.THROTTLED, Kind.OVERLOADED, Kind.NO_PROXY})
+_NOT_THERE = frozenset(
+    {
+        *(Kind.UNAVAILABLE, Kind.JOURNAL, Kind.UNLISTED, Kind.MOVING, Kind.LANDING),
+        *(Kind.THROTTLED, Kind.OVERLOADED, Kind.NO_PROXY),
+    }
+)
 
 
 def said(kind: Kind) -> Said:
@@ -76,6 +84,8 @@ def _of_status(error: UnexpectedResponse) -> Kind:
             return Kind.UNAVAILABLE
         case 504 if "Timeout: " in text:
             return Kind.UNCLEAR
+        case 400 | 500 if "points are changed, the others are not" in text:
+            return Kind.IN_PART
         case _:
             return Kind.WRONG
 
@@ -105,4 +115,8 @@ def _of_code(code: grpc.StatusCode, text: str) -> Kind:
 def _refusal(text: str) -> Kind:
     if "could not be journalled" in text:
         return Kind.JOURNAL
+    if "the primary is being moved" in text:
+        return Kind.MOVING
+    if "may still land" in text:
+        return Kind.LANDING
     return Kind.UNLISTED if "did not list what matches" in text else Kind.WRONG

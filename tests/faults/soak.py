@@ -1,0 +1,241 @@
+"""`python -m tests.faults.soak --minutes 30`: a mixed load for a long time, with a fault every few seconds and the
+primary moved there and back twice; then rest, and a look at both stores.
+
+Beside what the matrix looks at (lost, resurrected, different, told wrongly): the proxy's memory and file descriptors
+must stay flat, and its journal bounded. So the proxy is the one process that is not killed here. Memory is flat if the
+median of the last third of the run is within 15 % of that of the second (the first fills caches). Exit code 1 if
+anything is not as it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.process_figures import resident_bytes
+from examples.engines import MilvusLite
+from proxy.errors import CrossfadeError
+from tests.faults.checker import Findings, check
+from tests.faults.expectations import allowed, wrong
+from tests.faults.injection import FAULTS, Fault
+from tests.faults.load import Load, load, old_points
+from tests.faults.phases import AfterCutover
+from tests.faults.runner import payloads
+from tests.faults.scene import Grounds, Scene
+from tests.support.both_stores import differences, in_source, in_target, milvus_of
+from tests.support.migration import ROUTE
+
+_FAULT_SECONDS = (2.0, 6.0)  # between two faults
+_SAMPLE_SECONDS = 5.0
+_FLIPS = 4
+_GROWTH = 1.15
+_JOURNAL_BYTES = 256 * 1024 * 1024
+_STRUCK = tuple(fault for fault in FAULTS if fault.area in ("source", "target"))
+
+
+@dataclass
+class Sample:
+    seconds: float
+    memory_bytes: int
+    descriptors: int
+    journal_bytes: int
+
+
+@dataclass
+class Soak:
+    """What came of it. Lists hold a line for each finding."""
+
+    minutes: float
+    samples: list[Sample] = field(default_factory=list)
+    struck: Counter[str] = field(default_factory=Counter)
+    told: Counter[str] = field(default_factory=Counter)
+    flips: list[float] = field(default_factory=list)  # seconds for which writes were held
+    flips_refused: int = 0
+    acknowledged: int = 0
+    attempts: int = 0
+    findings: Findings = field(default_factory=Findings)
+    differences: list[str] = field(default_factory=list)
+    wrong_errors: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        return [
+            *(f"lost: {line}" for line in self.findings.lost),
+            *(f"resurrected: {line}" for line in self.findings.resurrected),
+            *(f"told wrongly: {line}" for line in self.findings.lies),
+            *(f"different: {line}" for line in self.differences),
+            *(f"wrong error: {line}" for line in self.wrong_errors[:20]),
+            *self._growth(),
+        ]
+
+    def third(self, number: int, figure: str) -> float:
+        """The median of a figure over the first (0), second or last (2) third of the run."""
+        size = max(1, len(self.samples) // 3)
+        return median(float(getattr(one, figure)) for one in self.samples[number * size : (number + 1) * size])
+
+    def _growth(self) -> list[str]:
+        found = []
+        for figure in ("memory_bytes", "descriptors"):
+            before, after = self.third(1, figure), self.third(2, figure)
+            if after > _GROWTH * before + (16 if figure == "descriptors" else 0):
+                found.append(f"{figure} grew from {before:,.0f} to {after:,.0f}")
+        largest = max(sample.journal_bytes for sample in self.samples)
+        if largest > _JOURNAL_BYTES:
+            found.append(f"the journal grew to {largest:,} bytes")
+        return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    given = parser.parse_args(arguments)
+    console = Console(width=max(120, Console().width))
+    soak = Soak(given.minutes)
+    with tempfile.TemporaryDirectory(prefix="soak_") as made, ExitStack() as running:
+        directory = Path(made)
+        grounds = running.enter_context(Grounds(directory, MilvusLite(directory / "target")))
+        scene = running.enter_context(grounds.scene(AfterCutover.route, disk_fails=False))
+        _play(scene, soak, random.Random(given.seed), console)
+    _tell(soak, console)
+    if given.json is not None:
+        given.json.write_text(json.dumps(_figures(soak), indent=1))
+    return 1 if soak.problems else 0
+
+
+def _play(scene: Scene, soak: Soak, chance: random.Random, console: Console) -> None:
+    scene.mirrored = True
+    scene.proxy.start()
+    migration = scene.migration
+    migration.backfill()
+    migration.rest()
+    migration.weight(100)
+    seconds = 60 * soak.minutes
+    flips = [seconds * (number + 1) / (_FLIPS + 1) for number in range(_FLIPS)]
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with (
+        load(migration, scene.collection, filters=True, fresh=False) as writers,
+        Progress(*columns, console=console) as bar,
+    ):
+        scene.load = writers
+        task = bar.add_task("soak", total=seconds)
+        began = time.monotonic()
+        while (elapsed := time.monotonic() - began) < seconds:
+            if flips and elapsed > flips[0]:
+                flips.pop(0)
+                _flip(scene, soak)
+            fault = chance.choice(_STRUCK)
+            soak.struck[fault.name] += 1
+            bar.update(task, completed=elapsed, description=f"{len(soak.flips)} flips; {fault.name}")
+            _strike(fault, scene)
+            _quiet(scene, soak, chance.uniform(*_FAULT_SECONDS), began)
+        for _ in flips:
+            _flip(scene, soak)
+    soak.acknowledged, soak.attempts = writers.acknowledged, writers.attempts
+    migration.rest()
+    _look(scene, writers, soak)
+
+
+def _strike(fault: Fault, scene: Scene) -> None:
+    fault.arm(scene)
+    try:
+        fault.strike(scene)
+        fault.last(scene)
+    finally:
+        fault.heal(scene)
+
+
+def _quiet(scene: Scene, soak: Soak, seconds: float, began: float) -> None:
+    """Let the load go on undisturbed, and look at the proxy meanwhile."""
+    ended = time.monotonic() + seconds
+    while time.monotonic() < ended:
+        last = soak.samples[-1].seconds if soak.samples else -_SAMPLE_SECONDS
+        if time.monotonic() - began - last >= _SAMPLE_SECONDS:
+            soak.samples.append(_sample(scene, time.monotonic() - began))
+        time.sleep(0.1)
+
+
+def _sample(scene: Scene, seconds: float) -> Sample:
+    pid = scene.proxy.pid
+    assert pid is not None, scene.proxy.log_tail()
+    journal = sum(file.stat().st_size for file in (scene.migration.directory / "data").glob("journal.db*"))
+    return Sample(seconds, resident_bytes(pid), len(list(Path(f"/proc/{pid}/fd").iterdir())), journal)
+
+
+def _flip(scene: Scene, soak: Soak) -> None:
+    """There or back; tried for a minute, since a gate may be closed just after a fault."""
+    control, deadline = scene.migration.control, time.monotonic() + 60
+    while True:
+        try:
+            there = control.status().routes[0].primary == "target"
+            moved = (control.rollback if there else control.cutover)(ROUTE, force="soak")
+        except CrossfadeError as error:
+            soak.flips_refused += 1
+            if time.monotonic() > deadline:
+                soak.differences.append(f"the primary could not be moved for a minute: {error}")
+                return
+            time.sleep(0.5)
+            continue
+        soak.flips.append(moved.held_seconds)
+        return
+
+
+def _look(scene: Scene, writers: Load, soak: Soak) -> None:
+    migration, collection = scene.migration, scene.collection
+    right = frozenset().union(*(allowed(fault, mirrored=True, primary="either") for fault in soak.struck))
+    soak.wrong_errors = wrong(writers.told, right)
+    soak.told.update(kind.value for kind, _ in writers.told)
+    here = payloads(in_source(migration.direct(), collection))
+    soak.findings.extend(check("source", old_points(), writers.history, here))
+    with milvus_of(migration) as milvus:
+        soak.findings.extend(check("target", old_points(), writers.history, payloads(in_target(milvus, collection))))
+    soak.differences += differences(migration, collection)
+
+
+def _figures(soak: Soak) -> dict[str, Any]:
+    mib = 2**20
+    return {
+        "minutes": soak.minutes,
+        "acknowledged": soak.acknowledged,
+        "attempts": soak.attempts,
+        "faults": sum(soak.struck.values()),
+        "struck": dict(soak.struck),
+        "flips": len(soak.flips),
+        "longest_hold_seconds": max(soak.flips, default=0.0),
+        "flips_refused": soak.flips_refused,
+        "told": dict(soak.told),
+        "lost": len(soak.findings.lost),
+        "resurrected": len(soak.findings.resurrected),
+        "differences": len(soak.differences),
+        "wrong_errors": len(soak.wrong_errors) + len(soak.findings.lies),
+        "memory_mib": [round(soak.third(third, "memory_bytes") / mib, 1) for third in range(3)],
+        "descriptors": [soak.third(third, "descriptors") for third in range(3)],
+        "journal_mib": [round(soak.third(third, "journal_bytes") / mib, 1) for third in range(3)],
+        "largest_journal_mib": round(max(sample.journal_bytes for sample in soak.samples) / mib, 1),
+    }
+
+
+def _tell(soak: Soak, console: Console) -> None:
+    for name, value in _figures(soak).items():
+        console.print(f"{name:>22}  {value}", markup=False, highlight=False)
+    for problem in soak.problems:
+        console.print(problem, style="bold red", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
