@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.faults.injection import FAULTS, PAGE_HOOKS, WRITE_HOOKS, Fault, needs_compiler
+from tests.faults.injection import FAULTS, FLIP_HOOKS, PAGE_HOOKS, WRITE_HOOKS, Fault, needs_compiler
 from tests.faults.phases import PHASES, Phase
 
 Engine = Literal["lite", "milvus"]
@@ -54,6 +54,8 @@ def why_not(fault: Fault, phase: Phase) -> str | None:
         return "no C compiler to build the failing disk with"
     if hook in PAGE_HOOKS and phase.name != "backfill":
         return "pages are copied by a backfill only"
+    if hook in FLIP_HOOKS and phase.name != "cutover":
+        return "the primary is not moved"
     if hook in WRITE_HOOKS and not phase.mirrored:
         return "a route that is not mirrored does not journal its writes: the proxy never comes there"
     return None
@@ -70,5 +72,5 @@ def impossible() -> dict[str, str]:
     return named | {
         "source: a real Qdrant server": "no package ships one; its own engine behind our front stands in",
         "source and target 429, 503": "the engines never throttle: a stand-in answers in their place, in their form",
-        "proxy stopped for longer than its lease": "one process owns a journal by a file lock; there are no leases",
+        "proxy stopped for longer than its lease": "processes of one machine hold a file lock: there are no leases",
     }

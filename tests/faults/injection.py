@@ -368,6 +368,7 @@ WRITE_HOOKS = {
     "reconciliation written": 10,
 }
 PAGE_HOOKS = {"page read": 5, "page written": 5}
+FLIP_HOOKS = {"PREPARE durable": 2, "all acknowledged": 2, "COMMIT durable": 2}
 
 
 def _of_stores() -> Iterator[Fault]:
@@ -395,7 +396,7 @@ def _of_the_journal() -> Iterator[Fault]:
 def _of_the_proxy() -> Iterator[Fault]:
     yield ProxyKilled("kill -9", filters=False)
     yield ProxyKilled("kill -9 at a write by filter", filters=True)
-    for hook, after in (WRITE_HOOKS | PAGE_HOOKS).items():
+    for hook, after in (WRITE_HOOKS | PAGE_HOOKS | FLIP_HOOKS).items():
         yield ProxyKilledAt(hook, after)
     yield ProxyStopped()
     yield ProxyDiskFull()
