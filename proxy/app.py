@@ -2,7 +2,7 @@
 in `App._build`, a line each; nothing here decides anything about a request.
 
 Starts although stores are down (they are asked again and again, and `status` tells); does not start on a configuration
-with a mistake, on a journal that another process owns, or on one that cannot be read.
+with a mistake, on a port that is taken, or on a journal that is lost where it is not known which store is primary.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ async def serve(config_path: Path, take_over: bool = False) -> None:
     handover.start()
     following = spawn(app.live_config.follow(), name="configuration")
     await stop.wait()
-    _log.info("another process takes over" if handover.is_taken else "stopping")
+    _log.info("stopping", extra={"reason": "another process takes over" if handover.is_taken else "a signal"})
     following.cancel()
     await app.stop(LINGER_SECONDS if handover.is_taken else 0.0)
     await handover.close()
@@ -184,6 +184,7 @@ class App:
             upstream.names.elsewhere = partial(self._elsewhere, upstream)
         makers = Kinds(self.routes, self.collections_of).makers()
         self.jobs = Jobs(self.journal, self.membership, self.clock, self.metrics, makers)
+        self.moves = {name: self._moves(config, route) for name, route in self.routes.items()}
         self.sweeper = Sweeper(self.jobs, self.membership, self.routes, self.clock)
         self.exposition = Exposition(self.metrics)
         self.figures = Figures(self.metrics, self.journal, self.routes, self.stores, self.clock)
@@ -224,7 +225,7 @@ class App:
             replicator=replicator,
             clock=self.clock,
             breaker=Breaker(self.clock),
-            drift=Drift(replicator, self.clock),
+            drift=Drift(replicator, self.clock, lambda: self.collections_of(self.routes[route.name])),
             front=self._front(route),
         )
         live.shadow.unclean = live.unclean
@@ -282,7 +283,7 @@ class App:
             clock=self.clock,
             version=version("crossfade"),
             ready=self.not_ready,
-            moves={name: self._moves(config, route) for name, route in self.routes.items()},
+            moves=self.moves,
         )
         self.control = Server(
             api(operator, self.exposition, self.not_ready, secret),
@@ -357,6 +358,8 @@ class App:
         for route in new.routes:
             self.routes[route.name].apply(route)
             self.routes[route.name].shadow.apply(route.shadow)
+            following = self.moves[route.name].reads_move(self.routes[route.name].weight)
+            spawn(following, name="the phase follows the weight")
         self.switchboard.table = RouteTable.of(new)
         if old.auth != new.auth:
             self.gatekeeper.apply(new.auth)

@@ -22,19 +22,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.clock import Clock
 from proxy.config import Listener
 from proxy.dialects import Call, Dialect, Outcome
-from proxy.errors import CrossfadeError, NotServed, RequestError, Unavailable, Unclear
+from proxy.errors import CrossfadeError, NotServed, RequestError, TryAgain, Unavailable, Unclear
 from proxy.model import (
+    CreateAlias,
     DataRead,
     Definition,
+    DropAlias,
     Metric,
     OpaqueWrite,
     PrimaryOnlyRead,
+    RenameAlias,
     Side,
     UpdateAliases,
     Write,
@@ -46,7 +49,7 @@ from proxy.replication.writer import Primary, ask
 from proxy.routing import RouteTable, Unrouted
 from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
-from proxy.serving.primaries import Front, about, native
+from proxy.serving.primaries import about, native
 from proxy.serving.reads import Answered, Reader
 from proxy.serving.upstream import Upstream
 from proxy.telemetry.metrics import NO_ROUTE, Metrics
@@ -106,12 +109,31 @@ class Switchboard:
 def _through(replicator: Replicator, reason: str, primary: Primary) -> Primary:
     """`primary`, with the collections of a route marked for a sweep around it."""
 
-    def only(side: Side) -> Primary:
+    return Primary(primary.side, lambda: replicator.write_anywhere(reason, _only(primary)), primary.judge)
+
+
+def _only(primary: Primary) -> Callable[[Side], Primary]:
+    """That one, as long as it is the primary."""
+
+    def choose(side: Side) -> Primary:
         if side is not primary.side:
-            raise NotServed(f"{reason}: the source is not the primary any more, and no other store can do that")
+            raise TryAgain("the write was refused: the primary has just been moved")
         return primary
 
-    return Primary(primary.side, lambda: replicator.write_anywhere(reason, only), primary.judge)
+    return choose
+
+
+def _around_aliases(replicator: Replicator, collections: Sequence[str], primary: Primary) -> Primary:
+    """`primary`, with an interval on the collections of a route around it: the primary does not move meanwhile."""
+    return Primary(primary.side, lambda: replicator.change_aliases(collections, _only(primary)), primary.judge)
+
+
+def _names_in(operation: UpdateAliases) -> Iterator[str]:
+    """What an alias change names: collections, and aliases that there are."""
+    for action in operation.actions:
+        match action:
+            case CreateAlias(collection=name) | DropAlias(alias=name) | RenameAlias(old=name):
+                yield name
 
 
 async def _learn(site: Site) -> None:
@@ -177,27 +199,30 @@ class Pipeline:
         return await self._ask_about(call, place)
 
     async def _ask_about(self, call: Call, place: Place | None) -> Answered:
-        """What is neither data nor a change (versions, lists, descriptions): the source knows it for as long as it is
-        there. Once it is not the primary any more, it may be gone."""
+        """What is neither data nor a change (versions, lists, descriptions): the source knows it in the client's own
+        words. Once it is not the primary it may be behind with a definition, or gone: then the target tells."""
         upstream = place.upstream if place is not None else self.switchboard.default
         reason = call.operation.reason if isinstance(call.operation, PrimaryOnlyRead) else "not routed"
-        try:
-            return Answered(await upstream.forward(call.request), "primary", reason)
-        except (Unavailable, Unclear):
-            front = self._front(place, upstream)
-            if front is None:
-                raise
+        moved = self._moved(place, upstream)
+        front = moved.front if moved is not None else None
+        if moved is None or (moved.replicator.mirroring and not moved.replicator.defining):
+            try:
+                return Answered(await upstream.forward(call.request), "primary", reason)
+            except (Unavailable, Unclear):
+                if front is None:
+                    raise
+        assert front is not None
         began = self.clock.now()
         result = await front.answer(about(call, place.collection) if place is not None else call)
-        return Answered(self.dialect.encode(call, result, self.clock.now() - began), "primary", "source gone")
+        return Answered(self.dialect.encode(call, result, self.clock.now() - began), "primary", "source behind")
 
-    def _front(self, place: Place | None, upstream: Upstream) -> Front | None:
-        """Who else can tell: a target that is the primary by now."""
+    def _moved(self, place: Place | None, upstream: Upstream) -> LiveRoute | None:
+        """A route whose target can tell, since it is the primary by now."""
         if place is not None and place.route is not None:
             routes = [place.route]
         else:
             routes = [route for route in self.switchboard.routes.values() if route.upstream is upstream]
-        return next((route.front for route in routes if route.primary_side is Side.TARGET), None)
+        return next((route for route in routes if route.primary_side is Side.TARGET), None)
 
     # --- what changes something -------------------------------------------------------------------
 
@@ -226,22 +251,37 @@ class Pipeline:
     async def _change_aliases(self, call: Call, operation: UpdateAliases) -> Answered:
         """Alone: running writes have arrived, later ones wait until the new names are known."""
         upstream = self.switchboard.default
-        mine = [route for route in self.switchboard.routes.values() if route.upstream is upstream]
-        moved = next((route for route in mine if route.primary_side is Side.TARGET), None)
         async with upstream.door.alone():
-            if moved is None:
-                answer = await ask(native(upstream, self.dialect, call))
-            else:
-                answer = await ask(moved.primaries(self.dialect, call)(Side.TARGET))
-            upstream.names.known = False
+            try:
+                answer = await ask(self._to_change_aliases(call, operation, upstream))
+            finally:
+                upstream.names.known = False
             try:
                 await upstream.names.refresh()
             except CrossfadeError as error:
                 _log.warning("aliases could not be read after a change", extra={"error": error})
         if answer.judgement.outcome is Outcome.ACCEPTED:
-            for route in mine:
-                route.replicator.pass_on(operation)
+            for route in self.switchboard.routes.values():
+                if route.upstream is upstream:
+                    route.replicator.pass_on(operation)
         return Answered(answer.unwrap(), "primary", "write")
+
+    def _to_change_aliases(self, call: Call, operation: UpdateAliases, upstream: Upstream) -> Primary:
+        """On the one primary of all the collections that it concerns. Raises NotServed if they have several."""
+        concerned: dict[str, list[str]] = {}
+        for name in _names_in(operation):
+            place = self.switchboard.locate(name)
+            if place.route is not None and place.upstream is upstream:
+                concerned.setdefault(place.route.name, []).append(place.collection)
+        routes = [self.switchboard.routes[name] for name in concerned]
+        primary = native(upstream, self.dialect, call)
+        if any(route.primary_side is Side.TARGET for route in routes):
+            if len(routes) > 1:
+                raise NotServed("these aliases concern collections whose primaries differ: change them one by one")
+            primary = routes[0].primaries(self.dialect, call)(Side.TARGET)
+        for route in routes:
+            primary = _around_aliases(route.replicator, concerned[route.name], primary)
+        return primary
 
     @staticmethod
     def _is_certain(operation: OpaqueWrite, place: Place) -> bool:
@@ -255,6 +295,8 @@ class Pipeline:
         """A write of no certain collection: every mirrored one of the source may have changed, and its names too."""
         upstream = self.switchboard.default
         routes = [route for route in self.switchboard.routes.values() if route.upstream is upstream]
+        if any(route.primary_side is Side.TARGET for route in routes):
+            raise NotServed(f"{operation.reason}: the target, which is the primary by now, does not know it")
         send = native(upstream, self.dialect, call)
         for route in routes:
             if route.replicator.mirroring:

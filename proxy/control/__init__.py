@@ -134,6 +134,8 @@ class RouteStatus(Value, frozen=True):
     needs_sweep: tuple[str, ...] = ()
     parked_collections: tuple[ParkedCollection, ...] = ()
     behind: int = 0  # keys that the primary may lack since an emergency
+    behind_any: tuple[str, ...] = ()  # collections of which it may lack any key
+    needs_verify: tuple[str, ...] = ()  # why, where the secondary is not relied on before
     drift: str = ""  # that the stores differ, or that somebody writes past the proxy
     shadow: ShadowFigures = ShadowFigures()
 
@@ -299,7 +301,7 @@ class Operations(Protocol):
 
     async def act_on_job(self, id: str, action: JobAction) -> JobInfo: ...
 
-    async def mirror(self, route: str) -> RouteStatus:
+    async def mirror(self, route: str, request: MoveRequest) -> RouteStatus:
         """Start dual writes."""
         ...
 
@@ -321,6 +323,10 @@ class Operations(Protocol):
 
     async def recover(self, route: str, request: MoveRequest) -> Recovery:
         """The old primary is back after an emergency."""
+        ...
+
+    async def list_behind(self, route: str) -> Moved:
+        """Write the keys that may be behind into a file."""
         ...
 
     async def audit(self, route: str) -> Sequence[AuditEntry]:

@@ -78,8 +78,8 @@ class ControlClient:
     def act_on_job(self, id: str, action: JobAction) -> JobInfo:
         return self._call("POST", f"/api/jobs/{quote(id, safe='')}/{action}", JobInfo)
 
-    def mirror(self, route: str) -> RouteStatus:
-        return self._call("POST", f"{_route(route)}/mirror", RouteStatus)
+    def mirror(self, route: str, **request: Any) -> RouteStatus:
+        return self._call("POST", f"{_route(route)}/mirror", RouteStatus, MoveRequest(**request))
 
     def plan(self, route: str) -> Plan:
         return self._call("GET", f"{_route(route)}/plan", Plan)
@@ -98,6 +98,9 @@ class ControlClient:
 
     def recover(self, route: str, **request: Any) -> Recovery:
         return self._call("POST", f"{_route(route)}/recover", Recovery, MoveRequest(**request))
+
+    def list_behind(self, route: str) -> Moved:
+        return self._call("POST", f"{_route(route)}/behind", Moved)
 
     def audit(self, route: str) -> list[AuditEntry]:
         return self._call("GET", f"{_route(route)}/audit", list[AuditEntry])

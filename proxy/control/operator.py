@@ -40,7 +40,7 @@ from proxy.errors import ConfigError, CrossfadeError, GateClosed
 from proxy.migration.jobs import Jobs, JobState
 from proxy.migration.moves import By, Made, Moves, Step
 from proxy.migration.moves import shown as _shown
-from proxy.model import PointId
+from proxy.model import PointId, Side
 from proxy.replication import records as r
 from proxy.serving.live import LiveRoute
 from proxy.stores import Store
@@ -118,7 +118,7 @@ class Operator:
             source=route.config.source,
             target=route.config.target,
             primary=route.primary_side.value,
-            policy=route.config.writes.policy,
+            policy=route.config.writes.policy if route.primary_side is Side.SOURCE else route.config.cutover.policy,
             weight=Weight(wish=route.config.reads.weight, override=route.weight_override),
             keys=KeyCounts(
                 open=lag.open, dirty=lag.dirty, held=lag.held, parked=lag.parked, oldest_seconds=lag.oldest_seconds
@@ -127,6 +127,8 @@ class Operator:
             readable=route.readable,
             needs_sweep=tuple(sorted(reasons)),
             behind=sum(len(ledger.behind) for ledger in ledgers.values()),
+            behind_any=tuple(name for name, ledger in ledgers.items() if ledger.behind_all),
+            needs_verify=tuple(sorted({ledger.unverified for ledger in ledgers.values() if ledger.unverified})),
             drift="; ".join(filter(None, (route.drift.found, route.drift.bypassed))),
             parked_collections=tuple(ParkedCollection(name, reason) for name, reason in parked.items()),
             shadow=self._figures(route),
@@ -171,9 +173,9 @@ class Operator:
 
     # --- moving ------------------------------------------------------------------------------
 
-    async def mirror(self, route: str) -> RouteStatus:
+    async def mirror(self, route: str, request: MoveRequest) -> RouteStatus:
         live = self._route(route)
-        await self._moves[route].mirror(By())
+        await self._moves[route].mirror(_by(request))
         return self._route_status(live)
 
     async def plan(self, route: str) -> Plan:
@@ -208,6 +210,10 @@ class Operator:
         found = await moves.recover(_by(request))
         return Recovery(found.copied, _keys(found.absent), _keys(found.conflicts), found.left)
 
+    async def list_behind(self, route: str) -> Moved:
+        self._route(route)
+        return _moved(route, self._moves[route].list_behind())
+
     async def audit(self, route: str) -> Sequence[AuditEntry]:
         notes = self._route(route).replicator.book.notes
         return [AuditEntry(note.at, note.who, note.what, note.why) for note in reversed(notes)]
@@ -235,6 +241,7 @@ class Operator:
     async def clear_weight(self, route: str) -> RouteStatus:
         live = self._route(route)
         await self._override(live, None)
+        await self._moves[route].reads_move(live.weight)
         return self._route_status(live)
 
     async def _override(self, live: LiveRoute, weight: float | None) -> None:

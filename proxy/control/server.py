@@ -87,6 +87,7 @@ class _Api:
             web.post("/api/routes/{route}/mirror", self.mirror),
             web.get("/api/routes/{route}/plan", self.plan),
             web.post("/api/routes/{route}/{move:cutover|rollback|complete|invalidate|recover}", self.move),
+            web.post("/api/routes/{route}/behind", self.list_behind),
             web.get("/api/routes/{route}/audit", self.audit),
             web.put("/api/routes/{route}/weight", self.set_weight),
             web.delete("/api/routes/{route}/weight", self.clear_weight),
@@ -112,7 +113,8 @@ class _Api:
         return _json(await self._operations.act_on_job(request.match_info["job"], action))
 
     async def mirror(self, request: web.Request) -> web.Response:
-        return _json(await self._operations.mirror(request.match_info["route"]))
+        wanted = await _body(request, MoveRequest) if request.can_read_body else MoveRequest()
+        return _json(await self._operations.mirror(request.match_info["route"], wanted))
 
     async def plan(self, request: web.Request) -> web.Response:
         return _json(await self._operations.plan(request.match_info["route"]))
@@ -120,6 +122,9 @@ class _Api:
     async def move(self, request: web.Request) -> web.Response:
         move = getattr(self._operations, request.match_info["move"])
         return _json(await move(request.match_info["route"], await _body(request, MoveRequest)))
+
+    async def list_behind(self, request: web.Request) -> web.Response:
+        return _json(await self._operations.list_behind(request.match_info["route"]))
 
     async def audit(self, request: web.Request) -> web.Response:
         return _json(await self._operations.audit(request.match_info["route"]))

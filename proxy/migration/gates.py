@@ -104,8 +104,11 @@ async def _collections(looking: Looking) -> Gate:
             missing.append(f"{name} waits for `crossfade recover`")
         elif ledger.unswept:
             missing.append(f"{name}: {ledger.unswept}")
+        elif ledger.unverified:
+            missing.append(f"{name} needs a verify: {ledger.unverified}")
     value = "; ".join(missing) if missing else f"{len(names)} on both sides"
-    return Gate("collections", value, not missing, next=f"crossfade backfill {looking.live.name}" if missing else "")
+    step = "verify" if all("needs a verify" in each for each in missing) else "backfill"
+    return Gate("collections", value, not missing, next=f"crossfade {step} {looking.live.name}" if missing else "")
 
 
 async def _open(looking: Looking) -> Gate:

@@ -64,10 +64,8 @@ class Kinds:
             if replicator.book.phase == BACKFILL:
                 await replicator.set_phase(VERIFY)
             result = await compare(progress)
-            if not (result["different"] or result["unchecked"]):
-                live.drift.clear()
-                if replicator.book.phase == VERIFY:
-                    await replicator.set_phase(SHADOW)
+            if not (result["different"] or result["unchecked"]) and replicator.book.phase == VERIFY:
+                await replicator.set_phase(SHADOW)
             return result
 
         return work

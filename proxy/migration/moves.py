@@ -1,7 +1,8 @@
 """Moving a route along its phases, and back: what the commands mirror, weight, cutover, rollback and complete do.
 
-Each step looks at its gates first and says what they are; each leaves a note in the audit log. The moves that need the
-protocol between processes are those of the primary (replication/flip.py); everything else is one record.
+Each of these looks at its gates first and says what they are, and leaves a note in the audit log, whether it came about
+or not. (Jobs and weights move the phase, too, but have no gates and leave no note.) The moves that need the protocol
+between processes are those of the primary (replication/flip.py); everything else is one record.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 import orjson
@@ -24,6 +27,8 @@ from proxy.replication import records as r
 from proxy.replication.records import COMPLETE, CUTOVER, DIRECT, DUAL_WRITE
 from proxy.replication.recovery import Recovered, discard, recover
 from proxy.serving.live import LiveRoute
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +92,8 @@ class Moves:
             return None
         return Step(transition, tuple(await look(transition.gates, self._looking)))
 
-    async def _pass(self, transition: Transition, by: By) -> None:
-        """Raises GateClosed, naming each closed gate with its value and what opens it."""
+    async def _pass(self, transition: Transition, by: By) -> str:
+        """The gates that are forced. Raises GateClosed, naming each closed one with its value and what opens it."""
         step = await self._step(transition)
         assert step is not None
         if closed := step.closed(bool(by.force)):
@@ -97,11 +102,22 @@ class Moves:
             )
             insist = "" if any(not gate.forceable for gate in closed) else ". --force REASON passes these gates"
             raise GateClosed(f"{transition.command} of {self._live.name!r} is refused: {listed}{insist}")
-        forced = ", ".join(gate.name for gate in step.gates if not gate.open)
-        await self.note(by, f"{transition.command}: {transition.start} -> {transition.end}", forced)
+        return ", ".join(gate.name for gate in step.gates if not gate.open)
+
+    async def _move(self, transition: Transition, by: By, move: Callable[[], Awaitable[T]]) -> T:
+        """Look at the gates, carry it out, and leave a note of either."""
+        what = f"{transition.command}: {transition.start} -> {transition.end}"
+        forced = await self._pass(transition, by)
+        try:
+            made = await move()
+        except GateClosed as error:
+            await self.note(by, f"{what}, which did not come about: {error}", forced)
+            raise
+        await self.note(by, what, forced)
+        return made
 
     async def note(self, by: By, what: str, forced: str = "") -> None:
-        why = f"{by.force} (forced: {forced})" if forced else ""
+        why = f"{by.force} (forced: {forced})" if forced else by.force
         note = r.Note(route=self._live.name, who=by.who, what=what, why=why, at=time.time())
         await self._journal.append(note)
 
@@ -109,8 +125,9 @@ class Moves:
 
     async def mirror(self, by: By) -> None:
         if self._book.phase == DIRECT:
-            await self._pass(_between(DIRECT, DUAL_WRITE), by)
-            await start_mirroring(self._replicator, list(await self._collections()), adopt=False)
+            names = list(await self._collections())
+            start = partial(start_mirroring, self._replicator, names, adopt=False)
+            await self._move(_between(DIRECT, DUAL_WRITE), by, start)
         await self.give_aliases()
 
     async def give_aliases(self) -> None:
@@ -126,18 +143,17 @@ class Moves:
             await self._set_phase(SHADOW)
 
     async def cutover(self, by: By) -> Made:
-        """Make the target the primary. Raises GateClosed; then nothing has changed."""
+        """Make the target the primary, once it has the source's aliases. Raises GateClosed; then it is not."""
         self._expect(CUTOVER)
         await self.give_aliases()
-        await self._pass(_between(SHIFT, CUTOVER), by)
-        flipped = await self._replicator.flips.move(Side.TARGET, CUTOVER)
+        flip = partial(self._replicator.flips.move, Side.TARGET, CUTOVER)
+        flipped = await self._move(_between(SHIFT, CUTOVER), by, flip)
         return Made(CUTOVER, Side.TARGET, flipped.held_seconds)
 
     async def complete(self, by: By) -> Made:
         """Leave the source behind, for good. Raises GateClosed."""
         self._expect(COMPLETE)
-        await self._pass(_between(CUTOVER, COMPLETE), by)
-        await self._set_phase(COMPLETE)
+        await self._move(_between(CUTOVER, COMPLETE), by, partial(self._set_phase, COMPLETE))
         return Made(COMPLETE, Side.TARGET)
 
     def _expect(self, end: str) -> None:
@@ -155,13 +171,15 @@ class Moves:
         way = backward(self._book.phase)
         if way is None:
             raise GateClosed(f"{self._live.name!r} is in phase {self._book.phase}, from which there is no way back")
-        await self._pass(way, by)
         if way.start == CUTOVER:
-            flipped = await self._replicator.flips.move(Side.SOURCE, SHIFT)
+            flipped = await self._move(way, by, partial(self._replicator.flips.move, Side.SOURCE, SHIFT))
             return Made(SHIFT, Side.SOURCE, flipped.held_seconds)
-        await self._journal.append(r.SetWeight(route=self._live.name, weight=0, wish=self._live.config.reads.weight))
-        await self._set_phase(way.end)
+        await self._move(way, by, partial(self._take_back, way.end))
         return Made(way.end, self._book.primary)
+
+    async def _take_back(self, phase: str) -> None:
+        await self._journal.append(r.SetWeight(route=self._live.name, weight=0, wish=self._live.config.reads.weight))
+        await self._set_phase(phase)
 
     async def rollback_now(self, by: By) -> Made:
         """The primary is broken: the source is the primary again at once. What it may lack is listed in a file."""
@@ -174,12 +192,16 @@ class Moves:
             raise GateClosed("an emergency rollback may leave acknowledged writes behind: say why, with --force REASON")
         await self.note(by, "rollback --now", "everything")
         commit = r.Commit(route=self._live.name, epoch=0, to=Side.SOURCE, phase=SHIFT, emergency=True)
-        position = (await self._journal.append(commit)).position
-        file, count = self._list_behind(position)
-        return Made(SHIFT, Side.SOURCE, behind=count, file=str(file))
+        await self._journal.append(commit)
+        return self.list_behind()
 
-    def _list_behind(self, position: int) -> tuple[Path, int]:
-        path = self._data_dir / f"behind-{self._live.name}-{position}.jsonl"
+    def list_behind(self) -> Made:
+        """Write the keys that may be behind into a file; what it says is the journal's, so it can be written again."""
+        file, count = self._write_behind()
+        return Made(self._book.phase, self._book.primary, behind=count, file=str(file))
+
+    def _write_behind(self) -> tuple[Path, int]:
+        path = self._data_dir / f"behind-{self._live.name}-{self._journal.position}.jsonl"
         count = 0
         with path.open("wb") as file:
             for collection, ledger in self._book.ledgers.items():

@@ -2,8 +2,9 @@
 
     direct ─► dual-write ─► backfill ─► verify ─► shadow ─► shift ─► cutover ─► complete
 
-Every step but the last has a way back. The phase stands in the journal; it changes with the command in `command`, if
-the `gates` are open (gates.py has what each looks at). The picture in docs/cutover.md is drawn from this table.
+Every step but the last has a way back. The phase stands in the journal; it changes with the command in `command`, and
+where there are `gates`, only if they are open (gates.py has what each looks at). A backfill starts dual writes, and a
+verify that finds both sides equal ends its phase. The picture in docs/cutover.md is drawn from this table.
 """
 
 from __future__ import annotations
@@ -41,12 +42,8 @@ TRANSITIONS = (
         "From now on every write is journalled and reaches the target; what was there before is not copied yet.",
         ("stores", "bypass"),
     ),
-    Transition(
-        DUAL_WRITE, BACKFILL, "backfill", "What was there before is copied, while the application goes on.", ("stores",)
-    ),
-    Transition(
-        BACKFILL, VERIFY, "verify", "Both stores are compared, point by point.", ("stores", "jobs", "collections")
-    ),
+    Transition(DUAL_WRITE, BACKFILL, "backfill", "What was there before is copied, while the application goes on."),
+    Transition(BACKFILL, VERIFY, "verify", "Both stores are compared, point by point."),
     Transition(
         VERIFY,
         SHADOW,
@@ -54,7 +51,11 @@ TRANSITIONS = (
         "Both stores hold the same; sampled searches are answered by both and compared.",
         ("verify",),
     ),
-    Transition(SHADOW, SHIFT, "weight", "The target answers a part of the reads; raise it step by step to 100.", ()),
+    Transition(SHADOW, SHIFT, "weight", "The target answers a part of the reads; raise it step by step to 100."),
+    *(
+        Transition(early, SHIFT, "weight", "The same, ahead of the proof: reads wait for the backfill all the same.")
+        for early in (DUAL_WRITE, BACKFILL, VERIFY)
+    ),
     Transition(
         SHIFT,
         CUTOVER,
@@ -71,6 +72,7 @@ TRANSITIONS = (
             "parked",
             "verify",
             "drift",
+            "bypass",
             "shadow",
             "reads",
             "aliases",

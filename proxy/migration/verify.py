@@ -93,7 +93,11 @@ class Verify:
             if name in finished:
                 continue
             check = _Check(self._replicator, name, progress, self._page_points, self._throttle)
+            began = self._replicator.journal.position
             verdict = await check.run(self._repair)
+            if not (verdict.different or verdict.unchecked):
+                record = r.Verified(route=self._replicator.route, collection=name, began=began)
+                await self._replicator.journal.append(record)
             finished[name] = {slot: getattr(verdict, slot) for slot in Verdict.__slots__}
             await progress.save()
         keys = ("equal", "different", "unchecked", "parked", "repaired", "primary_points", "secondary_points")

@@ -266,6 +266,7 @@ def _ledger_out(ledger: Ledger) -> dict[str, Any]:
         "claimed": ledger.claimed,
         "behind": [_ids_out(ledger.behind), list(ledger.behind.values()), ledger.behind_all],
         "unswept": [ledger.unswept, ledger.unswept_at],
+        "unverified": [ledger.unverified, ledger.unverified_at],
         "acknowledged_at": ledger.acknowledged_at,
         "cursors": [[job, None if at is None else _ids_out((at,))[0]] for job, at in ledger.cursors.items()],
     }
@@ -304,6 +305,8 @@ def _ledger_in(state: dict[str, Any]) -> Ledger:
         claimed=state.get("claimed", state["unswept"][0] != NEVER_SWEPT),
         behind=dict(zip(r.unpack_ids(behind), changed, strict=True)),
         behind_all=behind_all,
+        unverified=state.get("unverified", [""])[0],
+        unverified_at=state.get("unverified", ["", 0])[1],
         unswept=state["unswept"][0],
         unswept_at=state["unswept"][1],
         acknowledged_at=state["acknowledged_at"],

@@ -29,11 +29,12 @@ from proxy.model import (
 from proxy.replication import records as r
 from proxy.replication.aliases import mapped as in_words_of
 from proxy.replication.site import Site, failure_kind
-from proxy.replication.writer import Answer, Primary, ask, begin_durably
+from proxy.replication.writer import Answer, Moved, Primary, ask, begin_durably
 from proxy.stores import Defining
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Response
 
+_FROM_NOW_ON = 2**63  # a position after every other
 _log = logging.getLogger("crossfade.definitions")
 
 
@@ -71,9 +72,11 @@ class Definer:
         return answer.unwrap()
 
     async def _begin(self, definition: Definition, side: Side) -> int | None:
-        if not isinstance(definition, CreateCollection | DropCollection):
-            return None
         site = self.site
+        if not isinstance(definition, CreateCollection | DropCollection):
+            if site.flips.came_too_late(_FROM_NOW_ON, side):
+                raise Moved
+            return None
         record = r.BeginScope(
             route=site.route,
             collection=site.collection,

@@ -52,6 +52,7 @@ class Flips:
         self._hook = hook
         self._passable = asyncio.Event()
         self._news = asyncio.Event()
+        self._told = asyncio.Event()  # set once, with the next record
         self._timer: asyncio.Task[None] | None = None
         if book.flip is not None:
             self._hold(book.flip)
@@ -76,11 +77,18 @@ class Flips:
         flip = self._book.flip
         return primary is not self._book.primary or (flip is not None and flip.epoch < begin)
 
+    async def news(self) -> None:
+        """Return when the journal has said something more of the route."""
+        told = self._told
+        await told.wait()
+
     # --- what the journal says -----------------------------------------------------------------
 
     def applied(self, record: r.AnyRecord) -> None:
         """Every record of the route, and those of owners, after the book has taken it."""
         self._news.set()
+        self._told.set()
+        self._told = asyncio.Event()
         flip = self._book.flip
         match record:
             case r.Prepare() if flip is not None and self._passable.is_set():

@@ -90,6 +90,7 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Entry | State | None] = queue.SimpleQueue()
         self._snapshot: tuple[int, bytes] | None = None
+        self._state = State({})  # as it was kept last
         self._closed_rows = 0
         self._compact_at = _COMPACT_ROWS
         self._closing = False
@@ -194,16 +195,26 @@ class Journal:
         if not isinstance(record, r.OPENING):
             self._closed_rows += 1
         if matters(record) and not self._closing:
-            self._queue.put(state_of(self.book))  # written before anything that is appended from here on
+            self._keep_state()
         for applied in tuple(self._applied):
             applied(position, record, effects)
         return effects
+
+    def _keep_state(self) -> None:
+        """Have the state file say what is so now, before anything that is appended from here on."""
+        state = state_of(self.book)
+        if state != self._state:
+            self._state = state
+            self._queue.put(state)
 
     def _failed(self, refused: Sequence[_Entry], error: Exception) -> None:
         self.error = f"{type(error).__name__}: {error}"
         for entry in refused:
             if not entry.done.done():
                 entry.done.set_exception(JournalError(f"the journal {self.path} cannot be written: {error}"))
+
+    def _works(self) -> None:
+        self.error = ""
 
     def _unreadable(self, error: Exception) -> None:
         self.error = f"{type(error).__name__}: {error}"
@@ -281,6 +292,10 @@ class Journal:
         """Nothing to commit: read what others have, and tell them now and then how far."""
         connection = self._connection
         try:
+            if self.error:  # nobody may be asking for a commit by now
+                with transaction(connection):
+                    tell_seen(connection, self.owner, self._seen)
+                self._tell(self._works)
             if not (others := self._unread()):
                 return
             self._seen = others[-1][0]

@@ -2,7 +2,8 @@
 
 The old file is put aside. The new journal begins with what the state file knows (state_file.py): phase and primary of
 each route. Of its collections nothing is known any more, so all are held as long as a request may live, swept, and need
-a verify before the primary may be moved. If it is not known which store is primary, nothing starts.
+a verify before the secondary is read again or the primary moved. If it is not known which store is primary, nothing
+starts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from proxy.replication.journal_file import UnknownFormatError, connect, insert, 
 from proxy.replication.owners import OwnerLock
 from proxy.replication.state_file import State, StateFile
 
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 REASON = "the journal was lost"
 _log = logging.getLogger("crossfade.journal")
 
@@ -31,6 +33,8 @@ def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[s
     """
     files = StateFile(path)
     marked = files.marked()  # before anything: other processes go on meanwhile
+    if not path.exists() and files.path.exists():
+        return _replaced(path, lock, files, "it is gone", hold_seconds)
     try:
         connection = connect(path)
         book, position = join(connection, lock.owner)
@@ -40,14 +44,24 @@ def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[s
         connection.close()
     except UnknownFormatError:
         raise
-    except (sqlite3.DatabaseError, ValueError) as error:
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in _DAMAGED:  # it is locked, say: nothing is wrong with the file
+            raise
         problem = str(error)
+    except ValueError as error:
+        problem = str(error)
+    return _replaced(path, lock, files, problem, hold_seconds)
+
+
+def _replaced(
+    path: Path, lock: OwnerLock, files: StateFile, problem: str, hold_seconds: float
+) -> tuple[sqlite3.Connection, Book, int]:
     state = files.load()
     if state is None or any(route.primary is None for route in state.routes.values()):
         raise ValueError(
             f"{problem}; and nothing beside it tells which store is primary. Nothing was changed. If the source is, "
-            f"move {path.name}* and {files.path.name} away: every collection then needs a backfill and a verify. If it "
-            f"may be the target, nothing may start before you know"
+            f"move {path.stem}.* away: every collection then needs a backfill and a verify. If it may be the target, "
+            f"nothing may start before you know"
         )
     if lock.others():
         raise ValueError(f"{problem}; other processes work on it: stop them all first")
@@ -82,7 +96,10 @@ def _begin_anew(connection: sqlite3.Connection, book: Book, position: int, state
             )
             # "not backfilled" would wait for an operator
             records.append(r.Swept(route=name, collection=collection, began=position))
-            records.append(r.Unswept(route=name, collection=collection, reason=REASON))
+            behind = REASON if route.behind else ""
+            records.append(
+                r.Unswept(route=name, collection=collection, reason=REASON, unverified=True, behind_all=behind)
+            )
     with transaction(connection):
         for number, record in enumerate(records, start=position + 1):
             insert(connection, number, record, r.encode(record))

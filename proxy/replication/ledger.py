@@ -86,6 +86,8 @@ class Ledger:
     claimed: bool = False
     behind: dict[PointId, bool] = field(default_factory=dict)  # since an emergency; True: changed in part since
     behind_all: str = ""  # why any key may be; "" if only those listed
+    unverified: str = ""  # why a verify is needed before the secondary is relied on; "" if it is not
+    unverified_at: int = 0
     unswept: str = NEVER_SWEPT  # why a sweep is needed; "" if it is not
     unswept_at: int = 0
     acknowledged_at: int = 0  # the last write that the primary took without having applied it
@@ -155,6 +157,30 @@ class Ledger:
             or self.range_held
             or any(_defines(scope) for scope in self._scopes.values())
         )
+
+    @property
+    def is_defining(self) -> bool:
+        """Whether a definition is under way, on either side."""
+        return any(_defines(scope) for scope in self._scopes.values())
+
+    def endangered_range(self, side: Side, rewrites: bool) -> bool:
+        """The same for a write that may touch any key."""
+        copied = any(
+            isinstance(interval.record, r.BeginReconcile | r.BeginPage) and interval.record.secondary is side
+            for interval in self.intervals.values()
+        )
+        return copied or any(hold.side is side and (hold.copy or rewrites) for hold in self.holds.values())
+
+    def before(self, position: int, ids: tuple[PointId, ...] | None, owner: str) -> bool:
+        """Whether a write that another owner began before `position` is open, of one of these keys (None: of any)."""
+        for at, interval in self.intervals.items():
+            if at >= position or interval.record.owner == owner:
+                continue
+            if isinstance(interval.record, r.BeginScope):
+                return True
+            if isinstance(interval.record, r.BeginWrite) and (ids is None or not set(ids).isdisjoint(interval.ids)):
+                return True
+        return False
 
     def endangered(self, ids: Iterable[PointId], side: Side, rewrites: bool) -> bool:
         """Whether something that may still land on `side` could undo what is written to these keys now: a copy of an
@@ -244,6 +270,13 @@ class Ledger:
                 return Effects(ready=self._mark(position, record.ids))
             case r.Unswept():
                 self._need_sweep(position, record.reason)
+                self.behind_all = record.behind_all or self.behind_all
+                if record.unverified:
+                    self.unverified, self.unverified_at = record.reason, position
+                return Effects()
+            case r.Verified(began=began):
+                if self.unverified_at <= began:
+                    self.unverified = ""
                 return Effects()
             case r.Swept():
                 return self._swept(record)
@@ -575,6 +608,7 @@ class Ledger:
             self.behind_all = f"it was not known which keys differ: {self.unswept}"
         if self._scopes or self._writers or self.behind or self.behind_all or not self.unswept:
             self._need_sweep(position, "the primary was moved in an emergency")
+        self.unverified, self.unverified_at = "the primary was moved in an emergency", position
         return Effects(generation=True)
 
     def _claim(self, position: int) -> Effects:

@@ -199,9 +199,18 @@ class ParkCollection(Record, frozen=True, tag="k"):
 
 
 class Unswept(Record, frozen=True, tag="u"):
-    """The collection has to be swept, for `reason`."""
+    """The collection has to be swept, for `reason`. `unverified`: and verified. `behind_all`: why the primary may lack
+    any key, "" if it does not."""
 
     reason: str
+    unverified: bool = False
+    behind_all: str = ""
+
+
+class Verified(Record, frozen=True, tag="V"):
+    """A verify that began at position `began` has found both sides equal."""
+
+    began: int
 
 
 class Swept(Record, frozen=True, tag="U"):
@@ -317,6 +326,7 @@ AnyRecord = (
     | Claim
     | ParkCollection
     | Unswept
+    | Verified
     | Swept
     | Bind
     | Prepare

@@ -67,6 +67,7 @@ async def _batch(site: Site, ids: tuple[PointId, ...], recovered: Recovered) -> 
     )
     effects = await site.journal.append(record)
     taken = tuple(effects.taken)
+    recovered.left += len(ids) - len(taken)  # held, or being written
     report = CopyReport(unclear=set(taken))  # what an unforeseen error leaves
     absent: tuple[PointId, ...] = ()
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -132,6 +132,7 @@ class Replicator:
         self._positions = [journal.position]  # when records were applied: a sample of positions, and its times
         self._moments = [clock.now()]
         self._collapsing: set[str] = set()
+        self.unjournalled = 0  # how often a write began or ended that is in no journal
         self.flips = Flips(route, journal, self.book, clock, hook, settings.flip_seconds)
         journal.subscribe(self._applied)
         membership.on_lead(self._take_over)
@@ -200,6 +201,24 @@ class Replicator:
 
         return await self._on_the_primary(carry_out, primaries)
 
+    async def change_aliases(self, collections: Sequence[str], primaries: Primaries) -> Response:
+        """Carry out an alias change that concerns these collections. Its caller keeps this process's writes out; those
+        of other processes may be under the old name, so that nothing is known of them."""
+        reason = "an alias changed beside other processes" if self.membership.others else ""
+
+        async def carry_out(primary: Primary) -> Response:
+            with ExitStack() as stack:
+                known = [name for name in collections if self.knows(name)]
+                workshops = [stack.enter_context(self._at_work(name)) for name in known]
+                return await write_to_all([workshop.scopes for workshop in workshops], reason, primary)
+
+        return await self._on_the_primary(carry_out, primaries)
+
+    @property
+    def defining(self) -> bool:
+        """Whether the secondary still follows a definition."""
+        return any(ledger.is_defining for ledger in self.book.ledgers.values())
+
     async def define(self, collection: str, definition: Definition, primaries: Primaries) -> Response:
         """Carry out a definition on the primary, and have the secondary follow."""
 
@@ -217,7 +236,11 @@ class Replicator:
             await self.flips.passage()
             primary = primaries(self.book.primary)
             if not self.mirroring:
-                return (await ask(primary)).unwrap()
+                self.unjournalled += 1
+                try:
+                    return (await ask(primary)).unwrap()
+                finally:
+                    self.unjournalled += 1
             try:
                 return await carry_out(primary)
             except Moved:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from proxy.clock import Clock
 from proxy.errors import Foreign, Throttled, Unavailable, Unclear
-from proxy.model import CollectionSpec, Metric, Side
+from proxy.model import CollectionSpec, Metric, PointId, Side
 from proxy.replication import records as r
 from proxy.replication.book import RouteBook
 from proxy.replication.flip import Flips
@@ -19,6 +19,8 @@ from proxy.replication.lanes import Lanes
 from proxy.replication.ledger import Ledger
 from proxy.stores import Store
 from proxy.telemetry.metrics import Metrics
+
+_TURN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,19 @@ class Site:
     @property
     def secondary_name(self) -> str:
         return self.stores.name_at(self.secondary_side, self.collection)
+
+    async def turn(self, position: int, ids: tuple[PointId, ...] | None, side: Side) -> bool:
+        """Where the primary's adapter rewrites whole points: wait until the writes of other processes that began before
+        have ended, since either would undo the other's part. False if they do not end in time."""
+        if self.stores.at(side).capabilities.partial_updates:
+            return True
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                while self.ledger.before(position, ids, self.journal.owner):
+                    await self.flips.news()
+        except TimeoutError:
+            return False
+        return True
 
     async def known_spec(self) -> CollectionSpec | None:
         """The primary's description of the collection, cached; None if there is no such collection."""

@@ -20,16 +20,19 @@ from proxy.model import Side
 from proxy.replication import records as r
 from proxy.replication.book import Book
 
+_THAT_MATTER = (r.SetPhase, r.Prepare, r.Commit, r.Abort, r.Restore, r.Bind, r.Claim, r.EndScope, r.Recover)
 _MARK = struct.Struct("<Q8s")
 
 
 class RouteState(msgspec.Struct, frozen=True):
-    """`primary`: None while it is being moved. `claimed`: collections of the secondary that are the route's own."""
+    """`primary`: None while it is being moved. `claimed`: collections of the secondary that are the route's own.
+    `behind`: since an emergency the primary may lack keys."""
 
     phase: str
     primary: Side | None
     bound: tuple[str, str] | None
     claimed: tuple[str, ...]
+    behind: bool = False
 
 
 class State(msgspec.Struct, frozen=True):
@@ -38,7 +41,7 @@ class State(msgspec.Struct, frozen=True):
 
 def matters(record: r.AnyRecord) -> bool:
     """Whether `record` may change what the file says."""
-    return isinstance(record, r.SetPhase | r.Prepare | r.Commit | r.Abort | r.Restore | r.Bind | r.Claim | r.EndScope)
+    return isinstance(record, _THAT_MATTER)
 
 
 def state_of(book: Book) -> State:
@@ -49,6 +52,7 @@ def state_of(book: Book) -> State:
                 None if route.flip is not None else route.primary,
                 route.bound,
                 tuple(collection for collection, ledger in route.ledgers.items() if ledger.claimed),
+                any(ledger.behind or ledger.behind_all for ledger in route.ledgers.values()),
             )
             for name, route in book.routes.items()
         }

@@ -141,7 +141,8 @@ class Writer:
             primary=side,
         )
         position = await begin_durably(site, begin)
-        if site.ledger.endangered(ids, side, rewrites=not site.stores.at(side).capabilities.partial_updates):
+        rewrites = not site.stores.at(side).capabilities.partial_updates
+        if not await site.turn(position, ids, side) or site.ledger.endangered(ids, side, rewrites):
             site.journal.append(self._end(position, Judgement(Outcome.UNTOUCHED), side))
             raise TryAgain("the write was refused: an older request may still land on the key; try again in a moment")
         await site.hook("BEGIN durable")

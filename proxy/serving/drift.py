@@ -1,18 +1,18 @@
-"""Drift: whether somebody writes past the proxy. Watched for as long as a route lives, at a small and constant cost.
+"""Drift: whether somebody writes past the proxy. Watched for as long as a route lives.
 
-Every now and then, for one collection at a time:
+Every few seconds, for each collection:
 
-- *bypass*: the number of points on the primary has changed, although no write passed here in between;
+- *bypass*: the number of points on the primary has changed, although no write passed the proxy in between;
 - *drift*: both stores are at rest as far as the journal knows, and differ: in their numbers of points, or in one page,
-  the next in turn, so that in the end every point has been looked at.
+  the next in turn, so that in the end every point has been looked at. It is told when it is seen twice in a row.
 
-What is found is looked at a second time before it is told, since a write may come in between. It stands until a later
-verify finds both sides equal.
+The cost is an exact count on each store and one small page. What was found stands until a verify finds both equal.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from proxy.clock import Clock
@@ -47,6 +47,7 @@ class Drift:
 
     replicator: Replicator
     clock: Clock
+    collections: Callable[[], Awaitable[Sequence[str]]]  # of the source, that the route takes
     found: str = ""
     bypassed: str = ""
     _seen: dict[str, _Seen] = field(default_factory=dict)
@@ -54,38 +55,41 @@ class Drift:
     def __post_init__(self) -> None:
         self.replicator.journal.subscribe(self._applied)
 
-    def clear(self) -> None:
-        """A verify has found both sides equal."""
-        self.found = self.bypassed = ""
-
     async def watch(self) -> None:
         """Look, one collection after the other, for as long as the process lives."""
         while True:
             await self.clock.sleep(_EVERY_SECONDS)
-            for collection, ledger in list(self.replicator.book.ledgers.items()):
-                if self.replicator.mirroring and not ledger.parked_whole:
-                    try:
-                        await self.look(collection)
-                    except (CrossfadeError, TimeoutError):
-                        continue  # a store that does not answer is told elsewhere
+            try:
+                for collection in await self._watched():
+                    await self.look(collection)
+            except (CrossfadeError, TimeoutError):
+                continue  # a store that does not answer is told elsewhere
+
+    async def _watched(self) -> Sequence[str]:
+        replicator = self.replicator
+        if replicator.book.phase == r.COMPLETE:
+            return ()
+        if not replicator.mirroring:
+            return await self.collections()
+        return [name for name, ledger in replicator.book.ledgers.items() if not ledger.parked_whole]
 
     async def look(self, collection: str) -> None:
         """Look at one collection once. Raises what the stores raise."""
         seen = self._seen.setdefault(collection, _Seen())
-        site = self.replicator.workshop(collection).site
-        changes = seen.changes
-        points = await site.primary.count(site.primary_name)
-        if seen.changes != changes:
+        stores, side = self.replicator.stores, self.replicator.book.primary
+        changes = self._changes(seen)
+        points = await stores.at(side).count(stores.name_at(side, collection))
+        if self._changes(seen) != changes:
             return
         if seen.at == changes and seen.points not in (None, points):
-            self._tell_bypass(
-                f"{collection} had {seen.points} points on the {site.primary_side.value} and has {points}"
-            )
+            self._tell_bypass(f"{collection} had {seen.points} points on the {side.value} and has {points}")
         seen.points, seen.at = points, changes
-        if not site.ledger.at_rest or site.ledger.parked:
+        ledger = self.replicator.ledger(collection)
+        if not self.replicator.mirroring or not ledger.at_rest or ledger.parked:
             return
+        site = self.replicator.workshop(collection).site
         problem = await self._compare(site, seen, points)
-        quiet = seen.changes == changes and site.ledger.at_rest
+        quiet = self._changes(seen) == changes and site.ledger.at_rest
         seen.suspicions = seen.suspicions + 1 if problem and quiet else 0
         if seen.suspicions >= _LOOKS and not self.found:
             self.found = f"{collection}: {problem}"
@@ -111,6 +115,10 @@ class Drift:
         seen.cursor = page.next
         return ""
 
+    def _changes(self, seen: _Seen) -> int:
+        """Grows with every write that passes, journalled or not."""
+        return seen.changes + self.replicator.unjournalled
+
     def _tell_bypass(self, what: str) -> None:
         if not self.bypassed:
             self.bypassed = f"{what}, without a write through the proxy"
@@ -122,5 +130,7 @@ class Drift:
     def _applied(self, _: int, record: r.AnyRecord, __: Effects) -> None:
         if record.route == self.replicator.route and isinstance(record, r.BeginWrite | r.BeginScope | r.BeginPage):
             self._seen.setdefault(record.collection, _Seen()).changes += 1
-        elif isinstance(record, r.Leave | r.Join | r.SetPhase):
+        elif isinstance(record, r.Leave | r.Join | r.SetPhase | r.Commit):
             self._seen.clear()
+        elif isinstance(record, r.Verified) and record.route == self.replicator.route:
+            self.found = self.bypassed = ""

@@ -112,6 +112,8 @@ class LiveRoute:
             return "collection parked"
         if ledger.unswept:
             return "not backfilled" if ledger.unswept == NEVER_SWEPT else "needs sweep"
+        if ledger.unverified:
+            return "needs verify"
         if not self._gate(collection).open:
             return "lag"
         if self.breaker.tripped:

@@ -135,7 +135,7 @@ class SmallOperations:
 
     # --- moving ------------------------------------------------------------------------------
 
-    async def mirror(self, route: str) -> RouteStatus:
+    async def mirror(self, route: str, request: MoveRequest) -> RouteStatus:
         self._route(route).mirroring = True
         return self._status(self._route(route))
 
@@ -173,6 +173,9 @@ class SmallOperations:
     async def recover(self, route: str, request: MoveRequest) -> Recovery:
         self._route(route)
         return Recovery(discarded=3) if request.discard else Recovery(copied=2, absent=("docs/7",))
+
+    async def list_behind(self, route: str) -> Moved:
+        return Moved(route, self._route(route).phase, self._route(route).primary, behind=3, file="behind-docs-9.jsonl")
 
     async def audit(self, route: str) -> Sequence[AuditEntry]:
         return list(reversed(self._route(route).notes))

@@ -18,13 +18,13 @@ from proxy.control.commands.screen import Grid, show, show_json
 if TYPE_CHECKING:
     from proxy.control.client import ControlClient
 
-_force = click.option("--force", metavar="REASON", default="", help="Pass gates that may be; the audit log keeps why.")
+force_option = click.option("--force", metavar="REASON", default="", help="Pass gates that may be; the log keeps why.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Only show the gates and what would happen.")
 
 
 @click.command()
 @click.argument("route")
-@_force
+@force_option
 @_dry_run
 @connected
 def cutover(client: ControlClient, route: str, force: str, dry_run: bool) -> None:
@@ -32,22 +32,27 @@ def cutover(client: ControlClient, route: str, force: str, dry_run: bool) -> Non
     if dry_run:
         _show_step(client, route, "cutover")
         return
-    _tell(client.cutover(route, **_request(force=force)))
+    _tell(client.cutover(route, **asked(force=force)))
     click.echo(f"the way back: crossfade rollback {route}")
 
 
 @click.command()
 @click.argument("route")
 @click.option("--now", is_flag=True, help="In an emergency: at once; keys that may be behind are listed.")
-@_force
+@force_option
 @_dry_run
 @connected
 def rollback(client: ControlClient, route: str, now: bool, force: str, dry_run: bool) -> None:
     """Undo the phase of ROUTE: primary, reads or dual writes go back to the source."""
+    if dry_run and now:
+        keys = next(one.keys for one in client.status().routes if one.name == route)
+        unclean = keys.lag + keys.parked
+        click.echo(f"would make the source of {route} the primary at once; {unclean:,} keys are not clean now")
+        return
     if dry_run:
         _show_step(client, route, "rollback")
         return
-    moved = client.rollback(route, **_request(force=force, now=now))
+    moved = client.rollback(route, **asked(force=force, now=now))
     _tell(moved)
     if moved.file:
         click.echo(f"{moved.behind:,} keys may be behind on the {moved.primary}: {moved.file}")
@@ -57,7 +62,7 @@ def rollback(client: ControlClient, route: str, now: bool, force: str, dry_run: 
 
 @click.command()
 @click.argument("route")
-@_force
+@force_option
 @_dry_run
 @connected
 def complete(client: ControlClient, route: str, force: str, dry_run: bool) -> None:
@@ -65,7 +70,7 @@ def complete(client: ControlClient, route: str, force: str, dry_run: bool) -> No
     if dry_run:
         _show_step(client, route, "complete")
         return
-    _tell(client.complete(route, **_request(force=force)))
+    _tell(client.complete(route, **asked(force=force)))
     click.echo("how the application leaves the proxy: docs/leaving.md")
 
 
@@ -75,17 +80,22 @@ def complete(client: ControlClient, route: str, force: str, dry_run: bool) -> No
 @connected
 def invalidate(client: ControlClient, route: str, reason: str) -> None:
     """Say that a store of ROUTE was restored or changed by hand: everything is swept."""
-    now = client.invalidate(route, **_request(force=reason))
+    now = client.invalidate(route, **asked(force=reason))
     click.echo(f"{len(now.collections)} collections of {route} are swept; reads stay with the {now.primary} until then")
 
 
 @click.command()
 @click.argument("route")
+@click.option("--list", "only_list", is_flag=True, help="Only write the list of keys that may be behind once more.")
 @click.option("--discard", metavar="REASON", default="", help="Its data is lost: give up what only it had.")
 @connected
-def recover(client: ControlClient, route: str, discard: str) -> None:
+def recover(client: ControlClient, route: str, only_list: bool, discard: str) -> None:
     """After `rollback --now`: the old primary is back; copy what only it has."""
-    found = client.recover(route, **_request(force=discard, discard=bool(discard)))
+    if only_list:
+        listed = client.list_behind(route)
+        click.echo(f"{listed.behind:,} keys may be behind on the {listed.primary}: {listed.file}")
+        return
+    found = client.recover(route, **asked(force=discard, discard=bool(discard)))
     if discard:
         click.echo(f"{found.discarded:,} keys were given up; the other store is swept now")
         return
@@ -118,7 +128,7 @@ def audit(client: ControlClient, route: str, as_json: bool) -> None:
         click.echo(f"nobody has moved {route} yet")
 
 
-def _request(**given: Any) -> dict[str, Any]:
+def asked(**given: Any) -> dict[str, Any]:
     return {"who": f"{getpass.getuser()}@{socket.gethostname()}", **given}
 
 

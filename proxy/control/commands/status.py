@@ -103,6 +103,8 @@ def _route(route: RouteStatus) -> tuple[str, ...]:
     remarks += [f"{one.collection} stays on the {route.primary}: {one.reason}" for one in route.parked_collections]
     if route.behind:
         remarks.append(f"{route.behind:,} keys may be behind since the emergency: crossfade recover {route.name}")
+    remarks += [f"any key of {name} may be behind: crossfade recover {route.name}" for name in route.behind_any]
+    remarks += [f"needs a verify: {reason}" for reason in route.needs_verify]
     if route.drift:
         remarks.append(f"drift: {route.drift}")
     if route.weight.effective and not route.readable:
