@@ -136,8 +136,8 @@ class Journal:
         self._applied.remove(applied)
 
     def append(self, record: r.AnyRecord) -> asyncio.Future[Effects]:
-        """Queue `record`. The future gives what it brought about; JournalError if one that comes before anything is
-        sent could not be made durable."""
+        """Queue `record`. The future gives what it brought about; JournalError if it comes before anything is sent and
+        could not be made durable."""
         if self._closing:
             raise JournalError("the journal is closed: the program is stopping")
         entry = _Entry(record, r.encode(record), self._loop.create_future())

@@ -63,6 +63,9 @@ class Fault:
     def heal(self, scene: Scene) -> None:
         raise NotImplementedError
 
+    def finish(self, scene: Scene) -> None:
+        """What an operator does once it is quiet."""
+
 
 def _attempted(scene: Scene, writes: int, seconds: float) -> None:
     """So many more writes were attempted and so much time has passed; or clients hang for longer than they may."""
@@ -205,6 +208,7 @@ class JournalCut(Fault):
     start is treated as its message says: the journal is moved away, and everything is backfilled again."""
 
     area = "journal"
+    _anew = False
 
     def last(self, scene: Scene) -> None:
         _attempted(scene, 6, 0.0)
@@ -221,8 +225,12 @@ class JournalCut(Fault):
         for file in data.glob("journal.db*"):
             file.rename(file.with_name("damaged " + file.name))
         scene.proxy.start()
-        if scene.mirrored:
+        self._anew = True
+
+    def finish(self, scene: Scene) -> None:
+        if self._anew and scene.mirrored:
             scene.migration.job("backfill", restart=True, adopt=True)
+        self._anew = False
 
 
 class LogTruncated(JournalCut):

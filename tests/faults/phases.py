@@ -24,6 +24,7 @@ from tests.faults.scene import Scene
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration
 
 _UNDER_WAY_POINTS = 48
+_JOB_SECONDS = 150.0  # a full Milvus that was stopped is slow for a while
 _SLOWLY = {"backfill": {"page_points": 16, "requests_per_second": 12}}
 
 
@@ -101,7 +102,7 @@ class _WithJob:
             job = control.job(scene.job)
         except CrossfadeError:  # the journal that knew it is gone
             job = control.start_job(self.kind, ROUTE)
-        assert poll(lambda: control.job(job.id).status in ENDED, PATIENCE_SECONDS), control.job(job.id)
+        assert poll(lambda: control.job(job.id).status in ENDED, _JOB_SECONDS), control.job(job.id)
         job = control.job(job.id)
         if job.status != "done":
             scene.notes.append(f"the {self.kind} ended as {job.status} ({job.error}) and was started again")

@@ -90,6 +90,7 @@ def _play(scene: Scene, cell: Cell, result: Result) -> None:
             _take_errors(scene.load, cell, result)
     if phase.primary != "either" and missed(cell.fault.name, writers.told, _right(cell)):
         result.failures.append(f"no client felt the fault, although {during} writes were attempted while it lasted")
+    fault.finish(scene)
     result.differences += phase.settle(scene)
     if phase.mirrored:
         scene.migration.rest()
