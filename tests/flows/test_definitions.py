@@ -56,6 +56,11 @@ def _on_target(migration: Migration, name: str) -> bool:
         return bool(milvus.has_collection(name))
 
 
+def _aliases_on_target(migration: Migration, name: str) -> list[str]:
+    with milvus_of(migration) as milvus:
+        return list(milvus.list_aliases(name)["aliases"])
+
+
 # --- create, drop, recreate ------------------------------------------------------------------------
 
 
@@ -195,7 +200,11 @@ def test_writes_and_reads_through_an_alias_are_those_of_its_collection(
         assert len(client.query_points(alias, query=vector(1), limit=20).points) == 8
         assert [record.id for record in client.retrieve(alias, [3])] == [3]
     assert reads == {("weight 100 (operator)", "secondary"): 3}
-    assert not _on_target(migration, alias)
+    assert poll(lambda: _aliases_on_target(migration, name) == [alias], PATIENCE_SECONDS)
+    client.update_collection_aliases(
+        [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))],
+    )
+    assert poll(lambda: _aliases_on_target(migration, name) == [], PATIENCE_SECONDS)
 
 
 def test_an_alias_that_is_switched_leads_to_its_new_collection_at_once(
