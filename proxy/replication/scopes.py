@@ -58,7 +58,7 @@ class ScopeWriter:
         record = r.BeginScope(route=site.route, collection=site.collection, owner=site.journal.owner, primary=side)
         position = await begin_durably(site, record)
         rewrites = not site.stores.at(side).capabilities.partial_updates
-        if any(hold.side is side and (hold.copy or rewrites) for hold in site.ledger.holds.values()):
+        if site.ledger.endangered(None, side, rewrites):
             self.end(position, Judgement(Outcome.UNTOUCHED), "", side)
             raise TryAgain("the write was refused: an older request may still land on a key; try again in a moment")
         return position

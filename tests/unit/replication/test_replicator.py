@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -153,3 +153,16 @@ async def test_nothing_is_written_to_a_collection_that_holds_points_of_somebody_
         await site.claim()
     claimed = [site.ledger.claimed, await site.claim(adopt=True), site.ledger.claimed]
     assert claimed == [False, False, True]
+
+
+async def test_what_a_killed_process_may_have_sent_without_the_journal_is_waited_for_before_it_is_swept(
+    world: World,
+) -> None:
+    replicator = world.replicator
+    replicator.apply_settings(replace(replicator.settings, continue_without_journal=True))
+    await world.journal.append(r.Join(route="", owner="gone"))
+    replicator.membership.look()
+    await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
+    ledger = replicator.ledger(DOCS)
+    assert ledger.range_held
+    assert ledger.unswept
