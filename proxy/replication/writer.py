@@ -126,7 +126,7 @@ class Writer:
         response = answer.unwrap()
         if answer.judgement.outcome is Outcome.ACCEPTED and site.policy == "both-required":
             raise AppliedOnPrimaryOnly(
-                "the write is applied on the primary; the journal cannot be written, so the secondary follows by a sweep"
+                "the write is applied on the primary; the journal cannot be written, and the secondary will be swept"
             )
         return response
 
