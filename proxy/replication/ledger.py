@@ -88,6 +88,7 @@ class Ledger:
     behind_all: str = ""  # why any key may be; "" if only those listed
     unverified: str = ""  # why a verify is needed before the secondary is relied on; "" if it is not
     unverified_at: int = 0
+    emergency_at: int = 0  # what was begun before that was for the old primary
     unswept: str = NEVER_SWEPT  # why a sweep is needed; "" if it is not
     unswept_at: int = 0
     acknowledged_at: int = 0  # the last write that the primary took without having applied it
@@ -105,7 +106,7 @@ class Ledger:
                 self._pages[position] = interval
             elif isinstance(interval.record, r.BeginScope):
                 self._scopes[position] = interval
-            for point_id in interval.ids:
+            for point_id in dict.fromkeys(interval.ids):  # a write may name one twice
                 if isinstance(interval.record, r.BeginWrite):
                     self._writers.setdefault(point_id, []).append(interval)
                 elif point_id not in interval.skipped:
@@ -163,14 +164,6 @@ class Ledger:
         """Whether a definition is under way, on either side."""
         return any(_defines(scope) for scope in self._scopes.values())
 
-    def endangered_range(self, side: Side, rewrites: bool) -> bool:
-        """The same for a write that may touch any key."""
-        copied = any(
-            isinstance(interval.record, r.BeginReconcile | r.BeginPage) and interval.record.secondary is side
-            for interval in self.intervals.values()
-        )
-        return copied or any(hold.side is side and (hold.copy or rewrites) for hold in self.holds.values())
-
     def before(self, position: int, ids: tuple[PointId, ...] | None, owner: str) -> bool:
         """Whether a write that another owner began before `position` is open, of one of these keys (None: of any)."""
         for at, interval in self.intervals.items():
@@ -182,12 +175,16 @@ class Ledger:
                 return True
         return False
 
-    def endangered(self, ids: Iterable[PointId], side: Side, rewrites: bool) -> bool:
-        """Whether something that may still land on `side` could undo what is written to these keys now: a copy of an
-        older state, or, where the store's adapter `rewrites` whole points for a partial update, a client's request."""
+    def endangered(self, ids: Iterable[PointId] | None, side: Side, rewrites: bool) -> bool:
+        """Whether something that may still land on `side` could undo what is written to these keys (None: any) now: a
+        copy of an older state, or, where the store's adapter `rewrites` whole points for a partial update, a client's
+        request."""
         holds = [hold for hold in self.holds.values() if hold.side is side and (hold.copy or rewrites)]
-        if any(hold.ids is None for hold in holds):
+        pages = any(page.record.secondary is side for page in self._pages.values())  # type: ignore[union-attr]
+        if pages or any(hold.ids is None for hold in holds):
             return True
+        if ids is None:
+            return bool(holds) or self.endangered(self._reconcilers, side, rewrites)
         for point_id in ids:
             if any(interval.record.secondary is side for interval in self._reconcilers.get(point_id, ())):  # type: ignore[union-attr]
                 return True
@@ -265,7 +262,7 @@ class Ledger:
             case r.Release():
                 return self._release(position, record)
             case r.HoldSide(side=side, hold_seconds=seconds, copy=copy):
-                return Effects(held=self._hold(position, side, seconds, None, copy=copy))
+                return Effects(held=self._hold(position, side, seconds, None, copy=copy), generation=not copy)
             case r.Mark():
                 return Effects(ready=self._mark(position, record.ids))
             case r.Unswept():
@@ -436,15 +433,21 @@ class Ledger:
         if record.outcome is Outcome.UNKNOWN:
             assert isinstance(interval.record, r.BeginWrite)
             held = self._hold(position, interval.record.primary, record.hold_seconds, interval.ids)
-        sure = record.outcome is Outcome.ACCEPTED and not record.acknowledged
+        sure = record.outcome is Outcome.ACCEPTED and not record.acknowledged and self._is_recent(interval)
         certain = tuple(i for i in interval.ids if i not in interval.mixed) if sure else ()
-        if self.behind:
-            self._supersede(interval.ids, certain if record.whole else ())
+        self._supersede(interval, interval.ids, certain if record.whole else ())
         return Effects(ready=ready, certain=certain, held=held)
 
-    def _supersede(self, ids: tuple[PointId, ...], whole: tuple[PointId, ...]) -> None:
+    def _is_recent(self, interval: Interval) -> bool:
+        """Whether it was begun for the store that is the primary since the last emergency."""
+        return interval.position > self.emergency_at
+
+    def _supersede(self, interval: Interval, ids: Iterable[PointId], whole: tuple[PointId, ...] = ()) -> None:
         """Of keys that are behind: a write that determines the whole point stands, whatever the old primary has. One
-        that changes a part of it makes two versions, which nobody can tell apart but people."""
+        that changes a part of it, or of which nobody knows what it did, makes two versions, which nobody can tell apart
+        but people. What was begun before the emergency changed the old primary only."""
+        if not self.behind or not self._is_recent(interval):
+            return
         for point_id in ids:
             if point_id in self.behind:
                 self.behind[point_id] = True
@@ -501,10 +504,18 @@ class Ledger:
         ready = self._mark(position, (i for i in record.ids if i in again))
         held = self._unclear(position, interval, record.unclear, record.hold_seconds)
         self.cursors[interval.record.job] = record.next
+        self._doubt()
         confirmed = {i: at for i, at in interval.reconciled.items() if i not in self.marks}
         for page in self._pages.values():
             page.reconciled.update(confirmed)
         return Effects(ready=ready, confirmed={} if self._pages else confirmed, held=held)
+
+    def _doubt(self) -> None:
+        """A page that has ended may have put something older over what was reconciled beside it: those keys are marked,
+        and another page must not confirm them, even if the mark is taken off by then."""
+        for page in self._pages.values():
+            for point_id in self.marks.keys() & page.reconciled.keys():
+                del page.reconciled[point_id]
 
     def _unclear(self, position: int, interval: Interval, ids: tuple[PointId, ...], seconds: float) -> Hold | None:
         if not ids:
@@ -525,9 +536,14 @@ class Ledger:
         elif record.equal:
             self.unswept = ""
             self.parked.clear()
+            if self._is_recent(interval):  # nothing of the old primary is wanted any more
+                self.behind, self.behind_all = {}, ""
         if record.acknowledged:
             self.acknowledged_at = position
+        if definition or record.sweep:
+            self._supersede(interval, tuple(self.behind))
         ready = self._mark(position, interval.named | interval.touched)
+        self._supersede(interval, ready)
         held = None
         if record.outcome is Outcome.UNKNOWN:
             held = self._hold(position, interval.record.primary, record.hold_seconds, None)
@@ -537,6 +553,7 @@ class Ledger:
         """The owner is gone: unknown, whatever it was doing."""
         match interval.record:
             case r.BeginWrite(primary=side):
+                self._supersede(interval, interval.ids)
                 ready = self._mark(position, interval.ids)
                 held = self._hold(position, side, record.hold_seconds, interval.ids)
             case r.BeginReconcile(secondary=side):
@@ -545,8 +562,12 @@ class Ledger:
                 held = self._hold(position, side, record.hold_seconds, ids, copy=True)
             case r.BeginPage(secondary=side):
                 ready = self._mark(position, interval.touched)
+                self._doubt()
                 held = self._hold(position, side, record.hold_seconds, None, copy=True)
+                if interval.stale:  # what may still land is of an older generation, and nobody knows its keys
+                    self._need_sweep(position, "the collection was redefined during a backfill")
             case r.BeginScope(primary=side, definition=definition):
+                self._supersede(interval, tuple(self.behind))
                 ready = self._mark(position, interval.named | interval.touched)
                 held = self._hold(position, side, record.hold_seconds, None)
                 what = "a definition" if definition else "a write by filter"
@@ -598,6 +619,7 @@ class Ledger:
 
     def _emergency(self, position: int) -> Effects:
         """The secondary is the primary from here on, although it may lack what is not clean."""
+        self.emergency_at = position
         listed = {*self.marks, *self._writers, *self._reconcilers, *self._held, *self.parked}
         for page in self._pages.values():
             listed |= page.touched

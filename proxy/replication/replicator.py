@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.clock import Clock
 from proxy.model import Definition, PointId, Side, UpdateAliases, Write, written_ids
@@ -359,9 +360,13 @@ class Replicator:
     def _distrust(self) -> None:
         """A process ended without a word. Where it was allowed to write without the journal, it may have."""
         if self.settings.continue_without_journal and self.mirroring:
+            side = self.book.primary
+            seconds = self.stores.hold_seconds(side)
             for collection in self.book.ledgers:
+                here: dict[str, Any] = {"route": self.route, "collection": collection}
+                self.journal.append(r.HoldSide(**here, side=side, hold_seconds=seconds, copy=False))
                 reason = "a process that could write without the journal is gone"
-                self.journal.append(r.Unswept(route=self.route, collection=collection, reason=reason))
+                self.journal.append(r.Unswept(**here, reason=reason))
 
     def _take_over(self) -> None:
         """What others left dirty is this process's now."""

@@ -58,7 +58,7 @@ class ScopeWriter:
         record = r.BeginScope(route=site.route, collection=site.collection, owner=site.journal.owner, primary=side)
         position = await begin_durably(site, record)
         rewrites = not site.stores.at(side).capabilities.partial_updates
-        if not await site.turn(position, None, side) or site.ledger.endangered_range(side, rewrites):
+        if not await site.turn(position, None, side) or site.ledger.endangered(None, side, rewrites):
             self.end(position, Judgement(Outcome.UNTOUCHED), "", side)
             raise TryAgain("the write was refused: an older request may still land on a key; try again in a moment")
         return position

@@ -122,7 +122,13 @@ class Writer:
             hold = site.stores.hold_seconds(primary.side)
             site.journal.append(r.HoldSide(**here, side=primary.side, hold_seconds=hold, copy=False))
             self._gap = site.journal.append(r.Unswept(**here, reason=reason))
-        return (await ask(primary)).unwrap()
+        answer = await ask(primary)
+        response = answer.unwrap()
+        if answer.judgement.outcome is Outcome.ACCEPTED and site.policy == "both-required":
+            raise AppliedOnPrimaryOnly(
+                "the write is applied on the primary; the journal cannot be written, and the secondary will be swept"
+            )
+        return response
 
     async def _certain_states(self, write: Write, side: Side) -> dict[PointId, Point | None]:
         try:

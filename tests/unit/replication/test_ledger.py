@@ -200,3 +200,105 @@ def test_other_stores_than_before_leave_nothing_known() -> None:
     book.apply(5, r.Bind(route="docs", source="qdrant a", target="milvus other"))
     assert (ledger.claimed, ledger.unswept) == (False, "the route's stores are others than before")
     assert load(dump(book)) == book
+
+
+# --- what runs against the oracle have found (test_ledger_oracle.py) ---------------------------------
+
+
+def begin_page() -> r.BeginPage:
+    return r.BeginPage(**HERE, owner="A", secondary=Side.TARGET, job="j")
+
+
+def test_a_page_does_not_confirm_a_copy_that_another_page_may_have_written_over(ledger: Ledger) -> None:
+    """A backfill reads one page ahead, so two are open. Key 7 is in the first, which read it before it was written."""
+    ledger.apply(1, begin_page())
+    ledger.apply(2, begin_page())
+    ledger.apply(3, begin_write(7))
+    ledger.apply(4, end_write(3))
+    ledger.apply(5, begin_reconcile(7))
+    ledger.apply(6, r.EndReconcile(**HERE, begin=5))
+    ledger.apply(7, r.EndPage(**HERE, begin=1, ids=(7,), next=8, done=False))
+    assert ledger.marks == {7: 7}
+    ledger.apply(8, begin_reconcile(7))  # under way: the secondary may still have what the page read
+    assert ledger.apply(9, r.EndPage(**HERE, begin=2, ids=(8,), next=None, done=True)).confirmed == {}
+    assert ledger.apply(10, r.EndReconcile(**HERE, begin=8)).confirmed == {7: 8}
+
+
+def test_what_a_dead_page_had_sent_of_an_older_generation_is_swept(ledger: Ledger) -> None:
+    """The collection was dropped while the page was under way; its points may land in the one that is made anew."""
+    ledger.apply(1, begin_page())
+    ledger.apply(2, r.BeginScope(**HERE, owner="A", primary=Side.SOURCE, definition=True))
+    ledger.apply(3, r.EndScope(**HERE, begin=2, outcome=Outcome.ACCEPTED, equal=True))
+    assert not ledger.unswept
+    ledger.apply(4, r.Close(**HERE, begin=1, hold_seconds=5.0))
+    assert ledger.unswept
+
+
+def test_hints_are_void_once_writes_went_on_without_the_journal(ledger: Ledger) -> None:
+    assert ledger.apply(1, r.HoldSide(**HERE, side=Side.SOURCE, hold_seconds=1.0, copy=False)).generation
+
+
+def test_a_snapshot_of_a_write_that_names_a_key_twice_opens_it_once(ledger: Ledger) -> None:
+    ledger.apply(1, begin_write(7, 7))
+    book = Book()
+    book.route("docs").ledgers["c"] = ledger
+    again = load(dump(book)).route("docs").ledger("c")
+    again.apply(2, end_write(1))
+    assert not again.is_open(7)
+
+
+@pytest.fixture
+def behind(ledger: Ledger) -> Ledger:
+    """Keys 7 and 8 were written on the old primary, and are not on the new one, when there was an emergency; so was 9,
+    whose write is still open (3)."""
+    ledger.apply(1, r.BeginWrite(**HERE, owner="A", ids=(7, 8), primary=Side.TARGET))
+    ledger.apply(2, end_write(1))
+    ledger.apply(3, r.BeginWrite(**HERE, owner="A", ids=(9,), primary=Side.TARGET))
+    ledger.apply(4, r.Commit(route="docs", epoch=0, to=Side.SOURCE, phase="shift", emergency=True))
+    assert ledger.behind == {7: False, 8: False, 9: False}
+    return ledger
+
+
+def test_a_write_that_the_old_primary_answers_after_the_emergency_is_still_behind(behind: Ledger) -> None:
+    """It is on the old primary alone, although it determines the whole point; and it is no hint."""
+    ended = r.EndWrite(**HERE, begin=3, outcome=Outcome.ACCEPTED, whole=True)
+    assert behind.apply(5, ended).certain == ()
+    assert behind.behind[9] is False
+
+
+def test_a_write_on_the_new_primary_that_ended_with_its_process_is_not_copied_over(behind: Ledger) -> None:
+    """The client may have been told that it was accepted: END is appended after the answer."""
+    behind.apply(5, begin_write(7))
+    behind.apply(6, r.Close(**HERE, begin=5, hold_seconds=5.0))
+    assert behind.behind == {7: True, 8: False, 9: False}
+
+
+def test_a_write_by_filter_on_the_new_primary_is_not_copied_over(behind: Ledger) -> None:
+    behind.apply(5, r.BeginScope(**HERE, owner="A", primary=Side.SOURCE))
+    behind.apply(6, r.NameKeys(**HERE, begin=5, ids=(8,)))
+    behind.apply(7, r.EndScope(**HERE, begin=5, outcome=Outcome.ACCEPTED))
+    assert (behind.behind[7], behind.behind[8]) == (False, True)
+
+
+def test_nothing_is_behind_in_a_collection_that_was_dropped_since(behind: Ledger) -> None:
+    behind.apply(5, r.BeginScope(**HERE, owner="A", primary=Side.SOURCE, definition=True))
+    behind.apply(6, r.EndScope(**HERE, begin=5, outcome=Outcome.ACCEPTED, equal=True, gone=True))
+    assert behind.behind == {}
+
+
+def test_a_page_to_the_new_primary_that_is_under_way_in_an_emergency_endangers_every_write_there(
+    ledger: Ledger,
+) -> None:
+    ledger.apply(1, r.BeginPage(**HERE, owner="A", secondary=Side.SOURCE, job="j"))
+    ledger.apply(2, r.Commit(route="docs", epoch=0, to=Side.SOURCE, phase="shift", emergency=True))
+    assert ledger.endangered((7,), Side.SOURCE, rewrites=False)
+    assert ledger.endangered(None, Side.SOURCE, rewrites=False)
+    ledger.apply(3, r.EndPage(**HERE, begin=1, ids=(), next=None, done=False))
+    assert not ledger.endangered(None, Side.SOURCE, rewrites=False)
+
+
+def test_a_copy_to_the_new_primary_that_is_under_way_endangers_a_write_by_filter_there(ledger: Ledger) -> None:
+    ledger.apply(1, r.Mark(**HERE, ids=(7,)))
+    ledger.apply(2, r.BeginReconcile(**HERE, owner="A", ids=(7,), secondary=Side.SOURCE))
+    assert ledger.endangered(None, Side.SOURCE, rewrites=False)
+    assert not ledger.endangered((8,), Side.SOURCE, rewrites=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -176,3 +176,16 @@ async def test_a_key_whose_copy_could_not_be_journalled_is_copied_when_the_journ
         while not world.replicator.ledger(DOCS).at_rest:
             await clock.advance(1.0)
     assert await world.target.fetch(DOCS, [1])
+
+
+async def test_what_a_killed_process_may_have_sent_without_the_journal_is_waited_for_before_it_is_swept(
+    world: World,
+) -> None:
+    replicator = world.replicator
+    replicator.apply_settings(replace(replicator.settings, continue_without_journal=True))
+    await world.journal.append(r.Join(route="", owner="gone"))
+    replicator.membership.look()
+    await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
+    ledger = replicator.ledger(DOCS)
+    assert ledger.range_held
+    assert ledger.unswept
