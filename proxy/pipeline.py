@@ -263,7 +263,7 @@ class Pipeline:
         if answer.judgement.outcome is Outcome.ACCEPTED:
             for route in self.switchboard.routes.values():
                 if route.upstream is upstream:
-                    route.replicator.pass_on(operation)
+                    route.replicator.aliases_changed()
         return Answered(answer.unwrap(), "primary", "write")
 
     def _to_change_aliases(self, call: Call, operation: UpdateAliases, upstream: Upstream) -> Primary:

@@ -23,11 +23,9 @@ from proxy.model import (
     DropCollection,
     DropPayloadIndex,
     Side,
-    UpdateAliases,
     UpdateCollection,
 )
 from proxy.replication import records as r
-from proxy.replication.aliases import mapped as in_words_of
 from proxy.replication.site import Site, failure_kind
 from proxy.replication.writer import Answer, Moved, Primary, ask, begin_durably
 from proxy.stores import Defining
@@ -148,15 +146,13 @@ class Definer:
         return Match(equal=True, gone=True)
 
     async def pass_on(self, definition: Definition) -> None:
-        """Indexes, parameters and aliases, to a secondary that has such things."""
+        """Indexes and parameters, to a secondary that has such things."""
         site = self.site
         secondary = site.secondary
         if not isinstance(secondary, Defining):
             return
         if isinstance(definition, CreatePayloadIndex | DropPayloadIndex | UpdateCollection):
-            mapped: Definition = replace(definition, collection=site.secondary_name)
-        elif isinstance(definition, UpdateAliases):
-            mapped = in_words_of(definition, site.stores, site.secondary_side)
+            mapped = replace(definition, collection=site.secondary_name)
         else:
             return
         try:
@@ -164,4 +160,4 @@ class Definer:
         except CrossfadeError as error:
             site.metrics.store_errors.add(site.stores.label(site.secondary_side), failure_kind(error))
             words = {"route": site.route, "collection": site.collection, "error": error}
-            _log.warning("the secondary did not follow an index, alias or parameter change", extra=words)
+            _log.warning("the secondary did not follow an index or parameter change", extra=words)

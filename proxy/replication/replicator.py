@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.clock import Clock
-from proxy.model import Definition, PointId, Side, UpdateAliases, Write, written_ids
+from proxy.model import Definition, PointId, Side, Write, written_ids
 from proxy.replication import records as r
-from proxy.replication.aliases import give_aliases
+from proxy.replication.aliases import AliasFollower, give_aliases
 from proxy.replication.confirmations import Confirmations
 from proxy.replication.definitions import Definer
 from proxy.replication.flip import Flips
@@ -135,6 +135,7 @@ class Replicator:
         self._collapsing: set[str] = set()
         self.unjournalled = 0  # how often a write began or ended that is in no journal
         self.flips = Flips(route, journal, self.book, clock, hook, settings.flip_seconds)
+        self._aliases = AliasFollower(route, self.give_aliases, lambda: self.defining, clock)
         journal.subscribe(self._applied)
         membership.on_lead(self._take_over)
         membership.on_gone(self._distrust)
@@ -159,11 +160,12 @@ class Replicator:
             await self.journal.append(r.SetPhase(route=self.route, phase=phase))
 
     async def give_aliases(self) -> None:
-        """Have the secondary give the route's collections the aliases that the primary gives them, if it has such
-        things. Raises what the stores raise."""
+        """Have the secondary give the route's collections that it has the aliases that the primary gives them, if it
+        has such things. Raises what the stores raise."""
         secondary = self.stores.at(self.book.primary.other)
         if self.mirroring and isinstance(secondary, Defining):
-            await give_aliases(self.stores, self.book.primary, tuple(self.book.ledgers), secondary)
+            there = [name for name, ledger in self.book.ledgers.items() if ledger.claimed and not ledger.parked_whole]
+            await give_aliases(self.stores, self.book.primary, there, secondary)
 
     def apply_settings(self, settings: Settings) -> None:
         """Take new settings while running."""
@@ -175,6 +177,7 @@ class Replicator:
 
     async def close(self) -> None:
         await self.flips.close()
+        await self._aliases.close()
         await self._holds.close()
         await asyncio.gather(*(workshop.reconciler.close() for workshop in self._workshops.values()))
 
@@ -247,11 +250,10 @@ class Replicator:
             except Moved:
                 continue
 
-    def pass_on(self, definition: UpdateAliases) -> None:
-        """Give an alias change that the primary took to a secondary that has aliases, in the background."""
+    def aliases_changed(self) -> None:
+        """The primary took an alias change: a secondary that has aliases follows, in the background."""
         if self.mirroring:
-            for workshop in list(self._workshops.values())[:1]:
-                spawn(workshop.definer.pass_on(definition), name="alias change on the secondary")
+            self._aliases.changed()
 
     def is_clean(self, collection: str, point_id: PointId) -> bool:
         ledger = self.book.ledgers.get(collection)
@@ -393,6 +395,8 @@ class Replicator:
 
     def _act(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
         collection = record.collection
+        if isinstance(record, r.Claim) and self.membership.leads:  # it may have aliases from before
+            self.aliases_changed()
         if collection in self.book.ledgers:
             self.workshop(collection).applied(position, record, effects)
             self._collapse_if_due(collection)
