@@ -1,9 +1,9 @@
 """Random clients, operators and faults, through the real proxy over real engines: whenever everything has come to rest,
 both stores hold the same (but for parked points), and every key is in a state that what clients were told allows.
 
-Hypothesis chooses the steps; the same ones every time, so a failure comes back. CROSSFADE_PROPERTY_EXAMPLES=100 runs more
-of them, random ones, and CROSSFADE_PROPERTY_STEPS=60 longer ones. Nothing is shrunk (a step takes real time): the steps
-are printed.
+Hypothesis chooses the steps; the same ones every time, so a failure comes back. With CROSSFADE_PROPERTY_EXAMPLES=100
+there are more, random ones, and with CROSSFADE_PROPERTY_STEPS=60 longer ones. Nothing is shrunk (a step takes real
+time): the steps are printed.
 """
 
 from __future__ import annotations
