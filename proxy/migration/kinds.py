@@ -29,7 +29,14 @@ class Kinds:
     def backfill(self, route: str, options: Mapping[str, Any]) -> Work:
         """Options: `adopt` (points that are on the target already may be replaced or removed)."""
         live = self._routes[route]
-        copy = Backfill(live.replicator, lambda: self._collections_of(live), _settings(live.config, options))
+
+        async def collections() -> list[str]:
+            """Those that are gone, too, where it is not known whether the secondary's are: a sweep finds out."""
+            names, replicator = list(await self._collections_of(live)), live.replicator
+            ledgers = replicator.book.ledgers.items() if replicator.mirroring else ()
+            return [*names, *(name for name, ledger in ledgers if ledger.unswept and name not in names)]
+
+        copy = Backfill(live.replicator, collections, _settings(live.config, options))
 
         async def work(progress: Progress) -> Mapping[str, Any]:
             result = await copy(progress)

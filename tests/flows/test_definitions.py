@@ -500,3 +500,20 @@ def test_a_new_collection_with_a_metric_that_the_target_lacks_is_read_from_the_s
     expected = migration.direct().query_points(name, query=vector(2), limit=3)
     assert client.query_points(name, query=vector(2), limit=3) == expected
     assert [one.collection for one in migration.status().parked_collections] == [name]
+
+
+def test_a_drop_of_unknown_outcome_of_a_collection_that_never_was_is_settled_by_a_backfill(
+    migrations: Migrations,
+) -> None:
+    """Nobody lists the collection, but something is known of it: that it is not known whether both sides lack it."""
+    source = migrations.own_source()
+    migration = migrations(source=source)
+    migration.mirror()
+    source.pause()
+    with pytest.raises(Exception, match="504"):
+        migration.client(timeout=20).delete_collection(migration.name("never"))
+    source.resume()
+    migration.until(lambda route: route.keys.held == 0, "the hold to end")
+    assert migration.status().needs_sweep == ("not backfilled yet",)
+    migration.backfill()
+    migration.rest()

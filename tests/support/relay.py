@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -49,7 +50,8 @@ class Relay:
             threading.Thread(target=self._serve, args=(sender,), daemon=True).start()
 
     def _serve(self, sender: socket.socket) -> None:
-        with sender, socket.create_connection(("127.0.0.1", self._to)) as store:
+        """Where the store is gone, the sender's connection ends."""
+        with sender, suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as store:
             back = threading.Thread(target=_pump, args=(store, sender), daemon=True)
             back.start()
             while received := _received(sender):
