@@ -48,6 +48,7 @@ _NOT_DIRECT = frozenset({Kind.JOURNAL, Kind.UNLISTED})
 _WHOLE_POINTS = frozenset({Kind.LANDING, Kind.IN_PART})
 _UNDECIDED = frozenset({Kind.MOVING})
 _QUIET = frozenset({"journal fsync slow"})
+_WITH_A_HANGING_TARGET = frozenset({"journal log truncated"})  # so that something is known that can be lost
 
 
 def allowed(fault: str, mirrored: bool, primary: Side = "source") -> frozenset[Kind]:
@@ -57,6 +58,8 @@ def allowed(fault: str, mirrored: bool, primary: Side = "source") -> frozenset[K
         kinds = OF_THE_PRIMARY[what] if primary in (area, "either") else frozenset()
     else:
         kinds = OF_THE_PROXY[fault.partition(" at ")[0]]
+    if fault in _WITH_A_HANGING_TARGET and primary != "source":
+        kinds |= OF_THE_PRIMARY["stopped"]
     if kinds and primary != "source":
         kinds |= _WHOLE_POINTS
     if primary == "either" and fault not in _QUIET:
