@@ -133,17 +133,18 @@ async def _verify(looking: Looking) -> Gate:
     done = [job for job in _of_route(looking) if job.kind == "verify" and job.status == DONE]
     if not done:
         return Gate("verify", "never run to its end", False, forceable=True, next=again)
-    last = max(done, key=lambda job: job.ended_at)
+    last = max(done, key=lambda job: job.ended_position)
     result = last.result
     if result.get("different") or result.get("unchecked"):
         value = f"{result['different']} different, {result['unchecked']} could not be checked"
         return Gate("verify", value, False, next=f"crossfade verify {route} --repair")
-    later = [job.id for job in _of_route(looking) if job.kind in ("backfill", "sweep") and job.ended_at > last.ended_at]
+    since = last.ended_position
+    later = [job.id for job in _of_route(looking) if job.kind in ("backfill", "sweep") and job.ended_position > since]
     age, bound = time.time() - last.ended_at, looking.live.config.cutover.verify_max_age_seconds
     value = f"{result.get('equal', 0)} equal, 0 different, {age:,.0f} s ago"
     if later:
         return Gate("verify", f"{value}, but {later[-1]} ran after it", False, forceable=True, next=again)
-    fresh = age <= bound
+    fresh = abs(age) <= bound  # a clock that was set back proves nothing
     return Gate("verify", value, fresh, forceable=True, next="" if fresh else f"{again}: not older than {bound:g} s")
 
 

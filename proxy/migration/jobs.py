@@ -38,7 +38,8 @@ class JobState:
     kind: str
     route: str
     options: dict[str, Any] = field(default_factory=dict)
-    ended_at: float = 0.0  # seconds since 1970
+    ended_at: float = 0.0  # seconds since 1970, to be shown
+    ended_position: int = 0  # of the journal: which of two jobs ended later, whatever the clock did meanwhile
     owner: str = ""  # the process that runs it
     status: str = RUNNING
     step: str = ""
@@ -268,6 +269,7 @@ class Jobs:
             self._running.pop(state.id, None)
             if state.ended:
                 state.eta_seconds, state.waiting_for, state.ended_at = None, "", time.time()
+                state.ended_position = self._journal.position
                 _log.info("job ended", extra=words | {"status": state.status, "problem": state.error})
                 await self._save(state)
 

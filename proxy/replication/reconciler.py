@@ -199,6 +199,8 @@ class Reconciler:
         await site.hook("reconciliation written")
         if report.missing_collection:
             report.error = await self._restore_collection(report.error)
+        elif report.parked:
+            await self._suspect_shape(report)
         return report
 
     async def _states(self, taken: Mapping[PointId, int | None]) -> dict[PointId, Point | None]:
@@ -225,6 +227,17 @@ class Reconciler:
                 found = {}
             states.update((point_id, found.get(point_id)) for point_id in unknown)
         return states
+
+    async def _suspect_shape(self, report: CopyReport) -> None:
+        """Points that do not fit may be due to a collection that somebody has made anew in another shape: then it is
+        made as the primary has it, and swept, and nothing is parked."""
+        try:
+            remade = await self._site.claim()
+        except CrossfadeError as error:
+            remade, report.error = True, report.error or error
+        if remade:
+            report.dirty |= report.parked.keys()
+            report.parked.clear()
 
     async def _restore_collection(self, error: CrossfadeError | None) -> CrossfadeError | None:
         """The secondary has no such collection: make it as the primary describes it, and have it swept."""

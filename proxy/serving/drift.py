@@ -4,7 +4,8 @@ Every few seconds, for each collection:
 
 - *bypass*: the number of points on the primary has changed, although no write passed the proxy in between;
 - *drift*: both stores are at rest as far as the journal knows, and differ: in their numbers of points, or in one page,
-  the next in turn, so that in the end every point has been looked at. It is told when it is seen twice in a row.
+  the next in turn, so that in the end every point has been looked at. A collection that has another shape than the
+  primary's is swept at once.
 
 The cost is an exact count on each store and one small page. What was found stands until a verify finds both equal.
 """
@@ -22,7 +23,7 @@ from proxy.replication import records as r
 from proxy.replication.comparison import difference
 from proxy.replication.ledger import Effects
 from proxy.replication.replicator import Replicator
-from proxy.replication.site import Site
+from proxy.replication.site import Site, shape
 
 _EVERY_SECONDS = 5.0
 _PAGE_POINTS = 64
@@ -88,12 +89,28 @@ class Drift:
         if not self.replicator.mirroring or not ledger.at_rest or ledger.parked:
             return
         site = self.replicator.workshop(collection).site
+        if await self._is_another(site):
+            await self._have_swept(site)
+            return
         problem = await self._compare(site, seen, points)
         quiet = self._changes(seen) == changes and site.ledger.at_rest
         seen.suspicions = seen.suspicions + 1 if problem and quiet else 0
         if seen.suspicions >= _LOOKS and not self.found:
             self.found = f"{collection}: {problem}"
             _log.warning("the stores differ although nothing is outstanding", extra=self._words(self.found))
+
+    @staticmethod
+    async def _is_another(site: Site) -> bool:
+        """Whether the secondary's collection is not the one that was made for the route: it has another shape."""
+        spec, described = await site.known_spec(), await site.secondary.describe(site.secondary_name)
+        return spec is not None and described is not None and shape(spec) != shape(described.spec)
+
+    async def _have_swept(self, site: Site) -> None:
+        """Reads leave the collection, and the sweep makes it as the primary has it."""
+        reason = "somebody has made the collection anew on the secondary"
+        _log.warning(reason, extra={"route": self.replicator.route, "collection": site.collection})
+        record = r.Unswept(route=self.replicator.route, collection=site.collection, reason=reason)
+        await self.replicator.journal.append(record)
 
     async def _compare(self, site: Site, seen: _Seen, points: int) -> str:
         """What differs, "" if nothing does. The page is looked at again if something did."""
