@@ -103,6 +103,10 @@ class Refused(StoreError):
     """The store answered, and said no. For a write: nothing of it was applied."""
 
 
+class Unfinished(Refused):
+    """The making of a collection broke off. `create` finishes it, and says that it exists, if it is as asked for."""
+
+
 class Throttled(StoreError):
     """The store asked for less (429, RESOURCE_EXHAUSTED, rate limit)."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proxy.clock import Clock
-from proxy.errors import Foreign, Throttled, Unavailable, Unclear
+from proxy.errors import CollectionExists, Foreign, Throttled, Unavailable, Unclear, Unfinished
 from proxy.model import CollectionSpec, Metric, PointId, Side
 from proxy.replication import records as r
 from proxy.replication.book import RouteBook
@@ -215,20 +215,29 @@ class Site:
             await self.journal.append(r.ParkCollection(route=self.route, collection=self.collection, reason=reason))
 
     async def make_secondary(self) -> bool:
-        """Create the collection on the secondary if the primary has it and the secondary does not. True if it made one.
+        """Create the collection on the secondary if the primary has it and the secondary does not, or finish one whose
+        making broke off. True if it made one.
 
         Raises what the stores raise; Untranslatable if the secondary's vendor has no equivalent. One at a time: a job
         and a reconciliation may both find that it is missing.
         """
         async with self._making:
-            if await self.secondary.describe(self.secondary_name) is not None:
-                return False
+            unfinished = False
+            try:
+                if await self.secondary.describe(self.secondary_name) is not None:
+                    return False
+            except Unfinished:
+                unfinished = True
             self.redefined()
             spec = await self.known_spec()
             if spec is None:
                 return False
-            await self.secondary.create(self.secondary_name, spec)
-            return True
+            try:
+                await self.secondary.create(self.secondary_name, spec)
+            except CollectionExists:
+                if not unfinished:
+                    raise
+            return not unfinished
 
 
 def shape(spec: CollectionSpec) -> dict[str, tuple[str, int, Metric]]:

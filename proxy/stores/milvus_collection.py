@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from proxy.dialects.milvus.schema import (
     VectorIndex,
     check_spec,
     collection_schema,
+    has_fields,
     index_parameters,
     layout_of,
 )
@@ -110,19 +111,18 @@ class MilvusCollections:
 
     async def create(self, name: str, spec: CollectionSpec, ids: IdMapping, index: VectorIndex) -> None:
         """Make, index and load it. Raises Untranslatable, CollectionExists; what fails half-way leaves nothing, or is
-        Unclear."""
+        Unclear. Of an existing one that nobody finished, all indexes are made first."""
         server = await self._connection.server()
         check_spec(spec, several_vectors=server.several_vectors)
         place = self.place(name)
-        if await self.exists(name):
-            raise CollectionExists(name)
         serialized = collection_schema(place.collection, spec, ids)
+        if (existing := await self._existing(name)) is not None:
+            if has_fields(existing.schema, serialized):
+                await self._index(name, spec, index, {each.field_name for each in await self._indexes(name)})
+            raise CollectionExists(name)
         await self.call("CreateCollection", requests.create_collection(place, serialized), common.Status, name)
         try:
-            for vector in spec.vectors:
-                parameters = index_parameters(vector, spec, index)
-                request = requests.create_index(place, vector_field(vector), parameters)
-                await self.call("CreateIndex", request, common.Status, name)
+            await self._index(name, spec, index, set())
             await self._load(name)
             layout = await self._layout(name, await self._description(name))
         except BaseException as failure:
@@ -155,11 +155,22 @@ class MilvusCollections:
         return True
 
     async def exists(self, name: str) -> bool:
+        return await self._existing(name) is not None
+
+    async def _existing(self, name: str) -> Any:
+        """Its description, or None."""
         try:
-            await self._description(name)
+            return await self._description(name)
         except CollectionNotFound:
-            return False
-        return True
+            return None
+
+    async def _index(self, name: str, spec: CollectionSpec, index: VectorIndex, there: Collection[str]) -> None:
+        """Index each vector whose field is not `there`."""
+        for vector in spec.vectors:
+            if vector_field(vector) not in there:
+                parameters = index_parameters(vector, spec, index)
+                request = requests.create_index(self.place(name), vector_field(vector), parameters)
+                await self.call("CreateIndex", request, common.Status, name)
 
     async def reading(self, collection: MilvusCollection, read: Callable[[], Awaitable[T]]) -> T:
         """`read`, once more after loading the collection if it was not in memory."""
@@ -214,13 +225,15 @@ class MilvusCollections:
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     async def _layout(self, name: str, described: Any) -> Layout:
+        return layout_of(name, described.schema, await self._indexes(name))
+
+    async def _indexes(self, name: str) -> Iterable[Any]:
         request = milvus.DescribeIndexRequest(**self.place(name).fields())
         try:
             reply = await self.call("DescribeIndex", request, milvus.DescribeIndexResponse, name, writes=False)
-            indexes = reply.index_descriptions
         except NoIndexError:
-            indexes = ()
-        return layout_of(name, described.schema, indexes)
+            return ()
+        return tuple(reply.index_descriptions)
 
     async def _description(self, name: str) -> Any:
         request = milvus.DescribeCollectionRequest(**self.place(name).fields())

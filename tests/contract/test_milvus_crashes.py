@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from examples.engines import ChildProcess, MilvusLite, MilvusServer
 from proxy.dialects.milvus.schema import VectorIndex
-from proxy.errors import AppliedInPart, Unavailable, Unclear
+from proxy.errors import AppliedInPart, CollectionExists, Unavailable, Unclear, Unfinished
 from proxy.model import (
     CollectionSpec,
     CreateAlias,
@@ -210,6 +210,32 @@ async def test_a_collection_that_is_left_half_made_is_unclear(
         await store.define(CreateCollection("docs", SPEC))
     with pytest.raises(Unavailable):
         await store.define(CreateCollection("docs", SPEC))
+    await store.close()
+
+
+async def test_a_collection_that_is_left_half_made_is_finished_by_the_next_who_makes_it(
+    short_lived: MilvusLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = dying(short_lived, monkeypatch, "CreateCollection", "CreateIndex")
+    with pytest.raises(Unclear, match="made only in part"):
+        await store.create("docs", SPEC)
+    await store.close()
+    await asyncio.to_thread(short_lived.start)
+    store = MilvusStore(short_lived.address)
+    with pytest.raises(Unfinished, match="has no index"):
+        await store.describe("docs")
+    another = CollectionSpec({"": VectorSpec(9, Metric.DOT)})
+    with pytest.raises(CollectionExists):
+        await store.create("docs", another)
+    with pytest.raises(Unfinished):
+        await store.describe("docs")
+    with pytest.raises(CollectionExists):
+        await store.create("docs", SPEC)
+    described = await store.describe("docs")
+    assert described is not None
+    assert described.points == 0
+    await store.upsert("docs", [point(1)])
+    assert await store.count("docs") == 1
     await store.close()
 
 

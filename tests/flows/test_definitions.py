@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pymilvus import DataType
 from qdrant_client import QdrantClient, models
 
 from examples.engines import poll
@@ -117,6 +118,22 @@ def test_recreated_again_and_again_while_others_write(migration: Migration, clie
         for writer in writers:
             writer.result()
     assert_equal(migration, name)
+
+
+def test_a_collection_whose_making_broke_off_on_the_target_is_finished(
+    migration: Migration, client: QdrantClient, name: str
+) -> None:
+    with milvus_of(migration) as milvus:  # its index was still to come
+        schema = milvus.create_schema(enable_dynamic_field=True)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
+        milvus.create_collection(name, schema=schema)
+    make(client, name)
+    client.upsert(name, points(*range(10)))
+    assert_equal(migration, name, 10)
+    with migration.reads() as reads:
+        assert client.count(name).count == 10
+    assert reads == {("weight 100 (operator)", "secondary"): 1}
 
 
 def test_refused_definitions_are_refused_as_by_the_source(

@@ -17,7 +17,7 @@ from proxy.dialects.milvus.ids import IdMapping
 from proxy.dialects.milvus.limits import MAX_DIMENSION, TEXT_ID_BYTES
 from proxy.dialects.milvus.messages import common, schema
 from proxy.dialects.milvus.names import PRIMARY_FIELD, vector_field, vector_of_field
-from proxy.errors import Refused, Untranslatable
+from proxy.errors import Refused, Unfinished, Untranslatable
 from proxy.model import CollectionSpec, Metric, VectorSpec
 
 METRICS: dict[Metric, str] = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.EUCLID: "L2"}
@@ -149,9 +149,20 @@ def _pair(key: str, value: object) -> Any:
 # --- from the server ---------------------------------------------------------------------
 
 
+def has_fields(described: Any, serialized: bytes) -> bool:
+    """Whether an existing collection, by its CollectionSchema, has just the fields of that serialized one."""
+
+    def fields(of: Any) -> set[tuple[Any, ...]]:
+        own = (field for field in of.fields if not field.is_dynamic)
+        return {(f.name, f.data_type, f.is_primary_key, f.autoID, *sorted(_pairs(f.type_params).items())) for f in own}
+
+    asked = schema.CollectionSchema.FromString(serialized)
+    return bool(described.enable_dynamic_field) and fields(described) == fields(asked)
+
+
 def layout_of(collection: str, described: Any, indexes: Iterable[Any]) -> Layout:
     """The layout of an existing collection, from its CollectionSchema and the IndexDescriptions of its vectors.
-    Raises Refused with what it lacks."""
+    Raises Refused with what it lacks; Unfinished if that is an index."""
     problem = f"collection {collection!r} cannot be used: "
     if not described.enable_dynamic_field:
         raise Refused(problem + "it has no dynamic field; create it with enable_dynamic_field=True")
@@ -173,7 +184,7 @@ def layout_of(collection: str, described: Any, indexes: Iterable[Any]) -> Layout
 
 def _vector_field(problem: str, field: Any, index: Mapping[str, str] | None) -> VectorField:
     if index is None:
-        raise Refused(problem + f"its vector {field.name!r} has no index; create one, or drop the collection")
+        raise Unfinished(problem + f"its vector {field.name!r} has no index; create one, or drop the collection")
     metric = _METRIC_OF.get(index.get("metric_type", ""))
     if metric is None:
         raise Refused(problem + f"its vector {field.name!r} has the metric {index.get('metric_type')!r}")
