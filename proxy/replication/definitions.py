@@ -15,7 +15,7 @@ import logging
 from dataclasses import dataclass, field, replace
 
 from proxy.dialects import Outcome
-from proxy.errors import CollectionExists, CrossfadeError, Foreign, Unclear, Untranslatable
+from proxy.errors import CollectionExists, CrossfadeError, Foreign, TryAgain, Unclear, Untranslatable
 from proxy.model import (
     CreateCollection,
     CreatePayloadIndex,
@@ -82,7 +82,12 @@ class Definer:
             primary=side,
             definition=True,
         )
-        return await begin_durably(site, record)
+        begin = await begin_durably(site, record)
+        if site.ledger.endangered(None, side, rewrites=False):  # since an emergency
+            end = r.EndScope(route=site.route, collection=site.collection, begin=begin, outcome=Outcome.UNTOUCHED)
+            await site.journal.append(end)
+            raise TryAgain("the definition was refused: an older copy may still land; try again in a moment")
+        return begin
 
     async def _follow(self, definition: Definition, answer: Answer, begin: int | None, side: Side) -> None:
         site = self.site

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from proxy.dialects import Judgement, Outcome
-from proxy.errors import GateClosed, Unavailable, Unclear
-from proxy.model import CollectionSpec, Metric, Point, Upsert, VectorSpec
+from proxy.errors import GateClosed, TryAgain, Unavailable, Unclear
+from proxy.model import CollectionSpec, DropCollection, Metric, Point, Side, Upsert, VectorSpec
 from proxy.replication import records as r
 from proxy.replication.journal import Journal
 from proxy.replication.membership import Membership
@@ -112,6 +113,21 @@ async def test_one_without_an_answer_holds_all_if_it_may_still_land(
         await world.replicator.write_anywhere("unknown endpoint", by(send))
     await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
     assert [world.replicator.ledger(each).range_held for each in (DOCS, OTHER)] == [held, held]
+
+
+@pytest.mark.parametrize(("side", "sent"), [(Side.SOURCE, False), (Side.TARGET, True)])
+async def test_no_collection_is_dropped_where_an_older_copy_may_still_land(
+    world: World, side: Side, sent: bool
+) -> None:
+    """It would land in the one that is made next."""
+    hold = r.HoldSide(route="route", collection=DOCS, side=side, hold_seconds=1.0, copy=True)
+    await world.journal.append(hold)
+    asked: list[str] = []
+    drop = world.replicator.define(DOCS, DropCollection(DOCS), world.primaries(change=lambda: asked.append("drop")))
+    with nullcontext() if sent else pytest.raises(TryAgain, match="older copy"):
+        await drop
+    assert asked == ["drop"] * sent
+    await turns_until(lambda: not world.replicator.defining)
 
 
 async def test_a_name_that_is_no_collection_is_forgotten_but_not_under_the_hands_of_a_writer(world: World) -> None:
