@@ -36,9 +36,9 @@ def listening(host: str, port: int, backlog: int = 4096) -> socket.socket:
         made.setblocking(False)
         made.bind((host, port))
         made.listen(backlog)
-    except OSError:
+    except OSError as error:
         made.close()
-        raise
+        raise OSError(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from error
     return made
 
 

@@ -82,13 +82,14 @@ class Operator:
     # --- looking -----------------------------------------------------------------------------
 
     async def status(self) -> Status:
+        routes = tuple(self._route_status(route) for route in self._routes.values())
         stores = await asyncio.gather(*(self._store(name, store) for name, store in self._stores.items()))
         return Status(
             version=self._version,
             uptime_seconds=self._clock.now() - self._started,
             ready=self._ready() is None,
             config=str(self._config_path),
-            routes=tuple(self._route_status(route) for route in self._routes.values()),
+            routes=routes,
             stores=tuple(stores),
             listeners=tuple(self._listeners()),
             jobs=tuple(await self.jobs()),

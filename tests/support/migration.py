@@ -285,13 +285,13 @@ class Migration:
 
     def until(self, condition: Callable[[RouteStatus], bool], what: str) -> RouteStatus:
         """The status once `condition` holds for it."""
-        found = [self.status()]
+        found: list[RouteStatus] = []
 
         def holds() -> bool:
-            found[0] = self.status()
+            found[:] = [self.status()]
             return condition(found[0])
 
-        assert poll(holds, PATIENCE_SECONDS), f"waited for: {what}; status: {found[0]}"
+        assert poll(holds, PATIENCE_SECONDS), f"waited for: {what}; status: {found}"
         return found[0]
 
     def rest(self) -> RouteStatus:
