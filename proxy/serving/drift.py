@@ -108,7 +108,8 @@ class Drift:
     async def _have_swept(self, site: Site) -> None:
         """Reads leave the collection, and the sweep makes it as the primary has it."""
         reason = "somebody has made the collection anew on the secondary"
-        _log.warning(reason, extra={"route": self.replicator.route, "collection": site.collection})
+        words = {"route": self.replicator.route, "collection": site.collection}
+        _log.warning("somebody has made a collection anew on the secondary: it is swept", extra=words)
         record = r.Unswept(route=self.replicator.route, collection=site.collection, reason=reason)
         await self.replicator.journal.append(record)
 
