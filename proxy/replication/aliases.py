@@ -71,6 +71,7 @@ class AliasFollower:
                 self._changed = False
                 try:
                     await self._give()
+                    wait = _FIRST_RETRY_SECONDS
                     continue
                 except CrossfadeError as error:
                     self._changed = True
