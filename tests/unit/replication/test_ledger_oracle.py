@@ -17,6 +17,7 @@ from proxy.model import PointId, Side
 from proxy.replication import records as r
 from proxy.replication.book import Book, RouteBook, dump, load
 from proxy.replication.ledger import NEVER_SWEPT, Effects, Hold, Interval, Ledger
+from tests.unit.replication.broken_ledgers import MarkOffAtEnd, PageMarksNothing, ScopeForgetsOverlaps
 from tests.unit.replication.oracle import History
 from tests.unit.replication.record_runs import KEYS, Run
 
@@ -187,19 +188,6 @@ class _FailedIsUntouched(Ledger):
         return Effects() if record.outcome is Outcome.FAILED else super()._end_write(position, interval, record)
 
 
-class _MarkOffAtEnd(Ledger):
-    def _begin_reconcile(self, position: int, record: r.BeginReconcile) -> Effects:
-        effects = super()._begin_reconcile(position, record)
-        self.marks.update({key: mark for key, mark in effects.taken.items() if mark is not None})
-        return effects
-
-    def _end_reconcile(self, position: int, interval: Interval, record: r.EndReconcile) -> Effects:
-        effects = super()._end_reconcile(position, interval, record)
-        for key in effects.settled:
-            self.marks.pop(key, None)
-        return effects
-
-
 class _OverlapIsClean(Ledger):
     def _end_reconcile(self, position: int, interval: Interval, record: r.EndReconcile) -> Effects:
         interval.mixed.clear()
@@ -210,12 +198,6 @@ class _PageTakesMarks(Ledger):
     def _end_page(self, position: int, interval: Interval, record: r.EndPage) -> Effects:
         for key in record.ids:
             self.marks.pop(key, None)
-        return super()._end_page(position, interval, record)
-
-
-class _PageMarksNothing(Ledger):
-    def _end_page(self, position: int, interval: Interval, record: r.EndPage) -> Effects:
-        interval.touched.clear()
         return super()._end_page(position, interval, record)
 
 
@@ -268,12 +250,6 @@ class _LateEndIgnored(Ledger):
     def _end(self, position: int, record: r.AnyRecord) -> Effects:
         assert isinstance(record, r.End)
         return super()._end(position, record) if record.begin in self.intervals else Effects()
-
-
-class _ScopeForgetsOverlaps(Ledger):
-    def _end_scope(self, position: int, interval: Interval, record: r.EndScope) -> Effects:
-        interval.touched.clear()
-        return super()._end_scope(position, interval, record)
 
 
 class _HintBesideScope(Ledger):
@@ -345,10 +321,10 @@ class _OldPagesEndangerNothing(Ledger):
 BROKEN: list[Callable[[], Ledger]] = [
     _UnknownIsNotHeld,
     _FailedIsUntouched,
-    _MarkOffAtEnd,
+    MarkOffAtEnd,
     _OverlapIsClean,
     _PageTakesMarks,
-    _PageMarksNothing,
+    PageMarksNothing,
     _OldPageIsGood,
     _DeadOldPageIsForgotten,
     _PageConfirmsWhatAnotherDoubts,
@@ -357,7 +333,7 @@ BROKEN: list[Callable[[], Ledger]] = [
     _TouchedUnderHoldForgotten,
     _DeadOwnerIsNotHeld,
     _LateEndIgnored,
-    _ScopeForgetsOverlaps,
+    ScopeForgetsOverlaps,
     _HintBesideScope,
     _CollapseDropsHeldMarks,
     _LaterReasonCleared,

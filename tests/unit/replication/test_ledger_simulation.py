@@ -11,6 +11,7 @@ from proxy.model import PointId, Side
 from proxy.replication import records as r
 from proxy.replication.book import Book, RouteBook, dump, load
 from proxy.replication.ledger import Effects, Hold, Interval, Ledger
+from tests.unit.replication.broken_ledgers import MarkOffAtEnd, PageMarksNothing, ScopeForgetsOverlaps
 from tests.unit.replication.simulation import differences, run
 
 RUNS = 1500
@@ -64,25 +65,6 @@ class _NoHold(Ledger):
         return hold
 
 
-class _MarkOffAtEnd(Ledger):
-    def _begin_reconcile(self, position: int, record: r.BeginReconcile) -> Effects:
-        effects = super()._begin_reconcile(position, record)
-        self.marks.update({key: mark for key, mark in effects.taken.items() if mark is not None})
-        return effects
-
-    def _end_reconcile(self, position: int, interval: Interval, record: r.EndReconcile) -> Effects:
-        effects = super()._end_reconcile(position, interval, record)
-        for key in effects.settled:
-            self.marks.pop(key, None)
-        return effects
-
-
-class _PageMarksNothing(Ledger):
-    def _end_page(self, position: int, interval: Interval, record: r.EndPage) -> Effects:
-        interval.touched.clear()
-        return super()._end_page(position, interval, record)
-
-
 class _PageTakesMarks(Ledger):
     def _begin_page(self, position: int, record: r.BeginPage) -> Effects:
         self.marks.clear()
@@ -104,12 +86,6 @@ class _DeadReconcilerNotHeld(Ledger):
         return effects
 
 
-class _ScopeForgetsOverlaps(Ledger):
-    def _end_scope(self, position: int, interval: Interval, record: r.EndScope) -> Effects:
-        interval.touched.clear()
-        return super()._end_scope(position, interval, record)
-
-
 class _ScopeNamesNothing(Ledger):
     def _end_scope(self, position: int, interval: Interval, record: r.EndScope) -> Effects:
         interval.named.clear()
@@ -120,12 +96,12 @@ BROKEN: list[Callable[[], Ledger]] = [
     _UnknownIsUntouched,
     _HintDespiteHold,
     _NoHold,
-    _MarkOffAtEnd,
-    _PageMarksNothing,
+    MarkOffAtEnd,
+    PageMarksNothing,
     _PageTakesMarks,
     _DeadPageForgotten,
     _DeadReconcilerNotHeld,
-    _ScopeForgetsOverlaps,
+    ScopeForgetsOverlaps,
     _ScopeNamesNothing,
 ]
 
