@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TO ?= milvus-lite
 MINUTES ?= 30
+JOBS ?= 2
 ARGS ?=
 
 .PHONY: help setup lint types test model demo bench faults soak protos lock clean
@@ -28,8 +29,9 @@ lint: setup ## style, layering, licences
 types: setup ## mypy, strict
 	$(BIN)/mypy
 
-test: setup ## unit, contract and flow tests over real engines
-	$(BIN)/python -m pytest $(ARGS)
+# A file's tests share their engines, so a file stays with one worker; the long files come first.
+test: setup ## unit, contract and flow tests over real engines (JOBS=2 files side by side)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 model: setup ## the protocol's models, every state (ARGS="--full")
 	$(BIN)/python -m tests.models $(ARGS)

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from examples.engines import ChildProcess, MilvusLite, MilvusServer
 from proxy.dialects.milvus.schema import VectorIndex
-from proxy.errors import AppliedInPart, CollectionExists, Unavailable, Unclear, Unfinished
+from proxy.errors import AppliedInPart, CollectionExists, Refused, Unavailable, Unclear, Unfinished
 from proxy.model import (
     CollectionSpec,
     CreateAlias,
@@ -245,4 +245,19 @@ async def test_nobody_at_the_address(tmp_path: Path) -> None:
     for call in (store.probe(), store.collections(), store.create("a", SPEC), store.upsert("a", [point(1)])):
         with pytest.raises(Unavailable):
             await call
+    await store.close()
+
+
+async def test_what_lite_leaves_of_a_collection_it_died_over_is_named(
+    short_lived: MilvusLite,
+) -> None:
+    store = MilvusStore(short_lived.address)
+    leftover = short_lived.directory / "data/collections/docs"
+    leftover.mkdir(parents=True)
+    with pytest.raises(Refused, match=f"File exists: '{leftover}'.*remove that directory"):
+        await store.create("docs", SPEC)
+    await store.close()
+    await asyncio.to_thread(short_lived.restart)
+    store = MilvusStore(short_lived.address)
+    await store.create("docs", SPEC)
     await store.close()

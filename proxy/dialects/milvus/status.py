@@ -40,6 +40,7 @@ _OLD_THROTTLED = frozenset(
     for name in ("RateLimit", "ForceDeny", "MemoryQuotaExhausted", "DiskQuotaExhausted", "TimeTickLongDelay")
 )
 _RESULT_TOO_LARGE = "query results exceed the limit size"
+_LITE_LEFTOVER = "[Errno 17] File exists"  # its directory is there, but not the schema that makes it a collection
 
 
 class NotLoadedError(Unavailable):
@@ -87,4 +88,6 @@ def _error_of(status: Any, collection: str, writes: bool) -> CrossfadeError:
         return Unclear(message) if writes else Unavailable(message)
     if code in _INVALID or code == _LITE_INVALID:
         return InvalidRowError(message)
+    if _LITE_LEFTOVER in status.reason:
+        message += "; Milvus Lite died while it made or dropped this collection: remove that directory on its machine"
     return Refused(message)
