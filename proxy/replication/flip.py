@@ -1,6 +1,7 @@
 """Moving the primary: two records in the journal, and a hold of new writes between them. For one route.
 
-1. PREPARE. Whoever reads it begins no write from there on, and says so (READY). What was begun before goes on.
+1. PREPARE. Whoever reads it begins no write from there on, gives the secondary the last of the primary's aliases, and
+   says so (READY). What was begun before goes on.
 2. Wait until every process is ready, nothing is open, and nothing is dirty or held.
 3. COMMIT: the first decision of the epoch counts, and a COMMIT while anything is outstanding is none (book.py). Past
    the bound anyone may append ABORT, with the reason.
@@ -21,6 +22,7 @@ from proxy.clock import Clock
 from proxy.errors import GateClosed, TryAgain
 from proxy.model import Side
 from proxy.replication import records as r
+from proxy.replication.alias_follower import AliasFollower
 from proxy.replication.book import Flip, RouteBook
 from proxy.replication.hooks import Hook
 from proxy.replication.journal import Journal
@@ -42,18 +44,26 @@ class Flips:
     """The flips of one route, as this process takes part in them."""
 
     def __init__(
-        self, route: str, journal: Journal, book: RouteBook, clock: Clock, hook: Hook, bound_seconds: float
+        self,
+        route: str,
+        journal: Journal,
+        book: RouteBook,
+        aliases: AliasFollower,
+        clock: Clock,
+        hook: Hook,
+        bound_seconds: float,
     ) -> None:
         self.bound_seconds = bound_seconds
         self._route = route
         self._journal = journal
         self._book = book
+        self._aliases = aliases
         self._clock = clock
         self._hook = hook
         self._passable = asyncio.Event()
         self._news = asyncio.Event()
         self._told = asyncio.Event()  # set once, with the next record
-        self._timer: asyncio.Task[None] | None = None
+        self._tasks: tuple[asyncio.Task[None], ...] = ()  # while a flip is under way
         if book.flip is not None:
             self._hold(book.flip)
         else:
@@ -102,12 +112,19 @@ class Flips:
 
     def _hold(self, flip: Flip) -> None:
         self._passable.clear()
+        self._tasks = (
+            spawn(self._get_ready(flip), name="ready for a flip"),
+            spawn(self._abort_in_time(flip), name="flip"),
+        )
+
+    async def _get_ready(self, flip: Flip) -> None:
+        await self._aliases.pause()
         self._journal.append(r.Ready(route=self._route, epoch=flip.epoch, owner=self._journal.owner))
-        self._timer = spawn(self._abort_in_time(flip), name="flip")
 
     def _release(self, record: r.AnyRecord) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._aliases.resume()
         self._passable.set()
         words = {"route": self._route, "primary": self._book.primary.value}
         if isinstance(record, r.Abort):
@@ -166,7 +183,8 @@ class Flips:
         flip = self._book.flip
         silent = self._journal.book.owners.keys() - flip.ready if flip is not None else set()
         if silent:
-            return f"{len(silent)} of {len(self._journal.book.owners)} processes had not stopped their writes"
+            of = f"{len(silent)} of {len(self._journal.book.owners)} processes"
+            return f"{of} had not stopped their writes and given the aliases"
         for name, ledger in self._book.ledgers.items():
             if not ledger.at_rest or ledger.parked or ledger.parked_whole:
                 return (
@@ -176,6 +194,6 @@ class Flips:
         return "requests from before the mirror may still be landing"
 
     async def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            await asyncio.gather(self._timer, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -17,7 +17,8 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.model import Definition, PointId, Side, Write, written_ids
 from proxy.replication import records as r
-from proxy.replication.aliases import AliasFollower, give_aliases
+from proxy.replication.alias_follower import AliasFollower
+from proxy.replication.aliases import give_aliases
 from proxy.replication.confirmations import Confirmations
 from proxy.replication.definitions import Definer
 from proxy.replication.flip import Flips
@@ -134,8 +135,8 @@ class Replicator:
         self._moments = [clock.now()]
         self._collapsing: set[str] = set()
         self.unjournalled = 0  # how often a write began or ended that is in no journal
-        self.flips = Flips(route, journal, self.book, clock, hook, settings.flip_seconds)
         self._aliases = AliasFollower(route, self.give_aliases, lambda: self.defining, clock)
+        self.flips = Flips(route, journal, self.book, self._aliases, clock, hook, settings.flip_seconds)
         journal.subscribe(self._applied)
         membership.on_lead(self._take_over)
         membership.on_gone(self._distrust)
@@ -211,7 +212,7 @@ class Replicator:
         reason = "an alias changed beside other processes" if self.membership.others else ""
 
         async def carry_out(primary: Primary) -> Response:
-            with ExitStack() as stack:
+            with self._aliases.changing(), ExitStack() as stack:
                 known = [name for name in collections if self.knows(name)]
                 workshops = [stack.enter_context(self._at_work(name)) for name in known]
                 return await write_to_all([workshop.scopes for workshop in workshops], reason, primary)
@@ -371,9 +372,10 @@ class Replicator:
                 self.journal.append(r.Unswept(**here, reason=reason))
 
     def _take_over(self) -> None:
-        """What others left dirty is this process's now."""
+        """What others left dirty is this process's now; and they may have changed aliases."""
         for workshop in self._workshops.values():
             workshop.reconciler.wake_all()
+        self.aliases_changed()
 
     def _applied(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
         if record.route not in ("", self.route):

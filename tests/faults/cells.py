@@ -52,6 +52,8 @@ def why_not(fault: Fault, phase: Phase) -> str | None:
     hook = getattr(fault, "hook", "")
     if needs_compiler(fault):
         return "no C compiler to build the failing disk with"
+    if fault.area == "owners" and not phase.mirrored:
+        return "there is no journal to share while nothing is mirrored"
     if hook in PAGE_HOOKS and phase.name != "backfill":
         return "pages are copied by a backfill only"
     if hook in FLIP_HOOKS and phase.name != "cutover":

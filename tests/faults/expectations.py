@@ -38,8 +38,13 @@ OF_THE_PROXY: Mapping[str, frozenset[Kind]] = {
     "proxy kill -9": _DOWN,  # at any moment and at each hook
     "proxy stopped": _UNSENT | {Kind.UNCLEAR},
     "proxy disk full": frozenset({Kind.JOURNAL}),
+    "owners one of 2 killed": _DOWN,
+    "owners one of 2 stopped": _UNSENT | {Kind.UNCLEAR, Kind.JOURNAL},
+    "owners one of 3 killed": _DOWN,
+    "owners one of 3 stopped": _UNSENT | {Kind.UNCLEAR, Kind.JOURNAL},
 }
-_UNFELT = frozenset({"proxy stopped"})  # clients may be told something, and need not
+# clients may be told something, and need not
+_UNFELT = frozenset({"proxy stopped", "owners one of 2 stopped", "owners one of 3 stopped"})
 _NOT_DIRECT = frozenset({Kind.JOURNAL, Kind.UNLISTED})
 
 

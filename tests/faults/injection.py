@@ -24,6 +24,7 @@ from examples.engines import EngineError, poll
 from tests.faults.scene import LONGEST_REQUEST_SECONDS, TIMEOUT_SECONDS, Scene
 from tests.support.failing_disk import Disk, compiler
 from tests.support.fault_relay import Mode
+from tests.support.owners import another
 from tests.support.stand_ins import grpc_stand_in, http_stand_in, milvus_stand_in
 
 _FELT_ATTEMPTS = 60
@@ -359,6 +360,50 @@ class ProxyDiskFull(Fault):
         resource.prlimit(_pid(scene), resource.RLIMIT_FSIZE, self._limits)
 
 
+# --- of one of several proxies --------------------------------------------------------------------------
+
+
+@dataclass
+class OwnerKilled(Fault):
+    """`count` processes on one journal; the one that joined first, and so leads, is killed."""
+
+    count: int
+    area: str = "owners"
+    filters = False
+
+    @property
+    def what(self) -> str:  # type: ignore[override]
+        return f"one of {self.count} killed"
+
+    def arm(self, scene: Scene) -> None:
+        scene.others = [another(scene.migration, scene.running) for _ in range(self.count - 1)]
+
+    def strike(self, scene: Scene) -> None:
+        scene.proxy.kill()
+
+    def heal(self, scene: Scene) -> None:
+        scene.proxy.start()
+
+
+class OwnerStopped(OwnerKilled):
+    """The same with SIGSTOP, for longer than a request may take, then SIGCONT."""
+
+    filters = True
+
+    @property
+    def what(self) -> str:  # type: ignore[override]
+        return f"one of {self.count} stopped"
+
+    def strike(self, scene: Scene) -> None:
+        scene.proxy.pause()
+
+    def last(self, scene: Scene) -> None:
+        _passed(_STOPPED_SECONDS)
+
+    def heal(self, scene: Scene) -> None:
+        scene.proxy.resume()
+
+
 def _pid(scene: Scene) -> int:
     pid = scene.proxy.pid
     assert pid is not None
@@ -410,7 +455,13 @@ def _of_the_proxy() -> Iterator[Fault]:
     yield ProxyDiskFull()
 
 
-FAULTS: tuple[Fault, ...] = (*_of_stores(), *_of_the_journal(), *_of_the_proxy())
+def _of_owners() -> Iterator[Fault]:
+    for count in (2, 3):
+        yield OwnerKilled(count)
+        yield OwnerStopped(count)
+
+
+FAULTS: tuple[Fault, ...] = (*_of_stores(), *_of_the_journal(), *_of_the_proxy(), *_of_owners())
 
 
 def needs_compiler(fault: Fault) -> bool:

@@ -27,6 +27,7 @@ from examples.engines import poll
 from tests.faults.checker import Attempt, Payload, State
 from tests.faults.told import Kind, Said, kind_of, said
 from tests.support.migration import PATIENCE_SECONDS, Migration
+from tests.support.owners import Another, in_turn
 
 DIM = 4
 OLD_POINTS = 240
@@ -241,11 +242,14 @@ class Load:
 
 
 @contextmanager
-def load(migration: Migration, collection: str, filters: bool, fresh: bool = True) -> Iterator[Load]:
-    """The last writer speaks gRPC."""
-    by_grpc = migration.client(grpc=True, grpc_options=dict(_IMPATIENT))
-    clients = [*(migration.client() for _ in range(_WRITERS - 1)), by_grpc]
-    running = Load(clients, collection, filters, fresh)
+def load(
+    migration: Migration, collection: str, filters: bool, fresh: bool = True, others: Sequence[Another] = ()
+) -> Iterator[Load]:
+    """The last writer speaks gRPC. With several proxies each write of a writer goes through the next one."""
+    proxies: list[Migration | Another] = [migration, *others]
+    by_rest = [in_turn([proxy.client() for proxy in proxies]) for _ in range(_WRITERS - 1)]
+    by_grpc = in_turn([proxy.client(grpc=True, grpc_options=dict(_IMPATIENT)) for proxy in proxies])
+    running = Load([*by_rest, by_grpc], collection, filters, fresh)
     try:
         yield running
     finally:

@@ -74,7 +74,7 @@ def _play(scene: Scene, cell: Cell, result: Result) -> None:
     phase.prepare(scene)
     fault.arm(scene)
     try:
-        with load(scene.migration, scene.collection, fault.filters) as writers:
+        with load(scene.migration, scene.collection, fault.filters, others=scene.others) as writers:
             scene.load = writers
             if fault.patient:
                 writers.wait_for(_BEFORE)

@@ -18,6 +18,7 @@ from tests.faults.load import Load, fill
 from tests.support.failing_disk import FailingDisk
 from tests.support.fault_relay import FaultRelay
 from tests.support.migration import Migration, Migrations, ProxyProcess, Target
+from tests.support.owners import Another
 from tests.support.qdrant_engines import QdrantEmulator
 
 _numbers = itertools.count(1)
@@ -44,9 +45,11 @@ class Scene:
     collection: str
     grounds: Grounds
     disk: FailingDisk | None
+    running: ExitStack  # ends with the cell
     mirrored: bool = False
     load: Load | None = None
     job: str = ""
+    others: list[Another] = field(default_factory=list)  # proxies on the same journal
     moving: Any = None  # what moves the primary, in the phase that does
     notes: list[str] = field(default_factory=list)
 
@@ -105,7 +108,7 @@ class Grounds:
             running.callback(migration.proxy.kill)
             collection = migration.name("points")
             fill(migration.direct(), collection)
-            yield Scene(migration, collection, self, disk)
+            yield Scene(migration, collection, self, disk, running)
             self.heal()
             migration.direct().delete_collection(collection)
 

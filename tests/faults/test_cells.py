@@ -25,6 +25,7 @@ CHOSEN = (
     "journal fsync fails / backfill",
     "proxy kill -9 at reconciliation written / dual-write",
     "proxy stopped / dual-write",
+    "owners one of 3 killed / dual-write",
 )
 _CELLS = {cell.name: cell for cell in cells()}
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from qdrant_client import QdrantClient, models
 
-from examples.engines import EngineError, free_ports, poll
-from proxy.control.client import ControlClient
-from proxy.control.commands.connection import find
+from examples.engines import EngineError, poll
 from proxy.errors import GateClosed
 from tests.support.both_stores import assert_equal
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations, ProxyProcess
+from tests.support.owners import another
 
 DIM = 4
 KEYS = range(12)
@@ -30,41 +25,10 @@ def vector(seed: int) -> list[float]:
     return [1.0 + (seed * 7 + i * i) % 11 for i in range(DIM)]
 
 
-@dataclass
-class Another:
-    """One more proxy on the journal of a migration, at ports of its own."""
-
-    process: ProxyProcess
-    config: Path
-    rest_port: int
-
-    @property
-    def control(self) -> ControlClient:
-        return find(self.config, None, None)
-
-    def client(self) -> QdrantClient:
-        return QdrantClient(url=f"http://127.0.0.1:{self.rest_port}", timeout=20, check_compatibility=False)
-
-
 @pytest.fixture
 def running() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
-
-
-def another(migration: Migration, running: ExitStack, **route: Any) -> Another:
-    rest, grpc, control = free_ports(3)
-    config = copy.deepcopy(migration.config)
-    for listener, port in zip(config["listeners"], (rest, grpc), strict=True):
-        listener["address"] = f"127.0.0.1:{port}"
-    config["control"] = {"address": f"127.0.0.1:{control}"}
-    config["routes"][0] |= route
-    path = migration.directory / f"crossfade-{rest}.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
-    process = ProxyProcess(migration.directory / f"proxy-{rest}", path, rest)
-    running.callback(process.stop)
-    process.start()
-    return Another(process, path, rest)
 
 
 def backfilled(migration: Migration) -> str:

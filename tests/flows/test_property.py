@@ -207,6 +207,17 @@ def _heavy(chance: random.Random, ids: list[int]) -> Operation:
     )
 
 
+def _strip(chance: random.Random, ids: list[int]) -> Operation:
+    """A point without a vector has no place in Milvus: it is parked until it has one again."""
+    some: Any = list(ids)
+    return Operation(
+        f"delete vectors of {ids}",
+        lambda client, name, wait: client.delete_vectors(name, [""], some, wait=wait),
+        (turn(dict.fromkeys(ids, ())),),
+        models.DeleteVectorsOperation(delete_vectors=models.DeleteVectors(points=some, vector=[""])),
+    )
+
+
 def _batch(chance: random.Random, ids: list[int]) -> Operation:
     kinds = (_upsert, _upsert, _delete, _set, _vectors)
     parts = [chance.choice(kinds)(chance, chance.sample(KEYS, chance.randint(1, 2))) for _ in range(3)]
@@ -223,7 +234,7 @@ KINDS = (_upsert, _upsert, _upsert, _upsert_if, _delete, _set, _set, _reshape, _
 
 def operation(seed: int) -> Operation:
     chance = random.Random(seed)
-    kind = _heavy if chance.random() < 0.03 else chance.choice(KINDS)
+    kind = chance.choice((_heavy, _strip)) if chance.random() < 0.06 else chance.choice(KINDS)
     return kind(chance, chance.sample(KEYS, chance.randint(1, 3)))
 
 
@@ -571,7 +582,7 @@ def _found(direct: QdrantClient, name: str) -> dict[int, Stored] | None:
     if not direct.collection_exists(name):
         return None
     points = in_source(direct, name)
-    return {int(key): Stored(tuple(vectors[""]), payload) for key, (payload, vectors) in points.items()}
+    return {int(key): Stored(tuple(vectors.get("") or ()), payload) for key, (payload, vectors) in points.items()}
 
 
 @pytest.mark.timeout(3600)

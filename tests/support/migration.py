@@ -230,11 +230,11 @@ class Migration:
 
     def client(self, *, grpc: bool = False, **options: Any) -> QdrantClient:
         """The official client, at the proxy."""
-        return self._client(self.rest_port, self.grpc_port, grpc, options)
+        return self.client_at(self.rest_port, self.grpc_port, grpc=grpc, **options)
 
     def direct(self, *, grpc: bool = False, **options: Any) -> QdrantClient:
         """The official client, at the source itself."""
-        return self._client(self.source.rest_port, self.source.grpc_port, grpc, options)
+        return self.client_at(self.source.rest_port, self.source.grpc_port, grpc=grpc, **options)
 
     def async_client(self, *, grpc: bool = False) -> AsyncQdrantClient:
         """At the proxy; the caller closes it."""
@@ -242,7 +242,8 @@ class Migration:
             url=self.url, grpc_port=self.grpc_port, prefer_grpc=grpc, timeout=20, check_compatibility=False
         )
 
-    def _client(self, rest_port: int, grpc_port: int, grpc: bool, options: dict[str, Any]) -> QdrantClient:
+    def client_at(self, rest_port: int, grpc_port: int, *, grpc: bool = False, **options: Any) -> QdrantClient:
+        """The official client, at any ports; closed with the migration."""
         settings = {"timeout": 20, "check_compatibility": False, "prefer_grpc": grpc} | options
         client = QdrantClient(url=f"http://127.0.0.1:{rest_port}", grpc_port=grpc_port, **settings)
         self.clients.callback(client.close)

@@ -14,10 +14,12 @@ from proxy.dialects import Outcome
 from proxy.errors import GateClosed
 from proxy.model import Side
 from proxy.replication import records as r
+from proxy.replication.alias_follower import AliasFollower
 from proxy.replication.book import Book, RouteBook, dump, load
 from proxy.replication.flip import Flips
 from proxy.replication.hooks import no_hook
 from proxy.replication.journal import Journal
+from proxy.telemetry.tasks import spawn
 from tests.support.clock import ManualClock, turns_until
 
 HERE: Any = {"route": "docs", "collection": "c"}
@@ -146,6 +148,8 @@ def test_recovery_takes_a_key_off_the_list_when_it_has_ended_well() -> None:
 class Process:
     journal: Journal
     flips: Flips
+    aliases: AliasFollower
+    given: list[Side]  # by which primary, whenever the secondary was given the aliases
     clock: ManualClock
 
     @property
@@ -154,14 +158,21 @@ class Process:
 
     async def close(self) -> None:
         await self.flips.close()
+        await self.aliases.close()
         await self.journal.close()
 
 
 def process(path: Path) -> Process:
     journal, clock = Journal.open(path), ManualClock()
-    flips = Flips("docs", journal, journal.book.route("docs"), clock, no_hook, bound_seconds=0.3)
+    given: list[Side] = []
+
+    async def give() -> None:
+        given.append(journal.book.route("docs").primary)
+
+    aliases = AliasFollower("docs", give, lambda: False, clock)
+    flips = Flips("docs", journal, journal.book.route("docs"), aliases, clock, no_hook, bound_seconds=0.3)
     journal.subscribe(lambda _, record, __: flips.applied(record))
-    return Process(journal, flips, clock)
+    return Process(journal, flips, aliases, given, clock)
 
 
 @pytest.fixture
@@ -192,6 +203,46 @@ async def test_a_write_that_is_not_ended_in_time_keeps_the_primary_where_it_is(t
     await asyncio.gather(one.flips.passage(), other.flips.passage())
     assert one.book.primary is other.book.primary is Side.SOURCE
     await other.journal.append(r.EndWrite(**HERE, begin=begin, outcome=Outcome.UNTOUCHED))
+
+
+async def test_the_primary_moves_once_the_last_alias_change_is_given(two: tuple[Process, Process]) -> None:
+    one, other = two
+    one.flips.bound_seconds = 30
+    with other.aliases.changing():
+        moving = spawn(one.flips.move(Side.TARGET, "cutover"), name="cutover")
+        await turns_until(lambda: one.book.flip is not None)
+        for _ in range(2):  # the first reads the PREPARE, the second comes after what that led to
+            await other.journal.append(r.SetPhase(**ROUTE, phase="shift"))
+        assert other.book.flip is not None
+        assert other.journal.owner not in other.book.flip.ready
+        assert other.given == []
+    await moving
+    assert other.given == [Side.SOURCE]
+
+
+async def test_nothing_is_given_while_it_is_not_decided_who_is_the_primary(two: tuple[Process, Process]) -> None:
+    one, other = two
+    prepared = await one.journal.append(r.Prepare(**ROUTE, owner=one.journal.owner, to=Side.TARGET))
+    for process in (other, other, one):  # each reads what was there, and what that led to comes before the next
+        await process.journal.append(r.SetPhase(**ROUTE, phase="shift"))
+    assert one.book.flip is not None
+    assert len(one.book.flip.ready) == 2
+    one.aliases.changed()
+    await one.clock.advance(0.25)
+    assert one.given == []
+    await one.journal.append(commit(prepared.position))
+    await one.clock.advance(0.25)
+    await turns_until(lambda: one.given == [Side.TARGET])
+
+
+async def test_aliases_that_cannot_be_given_keep_the_primary_where_it_is(two: tuple[Process, Process]) -> None:
+    one, other = two
+    with (
+        other.aliases.changing(),
+        pytest.raises(GateClosed, match="1 of 2 processes had not stopped their writes and given the aliases"),
+    ):
+        await one.flips.move(Side.TARGET, "cutover")
+    assert one.book.primary is Side.SOURCE
 
 
 async def test_a_begin_after_a_prepare_must_not_be_sent(two: tuple[Process, Process]) -> None:

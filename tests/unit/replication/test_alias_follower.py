@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from proxy.errors import Unavailable
-from proxy.replication.aliases import AliasFollower
+from proxy.replication.alias_follower import AliasFollower
 from tests.support.clock import ManualClock, turns_until
 
 
