@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -273,6 +274,13 @@ def _takes(client: QdrantClient, name: str) -> bool:
     return True
 
 
+def lose_disk(migration: Migration) -> None:
+    """The target comes back empty."""
+    migration.target.kill()
+    shutil.rmtree(migration.target.directory / "data")
+    migration.target.start()
+
+
 def test_a_broken_target_is_left_at_once_and_nothing_acknowledged_is_lost_under_both_required(
     migrations: Migrations,
 ) -> None:
@@ -291,6 +299,9 @@ def test_a_broken_target_is_left_at_once_and_nothing_acknowledged_is_lost_under_
     assert set(in_source(migration.direct(), name)) >= {str(number) for number in range(200, 220)}
     client.upsert(name, [point(301)])
     assert {record.id for record in client.retrieve(name, [219, 301])} == {219, 301}
+    lose_disk(migration)
+    migration.control.recover(ROUTE, discard=True, force="its disk is gone")
+    assert_equal(migration, name)
 
 
 def test_what_only_the_old_primary_has_is_listed_and_copied_once_it_is_back(migrations: Migrations) -> None:
@@ -333,7 +344,7 @@ def test_what_the_old_primary_lost_is_given_up(migrations: Migrations) -> None:
     migration.target.kill()
     source.start()
     migration.control.rollback(ROUTE, now=True, force="broken")
-    migration.target.start()
+    lose_disk(migration)
     assert migration.control.recover(ROUTE, discard=True, force="its disk is gone").discarded == 1
     assert_equal(migration, name, POINTS)
 
