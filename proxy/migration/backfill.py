@@ -89,18 +89,17 @@ class Backfill:
         all others are done, CrossfadeError with the collections that the secondary cannot have."""
         replicator = self._replicator
         patience = Patience(replicator, progress)
-        names: list[str] = progress.state.checkpoint.get("collections") or list(
-            await patience.outlast(self._collections)
-        )
+        checkpoint = progress.state.checkpoint
+        names = list(dict.fromkeys([*checkpoint.get("collections", ()), *await patience.outlast(self._collections)]))
         if not replicator.mirroring:
             await patience.outlast(lambda: start_mirroring(replicator, names, self._settings.adopt))
         if replicator.book.phase == DUAL_WRITE:
             await replicator.set_phase(BACKFILL)
-        progress.state.checkpoint.setdefault("collections", names)
-        progress.state.checkpoint.setdefault("copied", {})
+        checkpoint["collections"] = names
+        checkpoint.setdefault("copied", {})
         lacking: list[str] = []
         for name in names:
-            if name in progress.state.checkpoint.get("swept", []):
+            if name in checkpoint.get("swept", []) and not replicator.ledger(name).unswept:
                 continue
             site = replicator.workshop(name).site
             try:
@@ -109,14 +108,14 @@ class Backfill:
                 await site.park(str(error))
                 lacking.append(f"{name} ({error})")
                 continue
-            progress.state.checkpoint.setdefault("swept", []).append(name)
+            checkpoint.setdefault("swept", []).append(name)
             await progress.save()
         if lacking:
             raise CrossfadeError(
                 f"the secondary cannot have {', '.join(lacking)}: their reads and writes stay with the primary. "
                 f"Everything else was copied"
             )
-        copied = sum(progress.state.checkpoint["copied"].values())
+        copied = sum(checkpoint["copied"].values())
         return {"collections": len(names), "copied": copied, "parked": replicator.lag().parked}
 
 
@@ -177,7 +176,10 @@ class Sweep:
         )
         await self._patience.outlast(lambda: site.claim(self._adopt))
         checkpoint = progress.state.checkpoint
-        began = checkpoint.setdefault(f"began:{site.collection}", site.journal.position)
+        if ledger.cursors.get(self._job) is None:  # nothing that may have been done before counts any more
+            checkpoint[f"began:{site.collection}"] = site.journal.position
+            checkpoint["copied"].pop(site.collection, None)
+        began = checkpoint[f"began:{site.collection}"]
         await progress.save()
         described = await self._patience.outlast(lambda: site.primary.describe(site.primary_name))
         done = checkpoint["copied"].get(site.collection, 0)
@@ -185,7 +187,6 @@ class Sweep:
             progress.step(f"{site.collection}: copying", described.points, done)
             await self._pages()
         await self._extras_if_any(is_missed=described is not None)
-        ledger.cursors.pop(self._job, None)
         await site.journal.append(r.Swept(route=site.route, collection=site.collection, began=began))
 
     # --- pages -----------------------------------------------------------------------------

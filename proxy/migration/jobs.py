@@ -172,13 +172,14 @@ class Jobs:
 
     async def start(self, kind: str, route: str, options: Mapping[str, Any] | None = None) -> JobState:
         """Start a job, or go on with the one that was cancelled or failed (option `restart`: anew). Raises GateClosed
-        if one of its kind runs on the route."""
+        if one of its kind runs on the route, or what the maker says against it."""
         maker = self._makers.get(kind)
         if maker is None:
             raise GateClosed(f"there is no job of kind {kind!r}; kinds: {', '.join(sorted(self._makers))}")
         for other in self._known.values():
             if other.route == route and other.kind == kind and not other.ended:
                 raise GateClosed(f"{kind} of {route!r} is {other.status} as job {other.id}; cancel it first, or wait")
+        maker(route, options or {})
         state = self._interrupted(kind, route) if not (options or {}).get("restart") else None
         if state is None:
             state = JobState(id=f"{kind}-{secrets.token_hex(3)}", kind=kind, route=route)

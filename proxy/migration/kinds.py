@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from proxy.config import Route
+from proxy.errors import GateClosed
 from proxy.migration.backfill import Backfill, BackfillSettings
 from proxy.migration.jobs import Maker, Progress, Work
 from proxy.migration.phases import BACKFILL, SHADOW, VERIFY
 from proxy.migration.throttle import Throttle
 from proxy.migration.verify import Verify
+from proxy.replication.records import COMPLETE
 from proxy.serving.live import LiveRoute
 
 CollectionsOf = Callable[[LiveRoute], Awaitable[list[str]]]
@@ -24,7 +26,19 @@ class Kinds:
         self._collections_of = collections_of
 
     def makers(self) -> dict[str, Maker]:
-        return {"backfill": self.backfill, "sweep": self.sweep, "verify": self.verify}
+        makers: dict[str, Maker] = {"backfill": self.backfill, "sweep": self.sweep, "verify": self.verify}
+        return {kind: self._before_the_end(maker) for kind, maker in makers.items()}
+
+    def _before_the_end(self, maker: Maker) -> Maker:
+        """After `complete` the old primary is nobody's business any more: it is neither read nor written."""
+
+        def checked(route: str, options: Mapping[str, Any]) -> Work:
+            book = self._routes[route].replicator.book
+            if book.phase == COMPLETE:
+                raise GateClosed(f"the migration of {route!r} is complete: the {book.primary.other.value} is let go")
+            return maker(route, options)
+
+        return checked
 
     def backfill(self, route: str, options: Mapping[str, Any]) -> Work:
         """Options: `adopt` (points that are on the target already may be replaced or removed)."""

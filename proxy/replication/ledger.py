@@ -644,9 +644,15 @@ class Ledger:
     def _need_sweep(self, position: int, reason: str) -> None:
         if self.unswept != NEVER_SWEPT:
             self.unswept = reason
+        self._void_sweeps(position)
+
+    def _void_sweeps(self, position: int) -> None:
+        """What was swept before does not count: whoever goes on with it begins at the first page."""
         self.unswept_at = position
+        self.cursors.clear()
 
     def _swept(self, record: r.Swept) -> Effects:
+        self.cursors = {job: at for job, at in self.cursors.items() if at is not None}
         if self.unswept_at <= record.began:
             self.unswept = ""
         elif self.unswept == NEVER_SWEPT:
@@ -658,7 +664,8 @@ class Ledger:
         if record.phase == r.DIRECT:  # what is written from here on is not journalled
             self.marks.clear()
             self.parked.clear()
-            self.unswept, self.unswept_at = NEVER_SWEPT, position
+            self.unswept = NEVER_SWEPT
+            self._void_sweeps(position)
             return Effects()
         held = self._hold(position, Side.SOURCE, record.hold_seconds, None) if record.hold_seconds else None
         return Effects(held=held, ready_all=True)

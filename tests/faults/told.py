@@ -80,6 +80,8 @@ def _of_status(error: UnexpectedResponse) -> Kind:
             return refusal
         case 503 if MARK in text:
             return Kind.OVERLOADED
+        case 502 if MARK in text and "answered Connect" in text:  # so Milvus was not sent the write
+            return Kind.OVERLOADED
         case 502 if "takes no connections" in text:
             return Kind.UNAVAILABLE
         case 504 if "Timeout: " in text:

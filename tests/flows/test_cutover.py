@@ -237,6 +237,9 @@ def test_complete_ends_it_and_there_is_no_way_back(migrations: Migrations) -> No
     client.upsert(name, [point(500)])
     assert client.count(name).count == POINTS + 1
     migration.rest()
+    for kind in ("backfill", "sweep", "verify"):
+        with pytest.raises(GateClosed, match="complete: the source is let go"):
+            migration.control.start_job(kind, ROUTE, restart=True)
     assert migration.direct().count(name).count == POINTS
     with pytest.raises(GateClosed, match="no way back"):
         migration.control.rollback(ROUTE)

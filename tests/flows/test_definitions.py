@@ -505,6 +505,25 @@ def test_a_metric_that_the_target_lacks_keeps_one_collection_where_it_is_and_no_
     assert migration.status().parked_collections == ()
 
 
+def test_a_backfill_that_failed_begins_anew_after_the_route_went_back(migrations: Migrations) -> None:
+    migration = migrations()
+    direct = migration.direct()
+    first, lacking, later = (migration.name(each) for each in ("a", "b", "c"))
+    make(direct, first)
+    make(direct, lacking, distance=models.Distance.MANHATTAN)
+    direct.upsert(first, points(*range(10)))
+    migration.finished(migration.control.start_job("backfill", ROUTE), "failed")
+    migration.control.rollback(ROUTE, force="test")
+    assert migration.status().phase == "direct"
+    migration.client().upsert(first, points(*range(5), again=True))  # nobody journals that
+    make(direct, later)
+    direct.upsert(later, points(1, 2))
+    job = migration.finished(migration.control.start_job("backfill", ROUTE), "failed")
+    assert f"cannot have {lacking}" in job.error
+    assert migration.rest().needs_sweep == ()
+    assert differences(migration, first) == differences(migration, later) == []
+
+
 def test_a_new_collection_with_a_metric_that_the_target_lacks_is_read_from_the_source(
     migrations: Migrations,
 ) -> None:

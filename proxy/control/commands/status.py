@@ -107,7 +107,7 @@ def _route(route: RouteStatus) -> tuple[str, ...]:
     remarks += [f"needs a verify: {reason}" for reason in route.needs_verify]
     if route.drift:
         remarks.append(f"drift: {route.drift}")
-    if route.weight.effective and not route.readable:
+    if route.weight.effective and not route.readable and route.primary == "source":
         remarks.append("the target cannot be read yet")
     return (
         route.name,

@@ -37,5 +37,5 @@ def _tell(now: RouteStatus) -> None:
             f"the file says {percent(now.weight.wish)}; this override ends with the next edit of the route, --write "
             "puts the weight into the file"
         )
-    if now.weight.effective and not now.readable:
+    if now.weight.effective and not now.readable and now.primary == "source":
         click.echo(f"for now they stay where they are: {now.target} cannot be read yet (crossfade status)")

@@ -534,6 +534,10 @@ class History:
         found: dict[str, PointId | None] = {}
         for position in range(1, t + 1):
             record, begin = self.at(position), self.ended_by(position)
+            if self._asks_for_sweep(position):
+                found.clear()
+            if isinstance(record, r.Swept):
+                found = {job: at for job, at in found.items() if at is not None}
             if begin is not None and isinstance(record, r.EndPage):
                 found[self.at(begin).job] = record.next  # type: ignore[union-attr]
         return found
