@@ -56,7 +56,7 @@ from proxy.serving.primaries import Front
 from proxy.serving.reads import Reader
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
-from proxy.sockets import Handover, take
+from proxy.sockets import Handover, refuse_taken, take
 from proxy.stores import Forwarder, Store
 from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.memory import MemoryStore
@@ -267,6 +267,8 @@ class App:
             if listener.transport == "http":
                 made = HttpListener(pipeline, host, port, sock=self._taken.get(f"listener {listener.name}"))
             else:
+                if not self._taken:  # else the process before has the port, and shares it
+                    refuse_taken(host, port)
                 made = GrpcListener(pipeline, host, port, reuse_port=True)
             await made.start()
             self._listeners.append((listener, made))

@@ -42,6 +42,12 @@ def listening(host: str, port: int, backlog: int = 4096) -> socket.socket:
     return made
 
 
+def refuse_taken(host: str, port: int) -> None:
+    """Raises OSError if somebody listens there. For a port that is then shared, which the system would allow."""
+    if port:
+        listening(host, port, backlog=1).close()
+
+
 class Handover:
     """Offers `sockets`, by name, to whoever connects to `path`; calls `taken` once that process is ready."""
 

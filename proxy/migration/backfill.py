@@ -150,6 +150,15 @@ class Patience:
         await self._progress.breathe(max(asked, _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A page under its open wildcard, whose BEGIN is at `begin`, and how long the primary took for it."""
+
+    begin: int
+    page: Page
+    seconds: float = 0.0
+
+
 class Sweep:
     """One collection."""
 
@@ -194,27 +203,27 @@ class Sweep:
     async def _pages(self) -> None:
         """Read ahead by one page; write and END in order."""
         start = self._site.ledger.cursors.get(self._job)
-        begin, page = await self._read(start)
-        while page.next is not None:
-            reading = spawn(self._read(page.next), name="read ahead")
+        read = await self._read(start)
+        while read.page.next is not None:
+            reading = spawn(self._read(read.page.next), name="read ahead")
             try:
-                seconds = await self._write(begin, page)
+                seconds = await self._write(read)
             except BaseException:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
                 if not reading.cancelled() and reading.exception() is None:
-                    await self._abandon(*reading.result())
+                    await self._abandon(reading.result())
                 raise
-            begin, page = await reading
+            read = await reading
             try:
-                await self._progress.breathe(self._throttle.after_page(seconds))
+                await self._progress.breathe(self._throttle.after_page(max(read.seconds, seconds)))
             except BaseException:
-                await self._abandon(begin, page)
+                await self._abandon(read)
                 raise
-        await self._write(begin, page)
+        await self._write(read)
 
-    async def _read(self, start: PointId | None) -> tuple[int, Page]:
-        """Open a wildcard and read the page at `start` under it; its position, and the page."""
+    async def _read(self, start: PointId | None) -> _Read:
+        """Open a wildcard and read the page at `start` under it."""
         site = self._site
         begin = r.BeginPage(
             route=site.route,
@@ -235,19 +244,21 @@ class Sweep:
         if site.secondary_side is not self._to:
             raise GateClosed("the primary was moved meanwhile, so there is another way round to copy; start it again")
         position = await self._patience.outlast(open_page)
+        started = site.clock.now()
         try:
             page = await self._patience.outlast(read)
         except CollectionNotFound:
             page = Page((), None)
         except BaseException:
-            await self._abandon(position, Page((), start))
+            await self._abandon(_Read(position, Page((), start)))
             raise
+        seconds = site.clock.now() - started
         await site.hook("page read")
-        return position, page
+        return _Read(position, page, seconds)
 
-    async def _write(self, begin: int, page: Page) -> float:
+    async def _write(self, read: _Read) -> float:
         """Copy a page and END it; seconds the copy took."""
-        site = self._site
+        site, page = self._site, read.page
         started = site.clock.now()
         ids = tuple(point.id for point in page.points)
         report = CopyReport(unclear=set(ids))  # what an unforeseen error leaves
@@ -261,7 +272,7 @@ class Sweep:
                 r.EndPage(
                     route=site.route,
                     collection=site.collection,
-                    begin=begin,
+                    begin=read.begin,
                     ids=ids,
                     next=page.next,
                     done=page.next is None,
@@ -278,12 +289,12 @@ class Sweep:
             await self._let_recover(report.error)
         return seconds
 
-    async def _abandon(self, begin: int, page: Page) -> None:
+    async def _abandon(self, read: _Read) -> None:
         """END a page that was read and will not be written: the cursor stays where it started."""
-        site = self._site
+        site, page = self._site, read.page
         start = page.points[0].id if page.points else page.next
         await site.journal.append(
-            r.EndPage(route=site.route, collection=site.collection, begin=begin, ids=(), next=start, done=False)
+            r.EndPage(route=site.route, collection=site.collection, begin=read.begin, ids=(), next=start, done=False)
         )
 
     def _count(self, report: CopyReport, points: int, seconds: float) -> None:

@@ -89,11 +89,11 @@ class Hints:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
-        self.dropped = 0
         self._known: OrderedDict[PointId, tuple[int, Point | None, int]] = OrderedDict()
 
-    def put(self, position: int, states: Mapping[PointId, Point | None]) -> None:
-        """Keep the states that the mark at `position` stands for."""
+    def put(self, position: int, states: Mapping[PointId, Point | None]) -> int:
+        """Keep the states that the mark at `position` stands for. How many had to go for them."""
+        dropped = 0
         for point_id, state in states.items():
             self.drop(point_id)
             size = _size_bytes(state)
@@ -101,7 +101,8 @@ class Hints:
             self.size_bytes += size
         while self.size_bytes > self.limit_bytes:
             self.drop(next(iter(self._known)))
-            self.dropped += 1
+            dropped += 1
+        return dropped
 
     def take(self, point_id: PointId, mark: int | None) -> tuple[bool, Point | None]:
         """(True, state) if the hint of exactly that mark is there. The hint is gone afterwards, used or not."""

@@ -109,8 +109,9 @@ class Writer:
         """END has reached the ledger: keep the hints of the keys it calls certain."""
         if isinstance(record, r.EndWrite) and (states := self._states.pop(record.begin, None)):
             kept = {point_id: states[point_id] for point_id in certain if point_id in states}
-            self.site.hints.put(position, kept)
+            dropped = self.site.hints.put(position, kept)
             self.site.metrics.hints.add(self.site.route, "kept", amount=len(kept))
+            self.site.metrics.hints.add(self.site.route, "dropped", amount=dropped)
 
     async def without_journal(self, primary: Primary) -> Response:
         """The operator chose to go on: the write is sent, and the collection is held, and marked for a sweep. (The

@@ -125,7 +125,7 @@ async def test_errors_arrive_as_what_they_were(control: Control) -> None:
         await control.call(lambda client: client.mirror("dox"))
     with pytest.raises(NotKnown, match="no job `a/b c`; known: none"):
         await control.call(lambda client: client.job("a/b c"))
-    with pytest.raises(GateClosed, match="run `crossfade mirror docs`"):
+    with pytest.raises(GateClosed, match="run `crossfade backfill docs`"):
         await control.call(lambda client: client.set_weight("docs", 25))
     control.config.write_text("nothing: here\n")
     with pytest.raises(ConfigError, match="line 1: version"):
@@ -246,7 +246,7 @@ async def test_a_migration_from_the_terminal(control: Control) -> None:
     here = control.config.parent  # ./crossfade.yaml says where the proxy is
     refused = await crossfade("weight", "docs", "25", cwd=here)
     assert (refused.code, refused.out) == (1, "")
-    assert refused.err == "crossfade: the route `docs` is direct: no writes are mirrored; run `crossfade mirror docs`\n"
+    assert refused.err == "crossfade: the route `docs` is direct: nothing is read; run `crossfade backfill docs`\n"
 
     mirrored = await crossfade("mirror", "docs", cwd=here)
     assert mirrored.code == 0

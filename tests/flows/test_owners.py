@@ -226,6 +226,14 @@ def test_a_restart_drops_no_request(migrations: Migrations, running: ExitStack) 
     assert_equal(migration, name)
 
 
+def test_a_grpc_port_of_another_proxy_is_not_shared(migrations: Migrations) -> None:
+    first, second = migrations(), migrations(as_process=True, start=False)
+    second.config["listeners"][1]["address"] = f"127.0.0.1:{first.grpc_port}"
+    second.save()
+    with pytest.raises(EngineError, match=f"cannot listen on 127.0.0.1:{first.grpc_port}: address already in use"):
+        second.process.start()
+
+
 def test_without_a_proxy_to_take_over_from_it_does_not_start(migrations: Migrations) -> None:
     migration = migrations(as_process=True, start=False)
     successor = Successor(migration.directory, migration.config_path, migration.rest_port)

@@ -183,7 +183,7 @@ class SmallOperations:
     async def set_weight(self, route: str, request: WeightRequest) -> RouteStatus:
         docs = self._route(route)
         if request.percent and not docs.mirroring:
-            raise GateClosed(f"the route `{route}` is direct: no writes are mirrored; run `crossfade mirror {route}`")
+            raise GateClosed(f"the route `{route}` is direct: nothing is read; run `crossfade backfill {route}`")
         if request.write:
             write_weight(self.config, route, request.percent)
             docs.weight = Weight(wish=request.percent)
