@@ -82,7 +82,7 @@ class Workshop:
         self.users = 0  # requests that are at work here
 
     def applied(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
-        if effects.certain:
+        if isinstance(record, r.EndWrite):
             self.writer.applied(position, record, effects.certain)
         if effects.generation:
             self.site.hints.clear()

@@ -75,7 +75,7 @@ class Writer:
 
     site: Site
     confirmations: Confirmations = field(default_factory=Confirmations)
-    _states: dict[int, dict[PointId, Point | None]] = field(default_factory=dict)
+    _states: dict[int, dict[PointId, Point | None]] = field(default_factory=dict)  # by BEGIN, until END is applied
     _gap: asyncio.Future[Effects] | None = None  # what tells of writes that went on without the journal
 
     async def write(self, write: Write, ids: tuple[PointId, ...], primary: Primary) -> Response:
@@ -105,9 +105,9 @@ class Writer:
             await wait_for_secondary(site, self.confirmations, ids, (await ended).position)
         return response
 
-    def applied(self, position: int, record: r.AnyRecord, certain: tuple[PointId, ...]) -> None:
-        """END has reached the ledger: keep the hints of the keys it calls certain."""
-        if isinstance(record, r.EndWrite) and (states := self._states.pop(record.begin, None)):
+    def applied(self, position: int, record: r.EndWrite, certain: tuple[PointId, ...]) -> None:
+        """END has reached the ledger: keep the hints of the keys it calls certain, and nothing of the others."""
+        if states := self._states.pop(record.begin, None):
             kept = {point_id: states[point_id] for point_id in certain if point_id in states}
             dropped = self.site.hints.put(position, kept)
             self.site.metrics.hints.add(self.site.route, "kept", amount=len(kept))

@@ -109,7 +109,6 @@ _LISTING = "the write was refused: the primary did not list what matches (127.0.
         (rest(503, _LISTING, **{"retry-after": "1"}), Kind.UNLISTED),
         (rest(503, MARK, **{"retry-after": "1"}), Kind.OVERLOADED),
         (rest(502, f"127.0.0.1:1 answered Connect with gRPC status 14: {MARK}"), Kind.OVERLOADED),
-        (rest(502, f"127.0.0.1:1 answered Upsert with gRPC status 14: {MARK}"), Kind.WRONG),  # it may have been done
         (rest(429, MARK), Kind.THROTTLED),
         (rest(500, "Service internal error: bug"), Kind.WRONG),
         (ResourceExhaustedResponse(MARK, 1), Kind.THROTTLED),

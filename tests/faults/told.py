@@ -80,7 +80,7 @@ def _of_status(error: UnexpectedResponse) -> Kind:
             return refusal
         case 503 if MARK in text:
             return Kind.OVERLOADED
-        case 502 if MARK in text and "answered Connect" in text:  # so Milvus was not sent the write
+        case 502 if MARK in text:  # asked something else first, so Milvus was not sent the write
             return Kind.OVERLOADED
         case 502 if "takes no connections" in text:
             return Kind.UNAVAILABLE

@@ -96,6 +96,16 @@ async def test_a_request_that_may_have_changed_anything_is_journalled_before_it_
     assert [ledger.unswept for ledger in ledgers] == ["unknown endpoint", "unknown endpoint"]
 
 
+async def test_of_a_write_that_leaves_no_hint_nothing_is_kept(world: World) -> None:
+    """Else memory grows by every write that is only acknowledged, or that comes beside a write by filter."""
+    world.replicator.apply_settings(replace(world.replicator.settings, policy="primary"))
+    acknowledged = Judgement(Outcome.ACCEPTED, acknowledged=True)
+    await world.replicator.write(DOCS, Upsert(DOCS, (point(1),)), world.primaries(acknowledged))
+    await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
+    workshop = world.replicator.workshop(DOCS)
+    assert (workshop.site.hints.size_bytes, workshop.writer._states) == (0, {})
+
+
 async def test_one_that_was_certainly_refused_leaves_nothing(world: World) -> None:
     await world.replicator.write_anywhere("unknown endpoint", world.primaries(REFUSED))
     await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
