@@ -49,6 +49,7 @@ from proxy.replication.writer import Primary, ask
 from proxy.routing import RouteTable, Unrouted
 from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
+from proxy.serving.names import STALE_SECONDS
 from proxy.serving.primaries import about, native
 from proxy.serving.reads import Answered, Reader
 from proxy.serving.upstream import Upstream
@@ -125,7 +126,9 @@ def _only(primary: Primary) -> Callable[[Side], Primary]:
 
 def _around_aliases(replicator: Replicator, collections: Sequence[str], primary: Primary) -> Primary:
     """`primary`, with an interval on the collections of a route around it: the primary does not move meanwhile."""
-    return Primary(primary.side, lambda: replicator.change_aliases(collections, _only(primary)), primary.judge)
+    return Primary(
+        primary.side, lambda: replicator.change_aliases(collections, _only(primary), STALE_SECONDS), primary.judge
+    )
 
 
 def _names_in(operation: UpdateAliases) -> Iterator[str]:

@@ -156,7 +156,7 @@ class _Read:
 
     begin: int
     page: Page
-    seconds: float = 0.0
+    seconds: float
 
 
 class Sweep:
@@ -212,13 +212,13 @@ class Sweep:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
                 if not reading.cancelled() and reading.exception() is None:
-                    await self._abandon(reading.result())
+                    await self._abandon(reading.result().begin)
                 raise
             read = await reading
             try:
                 await self._progress.breathe(self._throttle.after_page(max(read.seconds, seconds)))
             except BaseException:
-                await self._abandon(read)
+                await self._abandon(read.begin)
                 raise
         await self._write(read)
 
@@ -250,7 +250,7 @@ class Sweep:
         except CollectionNotFound:
             page = Page((), None)
         except BaseException:
-            await self._abandon(_Read(position, Page((), start)))
+            await self._abandon(position)
             raise
         seconds = site.clock.now() - started
         await site.hook("page read")
@@ -289,12 +289,13 @@ class Sweep:
             await self._let_recover(report.error)
         return seconds
 
-    async def _abandon(self, read: _Read) -> None:
-        """END a page that was read and will not be written: the cursor stays where it started."""
-        site, page = self._site, read.page
-        start = page.points[0].id if page.points else page.next
+    async def _abandon(self, begin: int) -> None:
+        """END a page that was read and will not be written. The cursor stays where it is: the page before may be
+        under way still, and if that one never ends, it has to be read again."""
+        site = self._site
+        at = site.ledger.cursors.get(self._job)
         await site.journal.append(
-            r.EndPage(route=site.route, collection=site.collection, begin=read.begin, ids=(), next=start, done=False)
+            r.EndPage(route=site.route, collection=site.collection, begin=begin, ids=(), next=at, done=False)
         )
 
     def _count(self, report: CopyReport, points: int, seconds: float) -> None:

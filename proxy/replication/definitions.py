@@ -103,7 +103,7 @@ class Definer:
             if side is not site.primary_side:
                 match = Match("the primary was moved during a definition")
             elif outcome in (Outcome.ACCEPTED, Outcome.FAILED):
-                match = await self._match(definition)
+                match = await self._match(definition, outcome)
         finally:
             unknown = outcome is Outcome.UNKNOWN
             await site.journal.append(
@@ -121,14 +121,16 @@ class Definer:
         if match.parked:
             await site.park(match.parked)
 
-    async def _match(self, definition: Definition) -> Match:
+    async def _match(self, definition: Definition, outcome: Outcome) -> Match:
         """Make the secondary follow."""
         site = self.site
         try:
             if isinstance(definition, DropCollection):
                 return await self._drop()
             if await site.claim():
-                return Match(equal=True)
+                if outcome is Outcome.ACCEPTED:  # so the primary's is new, too
+                    return Match(equal=True)
+                return Match("a create that the primary did not carry out")
         except CollectionExists:
             pass
         except (Foreign, Untranslatable) as error:

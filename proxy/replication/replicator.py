@@ -187,6 +187,13 @@ class Replicator:
     async def write(self, collection: str, write: Write, primaries: Primaries) -> Response:
         """Carry out a client's write on the collection of that (resolved) name, and have the secondary follow."""
         ids = written_ids(write)
+        whole_points = not self.stores.at(self.book.primary).capabilities.partial_updates
+        if (
+            ids is not None and whole_points and not self.mirroring
+        ):  # after `complete`: nothing else keeps them in order
+            with self._at_work(collection) as workshop:
+                async with workshop.site.lanes.hold(ids):
+                    return (await ask(primaries(self.book.primary))).unwrap()
 
         async def carry_out(primary: Primary) -> Response:
             with self._at_work(collection) as workshop:
@@ -206,16 +213,18 @@ class Replicator:
 
         return await self._on_the_primary(carry_out, primaries)
 
-    async def change_aliases(self, collections: Sequence[str], primaries: Primaries) -> Response:
+    async def change_aliases(self, collections: Sequence[str], primaries: Primaries, stale_seconds: float) -> Response:
         """Carry out an alias change that concerns these collections. Its caller keeps this process's writes out; those
-        of other processes may be under the old name, so that nothing is known of them."""
+        of other processes may be journalled under the old name for `stale_seconds` more: nothing is known of them, and
+        the sweep waits until they have landed."""
         reason = "an alias changed beside other processes" if self.membership.others else ""
 
         async def carry_out(primary: Primary) -> Response:
             with self._aliases.changing(), ExitStack() as stack:
                 known = [name for name in collections if self.knows(name)]
                 workshops = [stack.enter_context(self._at_work(name)) for name in known]
-                return await write_to_all([workshop.scopes for workshop in workshops], reason, primary)
+                scopes = [workshop.scopes for workshop in workshops]
+                return await write_to_all(scopes, reason, primary, stale_seconds if reason else 0.0)
 
         return await self._on_the_primary(carry_out, primaries)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.dialects import Judgement, Outcome
 from proxy.errors import CollectionNotFound, CrossfadeError, InvalidRequest, JournalError, TryAgain, Untranslatable
@@ -65,6 +66,12 @@ class ScopeWriter:
 
     def end(self, begin: int, judgement: Judgement, sweep: str, side: Side) -> Future[Effects]:
         return self.site.journal.append(self._end(begin, judgement, sweep, side))
+
+    def hold(self, side: Side, stale_seconds: float) -> None:
+        site = self.site
+        seconds = stale_seconds + site.stores.hold_seconds(side)
+        here: dict[str, Any] = {"route": site.route, "collection": site.collection, "side": side}
+        site.journal.append(r.HoldSide(**here, hold_seconds=seconds, copy=False))
 
     async def _name_keys(self, write: Write, begin: int) -> str:
         """Journal the keys that `write` can touch now. Returns why the collection must be swept instead, or ""."""
@@ -123,8 +130,14 @@ class ScopeWriter:
         )
 
 
-async def write_to_all(scopes: Sequence[ScopeWriter], reason: str, primary: Primary) -> Response:
-    """Carry out a request that may have changed any of these collections. Raises as `ScopeWriter.write` does."""
+async def write_to_all(
+    scopes: Sequence[ScopeWriter], reason: str, primary: Primary, stale_seconds: float = 0.0
+) -> Response:
+    """Carry out a request that may have changed any of these collections. Raises as `ScopeWriter.write` does.
+
+    stale_seconds: for so long others may go on sending writes that are journalled for another collection than the one
+    that they reach; the sweep waits until they have landed.
+    """
     begun: list[tuple[ScopeWriter, int]] = []
     judgement = Judgement(Outcome.UNTOUCHED)  # what holds until the request is sent
     try:
@@ -137,6 +150,8 @@ async def write_to_all(scopes: Sequence[ScopeWriter], reason: str, primary: Prim
     finally:
         for scope, begin in begun:
             scope.end(begin, judgement, reason, primary.side)
+            if stale_seconds and judgement.outcome is not Outcome.UNTOUCHED:
+                scope.hold(primary.side, stale_seconds)
     return answer.unwrap()
 
 

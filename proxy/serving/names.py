@@ -18,6 +18,7 @@ from proxy.stores import Store
 from proxy.telemetry.tasks import spawn
 
 _EVERY_SECONDS = 5.0
+STALE_SECONDS = 2 * _EVERY_SECONDS  # after which every process has seen what an alias stands for
 _log = logging.getLogger("crossfade.names")
 
 

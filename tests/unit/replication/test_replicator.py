@@ -13,7 +13,18 @@ import pytest
 
 from proxy.dialects import Judgement, Outcome
 from proxy.errors import GateClosed, TryAgain, Unavailable, Unclear
-from proxy.model import CollectionSpec, DropCollection, Metric, Point, Side, Upsert, VectorSpec
+from proxy.model import (
+    CollectionSpec,
+    CreateCollection,
+    DropCollection,
+    Ids,
+    Metric,
+    Point,
+    SetPayload,
+    Side,
+    Upsert,
+    VectorSpec,
+)
 from proxy.replication import records as r
 from proxy.replication.journal import Journal
 from proxy.replication.membership import Membership
@@ -138,6 +149,50 @@ async def test_no_collection_is_dropped_where_an_older_copy_may_still_land(
         await drop
     assert asked == ["drop"] * sent
     await turns_until(lambda: not world.replicator.defining)
+
+
+async def test_a_create_that_failed_does_not_make_both_sides_equal(world: World) -> None:
+    """It failed where the primary had the collection, while the secondary's was made anew."""
+    await world.source.upsert(DOCS, [point(1)])
+    await world.target.drop(DOCS)
+    failed = world.primaries(Judgement(Outcome.FAILED))
+    await world.replicator.define(DOCS, CreateCollection(DOCS, SPEC), failed)
+    await turns_until(lambda: not world.replicator.defining)
+    assert await world.target.describe(DOCS) is not None
+    assert "did not carry out" in world.replicator.ledger(DOCS).unswept
+
+
+@pytest.mark.parametrize(("judgement", "held"), [(DONE, True), (REFUSED, False)])
+async def test_a_sweep_after_an_alias_change_waits_for_processes_that_do_not_know_of_it(
+    world: World, judgement: Judgement, held: bool
+) -> None:
+    await world.journal.append(r.Join(route="", owner="another"))
+    await world.replicator.change_aliases([DOCS], world.primaries(judgement), stale_seconds=10.0)
+    await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
+    ledger = world.replicator.ledger(DOCS)
+    assert (bool(ledger.unswept), ledger.range_held) == (held, held)
+
+
+async def test_after_complete_writes_of_one_point_wait_for_each_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target puts whole points together from what it has read."""
+    monkeypatch.setattr(MemoryStore, "capabilities", replace(world.source.capabilities, partial_updates=False))
+    await world.journal.append(r.SetPhase(route="route", phase="complete"))
+    under_way: list[int] = []
+    most = 0
+
+    async def send() -> Response:
+        nonlocal most
+        under_way.append(1)
+        most = max(most, len(under_way))
+        await asyncio.sleep(0)
+        under_way.pop()
+        return Response(200)
+
+    part = SetPayload(DOCS, {"n": 2}, Ids((1,)))
+    await asyncio.gather(*(world.replicator.write(DOCS, part, by(send)) for _ in range(3)))
+    assert most == 1
 
 
 async def test_a_name_that_is_no_collection_is_forgotten_but_not_under_the_hands_of_a_writer(world: World) -> None:
