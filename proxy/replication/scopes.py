@@ -65,6 +65,8 @@ class ScopeWriter:
         return position
 
     def end(self, begin: int, judgement: Judgement, sweep: str, side: Side) -> Future[Effects]:
+        if sweep:  # it may have been a change of the collection's shape
+            self.site.redefined()
         return self.site.journal.append(self._end(begin, judgement, sweep, side))
 
     def hold(self, side: Side, stale_seconds: float) -> None:

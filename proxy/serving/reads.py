@@ -244,7 +244,8 @@ class Reader:
         try:
             response = await route.upstream.forward(request)
         except Unclear:
-            if route.clock.now() - began > _STALE_SECONDS:
+            again = isinstance(request.body, bytes)  # a stream is gone by now
+            if not again or route.clock.now() - began > _STALE_SECONDS:
                 raise
             response = await route.upstream.forward(request)
         return response, route.clock.now() - began

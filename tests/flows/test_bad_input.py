@@ -45,9 +45,14 @@ def migration(request: pytest.FixtureRequest, shared_migrations: Migrations) -> 
 
 
 @pytest.fixture(autouse=True)
-def _stores_stay_as_they_were(migration: Migration) -> Iterator[None]:
+def _stores_stay_as_they_were(migration: Migration, request: pytest.FixtureRequest) -> Iterator[None]:
+    """And nothing of it is held or swept, but for the tests that say so by their names."""
+    before = {job.id for job in migration.control.jobs()}
     yield
+    swept = request.function.__name__.endswith("swept")
+    assert swept or migration.status().keys.held == 0
     assert_equal(migration, migration.name("c"), POINTS)
+    assert swept or {job.id for job in migration.control.jobs()} == before
 
 
 # --- REST ------------------------------------------------------------------------------------------

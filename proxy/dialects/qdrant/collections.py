@@ -275,7 +275,7 @@ def index_of_json(collection: str, body: object) -> CreatePayloadIndex:
         raise Undecodable
     schema = body.get("field_schema") or body.get("field_type")
     kind = schema.get("type") if isinstance(schema, dict) else schema
-    if kind is not None and kind not in _INDEX_KINDS:
+    if kind is not None and not (isinstance(kind, str) and kind in _INDEX_KINDS):
         raise Undecodable
     return CreatePayloadIndex(collection, body["field_name"], kind, {} if schema is None else {"field_schema": schema})
 

@@ -19,6 +19,7 @@ from proxy.errors import CrossfadeError, InvalidRequest
 from proxy.model import Metric, Result, collection_of
 from proxy.wire import Request, Response
 
+_BATCH = "/qdrant.Points/UpdateBatch"
 _STATUS_NAMES = {1: "acknowledged", 2: "completed", 3: "clock_rejected", 4: "wait_timeout"}
 
 
@@ -70,7 +71,8 @@ class QdrantGrpc:
 
     def judge(self, call: Call, response: Response) -> Judgement:
         if response.status != 0:
-            return judge_grpc_error(call.operation, response.status, response.message)
+            in_parts = call.request.path == _BATCH
+            return judge_grpc_error(call.operation, response.status, response.message, in_parts=in_parts)
         body = response.body if isinstance(response.body, bytes) else b""
         return judge_success(_statuses(call.request.path, body))
 

@@ -48,7 +48,7 @@ def json_of_id(point_id: PointId) -> int | str:
 
 def id_of_path(text: str) -> PointId:
     """An id as a path segment: a number or a UUID."""
-    if re.fullmatch(r"\+?[0-9]+", text) and int(text) <= MAX_ID:
+    if re.fullmatch(r"\+?[0-9]{1,100}", text) and int(text) <= MAX_ID:
         return int(text)
     return uuid_of(text)
 

@@ -17,11 +17,14 @@ from proxy.model import Batch, CreateCollection, Operation, UpdateAliases, writt
 _NOT_BEGUN = re.compile(
     r"Must provide an API key or an Authorization bearer token$|Invalid API key or JWT$|Invalid JWT, "
     r"|(Format|Deserialize|Validation) error in (JSON body|body|path parameters|query parameters)"
+    r"|failed to decode Protobuf message: "  # tonic, src/codec/prost.rs
 )
+# lib/api/src/grpc/conversions.rs: a request is converted as a whole, but a batch part by part, as it is carried out.
+_NOT_CONVERTED = re.compile(r"Unable to parse UUID: |No ID options provided$")
 # lib/storage/src/content_manager/collections_ops.rs
 _NO_COLLECTION = re.compile(r"Not found: Collection `[^`]*` doesn't exist!$")
 _COLLECTION_EXISTS = re.compile(r"Wrong input: Collection `[^`]*` already exists!$")
-# lib/storage/src/rbac/; a batch checks each of its parts, so there an earlier one may have been applied.
+# lib/storage/src/rbac/; as part by part.
 _FORBIDDEN = re.compile(r"Forbidden: ")
 # lib/segment/src/common/operation_error.rs, StorageError::RateLimitExceeded: nothing happens to the point they name.
 _ONE_POINT_REFUSED = re.compile(
@@ -35,21 +38,22 @@ _STILL_RUNNING_GRPC = frozenset(
 )
 
 
-def judge_http_error(operation: Operation, status: int, text: str) -> Judgement:
-    """An answer with a status other than 2xx. `text` is the server's error text."""
+def judge_http_error(operation: Operation, status: int, text: str, *, in_parts: bool = False) -> Judgement:
+    """An answer with a status other than 2xx. `text` is the server's error text. in_parts: the request is a batch,
+    whether or not it could be decoded; earlier parts may have been applied."""
     if status in _STILL_RUNNING_HTTP or status > 504 or (status >= 500 and _TIMEOUT.search(text)):
         return Judgement(Outcome.UNKNOWN)
-    return _judge_refusal(operation, text)
+    return _judge_refusal(operation, text, in_parts)
 
 
-def judge_grpc_error(operation: Operation, code: int, text: str) -> Judgement:
+def judge_grpc_error(operation: Operation, code: int, text: str, *, in_parts: bool = False) -> Judgement:
     """An answer with a code other than OK. INTERNAL also comes from gRPC itself, for a stream that broke."""
     internal = code == refusals.INTERNAL
     if code in _STILL_RUNNING_GRPC or (internal and _TIMEOUT.search(text)):
         return Judgement(Outcome.UNKNOWN)
-    if internal and not text.startswith("Service internal error: "):
+    if internal and not (text.startswith("Service internal error: ") or _NOT_BEGUN.match(text)):
         return Judgement(Outcome.UNKNOWN)
-    return _judge_refusal(operation, text)
+    return _judge_refusal(operation, text, in_parts)
 
 
 def judge_success(statuses: list[str]) -> Judgement:
@@ -59,11 +63,11 @@ def judge_success(statuses: list[str]) -> Judgement:
     return Judgement(Outcome.ACCEPTED, acknowledged=any(status != "completed" for status in statuses))
 
 
-def _judge_refusal(operation: Operation, text: str) -> Judgement:
+def _judge_refusal(operation: Operation, text: str, in_parts: bool) -> Judgement:
     untouched = (
         _NOT_BEGUN.match(text)
         or (_NO_COLLECTION.match(text) and not isinstance(operation, UpdateAliases))
-        or (_FORBIDDEN.match(text) and not isinstance(operation, Batch))
+        or ((_FORBIDDEN.match(text) or _NOT_CONVERTED.match(text)) and not (in_parts or isinstance(operation, Batch)))
         or (_COLLECTION_EXISTS.match(text) and isinstance(operation, CreateCollection))
         or (_ONE_POINT_REFUSED.match(text) and _has_one_key(operation))
     )

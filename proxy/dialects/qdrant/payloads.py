@@ -10,15 +10,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.dialects.qdrant.undecodable import Undecodable
-from proxy.errors import Untranslatable
+from proxy.dialects.qdrant.numbers import NO_NUMBER
+from proxy.errors import InvalidRequest, Untranslatable
 from proxy.model import Json
 
 _INT64 = range(-(2**63), 2**63)
 
 
 def payload_of_proto(fields: Mapping[str, Any]) -> dict[str, Json]:
-    """Raises Undecodable for NaN and infinity."""
+    """Raises InvalidRequest for NaN and infinity."""
     return {key: value_of_proto(value) for key, value in fields.items()}
 
 
@@ -28,7 +28,7 @@ def value_of_proto(value: Any) -> Json:
             return None
         case "double_value":
             if not math.isfinite(value.double_value):
-                raise Undecodable("payload number is not finite")
+                raise InvalidRequest(f"{NO_NUMBER}: {value.double_value}")
             return float(value.double_value)
         case "struct_value":
             return payload_of_proto(value.struct_value.fields)

@@ -11,6 +11,7 @@ from proxy.dialects.qdrant import access
 from proxy.dialects.qdrant.ids import json_of_id
 from proxy.dialects.qdrant.judge import judge_http_error, judge_success
 from proxy.dialects.qdrant.metrics import MetricOf, score_of_collection
+from proxy.dialects.qdrant.numbers import refuse_what_is_no_number
 from proxy.dialects.qdrant.refusals import refusal_of
 from proxy.dialects.qdrant.rest_replies import JSON, json_of_result, result_of_json, success
 from proxy.dialects.qdrant.rest_routes import FromBody, Route, route_of
@@ -38,7 +39,9 @@ class QdrantRest:
         self._metric_of: MetricOf = metric_of or (lambda collection, using: None)
 
     def wants_body(self, request: Request) -> bool:
-        return isinstance(route_of(request.method, request.path).asks, FromBody)
+        """Reads that only the source can answer are read whole, too: so they can be sent again, and have a limit."""
+        asks = route_of(request.method, request.path).asks
+        return isinstance(asks, FromBody) or (isinstance(asks, PrimaryOnlyRead) and request.method == "POST")
 
     def decode(self, request: Request) -> Call:
         route = route_of(request.method, request.path)
@@ -55,7 +58,8 @@ class QdrantRest:
             return route.asks.read(collection, orjson.loads(request.bytes), score_of)
         except Undecodable as problem:
             return route.asks.otherwise(problem.reason)
-        except (ValueError, RecursionError):
+        except (ValueError, TypeError, RecursionError):
+            refuse_what_is_no_number(request.bytes)
             return route.asks.otherwise("undecodable")
 
     def encode(self, call: Call, result: Result, seconds: float) -> Response:
@@ -94,7 +98,8 @@ class QdrantRest:
     def judge(self, call: Call, response: Response) -> Judgement:
         body = response.body if isinstance(response.body, bytes) else b""
         if not 200 <= response.status < 300:
-            return judge_http_error(call.operation, response.status, error_text(body))
+            in_parts = call.request.path.rstrip("/").endswith("/points/batch")
+            return judge_http_error(call.operation, response.status, error_text(body), in_parts=in_parts)
         return judge_success(_statuses(response.status, body))
 
     def refuse(self, request: Request, error: CrossfadeError) -> Response:

@@ -49,7 +49,7 @@ _MODES = frozenset({"upsert", "insert_only", "update_only"})
 def upsert(collection: str, body: object) -> Upsert | OpaqueWrite:
     asked = only(body, _UPSERT)
     mode = asked.get("update_mode") or "upsert"
-    if mode not in _MODES:
+    if not isinstance(mode, str) or mode not in _MODES:
         raise Undecodable("unknown field")
     condition = _condition(asked.get("update_filter"))
     ids, points = _batch_points(asked["batch"]) if "batch" in asked else _listed_points(asked.get("points"))
@@ -57,7 +57,7 @@ def upsert(collection: str, body: object) -> Upsert | OpaqueWrite:
         return OpaqueWrite(collection, ids, points.reason)
     if isinstance(condition, Undecodable):
         return OpaqueWrite(collection, ids, condition.reason)
-    return Upsert(collection, points, condition, str(mode))
+    return Upsert(collection, points, condition, mode)
 
 
 _Points = tuple[tuple[PointId, ...], tuple[Point, ...] | Undecodable]  # the ids, and the points or why there are none

@@ -135,6 +135,26 @@ def test_grpc_answers_after_which_a_write_may_still_land(code: int) -> None:
         assert called(ONE, code, text) == Judgement(UNKNOWN)
 
 
+def test_a_message_that_the_server_could_not_read() -> None:
+    undecoded = "failed to decode Protobuf message: UpsertPoints.points: invalid wire type"
+    for operation, method in (
+        (UNKNOWABLE, "Points/Upsert"),
+        (UNKNOWABLE, "Points/UpdateBatch"),
+        (TWO, "Points/Upsert"),
+    ):
+        assert called(operation, INTERNAL, undecoded, method=method) == Judgement(UNTOUCHED)
+    assert called(TWO, INTERNAL, f"Service internal error: {undecoded}") == Judgement(FAILED)  # said by another peer
+
+
+@pytest.mark.parametrize("text", ["Unable to parse UUID: one", "No ID options provided"])
+def test_ids_that_the_server_could_not_read(text: str) -> None:
+    """A batch is converted part by part, as it is carried out; one that is not decoded here is a batch as well."""
+    assert called(UNKNOWABLE, INVALID_ARGUMENT, text) == Judgement(UNTOUCHED)
+    assert called(UNKNOWABLE, INVALID_ARGUMENT, text, method="Points/UpdateBatch") == Judgement(FAILED)
+    assert called(BATCH, INVALID_ARGUMENT, text) == Judgement(FAILED)
+    assert called(UNKNOWABLE, DENIED, FORBIDDEN, method="Points/UpdateBatch") == Judgement(FAILED)
+
+
 def test_a_broken_stream_is_no_answer_of_the_server() -> None:
     assert called(ONE, INTERNAL, "Received RST_STREAM with error code 2") == Judgement(UNKNOWN)
 

@@ -111,7 +111,7 @@ def test_a_value_without_a_kind_is_null() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_payload_number_that_json_has_not(number: float) -> None:
-    with pytest.raises(Undecodable):
+    with pytest.raises(InvalidRequest, match="only finite numbers"):
         payload_in(grpc.PointStruct(payload={"a": grpc.Value(double_value=number)}))
     with pytest.raises(Untranslatable):
         fill_exact_payload(proto.PointStruct().payload, {"a": number})

@@ -117,6 +117,17 @@ async def test_of_a_write_that_leaves_no_hint_nothing_is_kept(world: World) -> N
     assert (workshop.site.hints.size_bytes, workshop.writer._states) == (0, {})
 
 
+async def test_after_a_request_of_unknown_reach_the_collection_is_looked_at_again(world: World) -> None:
+    """It may have had another vector name by then."""
+    site = world.replicator.workshop(DOCS).site
+    assert await site.known_spec() == SPEC
+    other = CollectionSpec({"": VectorSpec(size=1, metric=Metric.DOT), "b": VectorSpec(size=2, metric=Metric.DOT)})
+    await world.source.drop(DOCS)
+    await world.source.create(DOCS, other)
+    await world.replicator.write_anywhere("unknown endpoint", world.primaries())
+    assert await site.known_spec() == other
+
+
 async def test_one_that_was_certainly_refused_leaves_nothing(world: World) -> None:
     await world.replicator.write_anywhere("unknown endpoint", world.primaries(REFUSED))
     await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
