@@ -47,7 +47,7 @@ from proxy.replication.membership import Membership
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import StorePair
 from proxy.routing import RouteTable, source_name, target_name
-from proxy.serving.access import Gatekeeper
+from proxy.serving.access import Gatekeeper, GuardedFront
 from proxy.serving.drift import Drift
 from proxy.serving.figures import Figures
 from proxy.serving.live import Breaker, LiveRoute, settings_of
@@ -101,7 +101,7 @@ class App:
     """One proxy process. `clock` and `hook` are for tests."""
 
     def __init__(self, config_path: Path, clock: Clock | None = None, hook: Hook = no_hook) -> None:
-        self.live_config = LiveConfig(config_path, self._apply, self._refused)
+        self.live_config = LiveConfig(config_path, self._apply, self._refused, self._moved)
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
         self.routes: dict[str, LiveRoute] = {}
@@ -129,6 +129,9 @@ class App:
         for name, route in self.routes.items():
             self._tasks.append(spawn(route.drift.watch(), name=f"drift of {name}"))
         self._tasks.append(spawn(self.figures.probe_forever(), name="store probes"))
+        if config.auth.mode == "ask-primary" and (moved := self._moved()):
+            why = "auth.mode is ask-primary, but their primary is the target: set it to keys"
+            _log.warning("routes answer nobody from the target", extra={"problem": why, "count": len(moved)})
         gc.collect()
         gc.freeze()
         _log.info("serving", extra={"version": version("crossfade")})
@@ -243,7 +246,7 @@ class App:
         else:
             return None
         names = NameMap(partial(target_name, route), partial(source_name, route))
-        return QdrantFront(primary, primary.metric_of, names=names)
+        return GuardedFront(QdrantFront(primary, primary.metric_of, names=names))
 
     def _hold_seconds(self, route: str, side: Side) -> float:
         """How long a request to a store of `route` may live; the longest, if the route is not configured any more."""
@@ -310,7 +313,8 @@ class App:
         ]
 
     def _moves(self, config: Config, route: LiveRoute) -> Moves:
-        return Moves(route, self.jobs, lambda: self.collections_of(route), config.auth.mode, Path(config.data_dir))
+        mode, data_dir = lambda: self.gatekeeper.mode, Path(config.data_dir)
+        return Moves(route, self.jobs, lambda: self.collections_of(route), mode, data_dir)
 
     # --- what others ask --------------------------------------------------------------------------
 
@@ -348,6 +352,10 @@ class App:
         ]
 
     # --- reload and figures -------------------------------------------------------------------------
+
+    def _moved(self) -> list[str]:
+        """The routes whose primary is the target."""
+        return [name for name, route in self.routes.items() if route.primary_side is Side.TARGET]
 
     def _refused(self, why: str) -> None:
         self.metrics.config_reloads.add("refused")

@@ -158,7 +158,7 @@ class Pipeline:
         operation, route = "unknown", NO_ROUTE
         self.metrics.in_flight.add(1, self.listener.name)
         try:
-            self.gatekeeper.admit(self.dialect, request)
+            request = self.gatekeeper.admit(self.dialect, request)
             if self.dialect.wants_body(request):
                 request = await collected(request, self.listener.max_body_bytes)
             call = self.dialect.decode(request)

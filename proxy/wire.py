@@ -17,6 +17,7 @@ from proxy.errors import BodyTooLarge
 Headers = tuple[tuple[str, str | bytes], ...]  # lower-case names in order; values are bytes for "-bin" metadata
 Body = bytes | AsyncIterator[bytes]
 Transport = Literal["http", "grpc"]
+Access = Literal["unchecked", "checked", "open"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Request:
 
     `path` is as sent, percent-encoding included (HTTP), or the full method "/package.Service/Method"
     (gRPC). `query` has no "?". `timeout_seconds` is what the client still grants (grpc-timeout), if it said.
+    `access` is how the client's key stood when the request was admitted, whatever a reload says since: the proxy has
+    `checked` it, it is `unchecked` (only the source can tell), or the door is `open` to anybody.
     """
 
     transport: Transport
@@ -35,6 +38,7 @@ class Request:
     query: str = ""
     client: str = ""  # the peer's address
     timeout_seconds: float | None = None
+    access: Access = "unchecked"
 
     def header(self, name: str) -> str | None:
         """The first value of a header or metadata entry, `name` in lower case."""

@@ -10,7 +10,7 @@ way to read a file are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -69,9 +69,10 @@ __all__ = [
 ]
 
 
-def parse(text: str, environment: Mapping[str, str], read_file: ReadFile) -> Config:
+def parse(text: str, environment: Mapping[str, str], read_file: ReadFile, moved: Collection[str] = ()) -> Config:
     """The configuration in `text`. `read_file` gives the text of a file that `${file:/path}` names (it may
-    raise OSError). Raises ConfigError, whose message has a line for each problem:
+    raise OSError). `moved`: routes whose primary is the target by now. Raises ConfigError, whose message has a line for
+    each problem:
     `line 12: routes[0].reads.weight: 125 is not between 0 and 100`."""
     document = read(text, environment, read_file)
     config: Config | None = None
@@ -80,7 +81,7 @@ def parse(text: str, environment: Mapping[str, str], read_file: ReadFile) -> Con
             config = Config.model_validate(document.values)
         except ValidationError as error:
             document.problems.extend(explain(error.errors(include_url=False), document, json_schema()))
-        cross_check(document)
+        cross_check(document, moved)
     if config is None or document.problems:
         raise ConfigError(_listed(document))
     return config

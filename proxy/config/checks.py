@@ -7,7 +7,7 @@ not hide an unknown store. What is not valid is None there, and nothing is said 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -38,21 +38,22 @@ class Draft:
     stores: Mapping[str, StoreConfig | None]
     routes: tuple[Route | None, ...]
     given: Mapping[str, Value]  # the top level as written
+    moved: Collection[str]  # routes whose primary is the target by now
 
     def text(self, key: str) -> str | None:
         value = self.given.get(key)
         return value if isinstance(value, str) else None
 
 
-def cross_check(document: Document) -> None:
-    """Report to `document` every problem between its sections."""
-    draft = _draft(document.values)
+def cross_check(document: Document, moved: Collection[str] = ()) -> None:
+    """Report to `document` every problem between its sections. `moved`: routes whose primary is the target."""
+    draft = _draft(document.values, moved)
     for check in _CHECKS:
         for path, message in check(draft):
             document.report(path, message)
 
 
-def _draft(values: Mapping[str, Value]) -> Draft:
+def _draft(values: Mapping[str, Value], moved: Collection[str]) -> Draft:
     stores = values.get("stores")
     routes = values.get("routes")
     listeners = values.get("listeners")
@@ -64,6 +65,7 @@ def _draft(values: Mapping[str, Value]) -> Draft:
         stores={name: _valid_store(value) for name, value in stores.items()} if isinstance(stores, dict) else {},
         routes=tuple(_salvaged(value) for value in routes) if isinstance(routes, tuple) else (),
         given=values,
+        moved=moved,
     )
 
 
@@ -175,6 +177,12 @@ def _who_may_connect(draft: Draft) -> Found:
                     ("auth", "mode"),
                     f"ask-primary has nobody to ask: the store `{name}` ({store.kind}) checks no keys; use keys",
                 )
+        if draft.moved:
+            yield (
+                ("auth", "mode"),
+                "ask-primary has nobody to ask: the target, which does not know the source's keys, is the primary of "
+                f"{', '.join(draft.moved)}; use keys",
+            )
 
 
 def _stores_of_routes(draft: Draft) -> Found:

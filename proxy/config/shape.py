@@ -48,11 +48,11 @@ class Auth(Section):
     mode: Literal["none", "keys", "ask-primary"] = Field(
         default="none",
         description="none: anybody's, so listeners must be on loopback; keys: who shows one of `keys`; ask-primary: "
-        "whom the primary accepts",
+        "whom the source accepts, until a cutover",
     )
     keys: Secrets = Field(default=(), description="Accepted keys, for mode keys; empty ones do not count")
     cache_seconds: Seconds = Field(
-        default=60, description="How long the primary's word about a key is believed, for mode ask-primary (seconds)"
+        default=60, description="How long the source's word about a key is believed, for mode ask-primary (seconds)"
     )
 
 

@@ -25,7 +25,9 @@ class QdrantConfig(Section):
     grpc_url: Url | None = Field(
         default=None, description="gRPC address as a URL; if not given, the host of `url` and the port after its port"
     )
-    api_key: OptionalSecret = Field(default=None, description="Key that the proxy's own requests carry")
+    api_key: OptionalSecret = Field(
+        default=None, description="Key that the proxy's own requests carry, and clients' with auth.mode keys"
+    )
     timeout_seconds: Seconds = Field(default=30, description=_TIMEOUT)
     longest_request_seconds: Seconds = Field(
         default=60, description=f"{_LONGEST}; a client's request that is passed on waits as long"

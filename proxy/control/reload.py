@@ -6,7 +6,8 @@ anyway, for file systems that tell nothing and links that lead elsewhere. Files 
 count as part of it. SIGHUP reads everything again.
 
 A text with a problem, or with a change that needs a restart, changes nothing at all: it is logged, and
-`refused` says why until a text is taken.
+`refused` says why until a text is taken. The same goes for one that sets `auth.mode: ask-primary` where nobody can be
+asked any more. Where that is in force already (a restart came to it), later edits are not held up by it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import aclosing
 from pathlib import Path
 
@@ -31,6 +32,7 @@ SETTLE_MS = 300  # changes that follow each other are taken together, for at mos
 
 Applied = Callable[[Config, Config], None]
 Refused = Callable[[str], None]
+Moved = Callable[[], Collection[str]]
 
 
 class _Sources:
@@ -41,8 +43,8 @@ class _Sources:
         self._named: dict[str, str] = {}
         self.text = ""
 
-    def load(self) -> Config:
-        """Raises ConfigError."""
+    def load(self, moved: Collection[str] = ()) -> Config:
+        """Raises ConfigError. `moved`: as of `parse`."""
         self._named = {}
         try:
             self.text = self._path.read_text("utf-8")
@@ -50,7 +52,7 @@ class _Sources:
             raise ConfigError(f"cannot read {self._path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"{self._path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-        return parse(self.text, os.environ, self._read_named)
+        return parse(self.text, os.environ, self._read_named, moved)
 
     def changed(self) -> bool:
         """Whether something reads otherwise now. A file that is not there for a moment has not changed."""
@@ -75,13 +77,15 @@ class LiveConfig:
     `config` is what is in force; `refused` is why the newest text is not, or None.
     """
 
-    def __init__(self, path: Path, applied: Applied, refused: Refused) -> None:
+    def __init__(self, path: Path, applied: Applied, refused: Refused, moved: Moved = tuple) -> None:
         """Reads the file; raises ConfigError. On the event loop's thread, `applied(old, new)` is called for every
-        later text that is taken, before `config` shows it, and `refused(why)` for every one that is not."""
+        later text that is taken, before `config` shows it, and `refused(why)` for every one that is not. `moved()`
+        names the routes whose primary is the target."""
         self._sources = _Sources(path)
         self._path = path
         self._applied = applied
         self._refused = refused
+        self._moved = moved
         self.config = self._sources.load()
         self.refused: str | None = None
 
@@ -109,7 +113,7 @@ class LiveConfig:
         if not even_if_unchanged and not self._sources.changed():
             return
         try:
-            new = self._sources.load()
+            new = self._sources.load(() if self.config.auth.mode == "ask-primary" else self._moved())
         except ConfigError as error:
             self._refuse(str(error))
             return

@@ -34,12 +34,12 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Looking:
-    """What gates look at. `auth_mode`: how clients' keys are checked."""
+    """What gates look at. `auth_mode`: how clients' keys are checked now (a reload may change it)."""
 
     live: LiveRoute
     jobs: Jobs
     collections: Callable[[], Awaitable[Sequence[str]]]  # of the source, that the route takes
-    auth_mode: str
+    auth_mode: Callable[[], str]
 
 
 Look = Callable[[Looking], Awaitable[Gate]]
@@ -77,9 +77,10 @@ async def _capable(looking: Looking) -> Gate:
 
 
 async def _access(looking: Looking) -> Gate:
-    able = looking.auth_mode != "ask-primary"
+    mode = looking.auth_mode()
+    able = mode != "ask-primary"
     hint = "" if able else "set auth.mode to keys: after cutover the source may be gone, and nobody else knows its keys"
-    return Gate("access", f"auth.mode is {looking.auth_mode}", able, next=hint)
+    return Gate("access", f"auth.mode is {mode}", able, next=hint)
 
 
 async def _jobs(looking: Looking) -> Gate:

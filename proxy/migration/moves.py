@@ -69,7 +69,7 @@ class Moves:
         live: LiveRoute,
         jobs: Jobs,
         collections: Callable[[], Awaitable[Sequence[str]]],
-        auth_mode: str,
+        auth_mode: Callable[[], str],
         data_dir: Path,
     ) -> None:
         self._live = live

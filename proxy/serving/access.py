@@ -1,26 +1,34 @@
-"""Who may read: an answer of the other store never shows it the client's key, so the key is checked here.
+"""Who is answered: an answer of the other store never shows it the client's key, so the key is checked here.
 
-`keys`: every request must carry one of the configured keys. `ask-primary`: before the secondary answers, the client's
-own database is asked whether it accepts the key for that collection; the answer is remembered for a while. `none`: the
-listener is on loopback (the configuration sees to that).
+`keys`: every request must carry one of the configured keys. `ask-primary`: before the target answers a read, the source
+is asked whether it accepts the key for that collection; the answer is remembered for a while. Once the target is the
+primary nobody is asked any more (the source may be gone), so it answers nothing then, no write either: a gate keeps
+the primary from moving under that mode, and a reload from setting it afterwards, but a restart or another process may
+come to it. `none`: the listener is on loopback (the configuration sees to that).
+
+What holds for a request is settled once, when it is admitted, and stands in `Request.access`: a request that was let in
+unchecked, and then waits while the mode changes, is not taken for a checked one.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from proxy.clock import Clock
 from proxy.config import Auth
-from proxy.dialects import Dialect
+from proxy.dialects import Call, Dialect
 from proxy.errors import CrossfadeError, Unauthorized
+from proxy.model import Result
+from proxy.serving.primaries import Front
 from proxy.serving.upstream import Upstream
 from proxy.telemetry.metrics import Metrics
-from proxy.wire import Request
+from proxy.wire import Access, Request, Response
 
 _REMEMBERED = 10_000
+_ACCESS: dict[str, Access] = {"none": "open", "keys": "checked", "ask-primary": "unchecked"}
 
 
 @dataclass(slots=True)
@@ -43,20 +51,26 @@ class Gatekeeper:
         self._keys = tuple(key.get_secret_value().encode() for key in auth.keys)
         self._known.clear()
 
-    def admit(self, dialect: Dialect, request: Request) -> None:
-        """Mode `keys`: raises Unauthorized unless the request carries a configured key."""
-        if self._auth.mode != "keys":
-            return
-        given = (dialect.client_key(request) or "").encode()
-        accepted = [hmac.compare_digest(given, key) for key in self._keys]  # all of them: equal time for every key
-        if not any(accepted):
+    @property
+    def mode(self) -> str:
+        """`auth.mode` as it is now."""
+        return self._auth.mode
+
+    def admit(self, dialect: Dialect, request: Request) -> Request:
+        """The request with what is known of its key. Mode `keys`: raises Unauthorized unless it is a configured one."""
+        if self._auth.mode == "keys" and not self._is_configured(dialect.client_key(request) or ""):
             raise Unauthorized("Must provide an API key or an Authorization bearer token")
+        return replace(request, access=_ACCESS[self._auth.mode])
+
+    def _is_configured(self, given: str) -> bool:
+        accepted = [hmac.compare_digest(given.encode(), key) for key in self._keys]  # all: equal time for every key
+        return any(accepted)
 
     async def may_read(
         self, dialect: Dialect, request: Request, upstream: Upstream, collection: str, route: str
     ) -> bool:
         """Whether the client may have an answer of the other store about `collection`. No: the primary answers."""
-        if self._auth.mode != "ask-primary":
+        if request.access != "unchecked":
             return True
         key = blake2b((dialect.client_key(request) or "").encode(), digest_size=16).digest()
         entry = (upstream.name, collection, key)
@@ -76,3 +90,22 @@ class Gatekeeper:
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return accepted
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedFront:
+    """The target as the primary: it carries out nothing for a client whose key only the source could check."""
+
+    front: Front
+
+    async def answer(self, call: Call) -> Result:
+        """As of Front. Raises Unauthorized, before anything was asked or changed."""
+        if call.request.access == "unchecked":
+            raise Unauthorized(
+                "auth.mode is ask-primary, but the target is the primary by now, and does not know the source's keys: "
+                "set auth.mode to keys"
+            )
+        return await self.front.answer(call)
+
+    def refuse(self, request: Request, error: CrossfadeError) -> Response:
+        return self.front.refuse(request, error)

@@ -253,7 +253,8 @@ class Reader:
         """The target's answer through the model, in the client's dialect, and the seconds it took."""
         route = asked.route
         began = route.clock.now()
-        if route.primary_side is Side.TARGET and route.front is not None:
+        if route.primary_side is Side.TARGET:
+            assert route.front is not None  # a gate of cutover
             result = await route.front.answer(about(asked.call, asked.collection))
         else:
             result = await ask(route, asked.read, asked.collection, Side.TARGET)

@@ -67,7 +67,6 @@ class GrpcForwarder:
     address: "host:port". tls: None for plain text, else `grpc.ssl_channel_credentials(...)`.
     timeout_seconds: longest wait for an answer; a client that grants less time gets less.
     options: gRPC channel arguments, after (and over) those of this file.
-    replace_headers: take the place of the client's metadata of the same names (a store with a key of its own).
     """
 
     def __init__(
@@ -77,14 +76,11 @@ class GrpcForwarder:
         tls: Any = None,
         timeout_seconds: float = 60.0,
         options: Sequence[tuple[str, Any]] = (),
-        replace_headers: Headers = (),
     ) -> None:
         self._address = address
         self._tls = tls
         self._timeout_seconds = timeout_seconds
         self._options = (*_OPTIONS, *options)
-        self._replacements = replace_headers
-        self._replaced = frozenset(name for name, _ in replace_headers)
         self._line = self._open()
         self._retired: list[_Line] = []
 
@@ -149,8 +145,7 @@ class GrpcForwarder:
         raise Unclear(f"{self._address} gave no answer ({details}); it may have done the work") from error
 
     def _metadata(self, headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
-        kept = tuple(entry for entry in _of_the_client(headers) if entry[0] not in self._replaced)
-        return kept + self._replacements
+        return _of_the_client(headers)
 
     def _open(self) -> _Line:
         if self._tls is None:

@@ -2,7 +2,8 @@
 
 Kept as they are: method, raw path and query (percent-encoding included), body, status, and every header
 that is not hop-by-hop (RFC 9110, section 7.6.1). `Host` becomes the store's. Nothing is decompressed, no
-redirect is followed, no cookie is kept, and the client's key travels as the client sent it.
+redirect is followed, no cookie is kept, and the key travels as the request has it (`own_key.py` may have put another
+one there than the client's).
 
 Rules of the file:
 
@@ -61,7 +62,6 @@ class HttpForwarder:
     connect_seconds: longest wait for a connection (at most half of `timeout_seconds`).
     keepalive_seconds: how long an idle connection is kept.
     collect_bytes: an answer up to this arrives as `bytes`, a longer one as a stream.
-    replace_headers: take the place of the client's headers of the same names (a store with a key of its own).
     """
 
     def __init__(
@@ -74,14 +74,11 @@ class HttpForwarder:
         keepalive_seconds: float = 4.0,
         collect_bytes: int = 1024 * 1024,
         tls: ssl.SSLContext | None = None,
-        replace_headers: Headers = (),
     ) -> None:
         self._base = URL(url)
         self._prefix = self._base.raw_path.rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._collect_bytes = collect_bytes
-        self._replacements = [(name, _text(value)) for name, value in replace_headers]
-        self._replaced = frozenset(name for name, _ in replace_headers)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=max_connections, keepalive_timeout=keepalive_seconds, ssl=tls if tls is not None else True
@@ -136,13 +133,13 @@ class HttpForwarder:
         )
 
     def _headers(self, request: Request) -> list[tuple[str, str]]:
-        dropped = _NOT_FORWARDED | self._replaced | _named_by_connection(request.headers)
+        dropped = _NOT_FORWARDED | _named_by_connection(request.headers)
         if isinstance(request.body, bytes):
             dropped |= {"content-length"}  # stated anew: the body may have been rewritten on its way here
         kept = [(name, _text(value)) for name, value in request.headers if name not in dropped]
         if isinstance(request.body, bytes) and len(request.body) > SLICE_BYTES:
             kept.append(("content-length", str(len(request.body))))
-        return kept + self._replacements
+        return kept
 
     async def _once(self, request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
         try:

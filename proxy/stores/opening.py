@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 from proxy.config import MemoryConfig, MilvusConfig, MilvusIndex, QdrantConfig, QdrantEdgeConfig, StoreConfig
 from proxy.dialects.milvus.schema import VectorIndex
+from proxy.dialects.qdrant.access import with_key
 from proxy.stores import Forwarder, Store
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
 from proxy.stores.memory import MemoryStore
 from proxy.stores.milvus import MilvusStore
+from proxy.stores.own_key import OwnKeyForwarder
 from proxy.stores.qdrant import QdrantStore
 from proxy.wire import Transport
 
@@ -52,9 +54,16 @@ def open_store(config: StoreConfig) -> Store:
 
 
 def open_forwarders(config: StoreConfig) -> dict[Transport, Forwarder]:
-    """What passes clients' requests on to a server, by transport; empty for a store that lives in this process."""
+    """What passes clients' requests on to a server, by transport; empty for a store that lives in this process. Those
+    whose key the proxy has checked carry the store's own, if it has one."""
     if not isinstance(config, QdrantConfig):
         return {}
+    key = config.api_key.get_secret_value() if config.api_key else None
+    plain = _qdrant_forwarders(config)
+    return plain if key is None else {name: OwnKeyForwarder(each, key, with_key) for name, each in plain.items()}
+
+
+def _qdrant_forwarders(config: QdrantConfig) -> dict[Transport, Forwarder]:
     grpc_url = urlsplit(config.grpc_endpoint)
     secure = grpc_url.scheme == "https"
     return {

@@ -17,10 +17,11 @@ from qdrant_client import QdrantClient, models
 
 from examples.engines import poll
 from proxy.control import Plan, Recovery
-from proxy.errors import GateClosed
+from proxy.errors import ConfigError, GateClosed
 from tests.support.both_stores import assert_equal, in_source, in_target, milvus_of
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations
 
+pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 DIM = 4
 POINTS = 60
 NO_SHADOW = {"min_shadow_reads": 0}
@@ -381,3 +382,88 @@ def test_a_route_goes_back_to_the_beginning_step_by_step(migrations: Migrations)
         assert "900" not in in_target(milvus, name)
     migration.backfill()  # the target's points are this route's own
     assert_equal(migration, name, POINTS + 1)
+
+
+# --- whose keys ------------------------------------------------------------------------------------
+
+ASK: dict[str, Any] = {"mode": "ask-primary"}
+KEYS: dict[str, Any] = {"mode": "keys", "keys": ["application"]}
+
+
+def edit_auth(migration: Migration, auth: dict[str, Any]) -> None:
+    migration.config["auth"] = auth
+    migration.save()
+    migration.control.reload()
+
+
+def refusal(call: Callable[[], Any]) -> tuple[str, str]:
+    """(status, text) of a refused call, over either transport."""
+    with pytest.raises(Exception) as raised:
+        call()
+    error: Any = raised.value
+    if hasattr(error, "details"):
+        return str(error.code()), str(error.details())
+    return str(error.status_code), error.content.decode()
+
+
+def test_the_gate_of_access_looks_at_the_mode_of_the_moment(migrations: Migrations) -> None:
+    migration = migrations(cutover=NO_SHADOW, change=lambda config: config.update(auth=ASK))
+    shifted(migration)
+    assert closed(migration.control.plan(ROUTE)) == {"access"}
+    edit_auth(migration, KEYS)
+    assert closed(migration.control.plan(ROUTE)) == set()
+    edit_auth(migration, ASK)
+    with pytest.raises(GateClosed, match=r"access: auth\.mode is ask-primary"):
+        migration.control.cutover(ROUTE, force="insisting")
+
+
+def test_after_cutover_an_edit_does_not_set_ask_primary(migrations: Migrations) -> None:
+    migration = migrations(cutover=NO_SHADOW, change=lambda config: config.update(auth=KEYS))
+    name = shifted(migration)
+    migration.control.cutover(ROUTE)
+    with pytest.raises(ConfigError, match=r"line \d+: auth\.mode: ask-primary has nobody to ask: .* of docs; use keys"):
+        edit_auth(migration, ASK)
+    assert migration.client(api_key="application").count(name).count == POINTS
+    assert refusal(lambda: migration.client().count(name))[0] == "401"
+
+
+@pytest.mark.parametrize("phase", ["cutover", "complete"])
+@pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
+def test_started_with_ask_primary_the_target_answers_nobody(migrations: Migrations, grpc: bool, phase: str) -> None:
+    migration = migrations(cutover=NO_SHADOW, change=lambda config: config.update(auth=KEYS))
+    name = shifted(migration)
+    migration.control.cutover(ROUTE)
+    if phase == "complete":
+        migration.control.complete(ROUTE)
+    migration.proxy.stop()
+    migration.config["auth"] = ASK
+    migration.save()
+    migration.proxy.start()
+    migration.rest()
+    client, fresh = migration.client(grpc=grpc), migration.name("fresh")
+    size = models.VectorParams(size=DIM, distance=models.Distance.DOT)
+    alias = models.CreateAlias(collection_name=name, alias_name=migration.name("alias"))
+    asked: list[Callable[[], Any]] = [
+        lambda: client.count(name),
+        lambda: client.query_points(name, query=vector(1)),
+        lambda: client.retrieve(name, [1]),
+        lambda: client.upsert(name, [point(500)]),
+        lambda: client.set_payload(name, {"a": 1}, [1]),
+        lambda: client.delete(name, matching(3)),
+        lambda: client.create_collection(fresh, vectors_config=size),
+        lambda: client.delete_collection(name),
+        lambda: client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)]),
+    ]
+    if phase == "complete":  # before, the source answers these, and judges the key itself
+        asked += [lambda: client.get_collection(name), lambda: client.get_collections()]
+    for call in asked:
+        status, text = refusal(call)
+        assert status in ("401", "StatusCode.UNAUTHENTICATED")
+        assert "set auth.mode to keys" in text
+    edit_auth(migration, KEYS)
+    with_key = migration.client(grpc=grpc, api_key="application")
+    assert with_key.count(name).count == POINTS
+    with_key.upsert(name, [point(501)])
+    assert migration.rest().keys.lag == 0
+    with milvus_of(migration) as milvus:
+        assert len(in_target(milvus, name)) == POINTS + 1

@@ -12,11 +12,13 @@ from typing import Any
 import grpc
 import pytest
 
+from proxy.dialects.qdrant.access import with_key
 from proxy.errors import InvalidRequest, Unavailable, Unclear
 from proxy.stores import Forwarder
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
-from proxy.wire import Request, Response
+from proxy.stores.own_key import OwnKeyForwarder
+from proxy.wire import Headers, Request, Response
 from tests.support.sockets import RawServer, Received, Script, raw_server, relay, reset, saying, unused_port
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -105,10 +107,17 @@ async def test_only_headers_of_this_hop_are_dropped_and_none_added() -> None:
     ]
 
 
-async def test_a_key_of_the_store_replaces_that_of_the_client() -> None:
-    async with forwarding(saying(OK), replace_headers=(("api-key", "store's own"),)) as (forwarder, server):
-        await forwarder.forward(http("GET", "/", headers=(("api-key", "client's"),)))
-    assert [value for name, value in server.received[0].headers if name == b"api-key"] == [b"store's own"]
+SHOWN: Headers = (("api-key", "client's"), ("authorization", "Bearer client's"), ("x-other", "kept"))
+
+
+async def test_a_key_of_the_store_replaces_one_that_the_proxy_has_checked_and_no_other() -> None:
+    async with forwarding(saying(OK)) as (forwarder, server):
+        keyed = OwnKeyForwarder(forwarder, "own", with_key)
+        for access in ("checked", "unchecked", "open"):
+            await keyed.forward(http("GET", "/", headers=SHOWN, access=access))
+    carried = [[entry for entry in each.headers if entry[0] != b"host"] for each in server.received]
+    as_sent = [(name.encode(), value.encode()) for name, value in SHOWN if isinstance(value, str)]
+    assert carried == [[(b"x-other", b"kept"), (b"api-key", b"own")], as_sent, as_sent]
 
 
 @pytest.mark.parametrize("size_bytes", [1, 70_000, 3 * MEBIBYTE + 7])
@@ -533,10 +542,13 @@ async def test_grpc_bytes_and_metadata_travel_both_ways() -> None:
     assert ("user-agent", "client/1") not in server.metadata[0]
 
 
-async def test_grpc_a_key_of_the_store_replaces_that_of_the_client() -> None:
-    async with grpc_server(echo) as (port, server), grpc_forwarder(port, replace_headers=(("api-key", "own"),)) as up:
-        await up.forward(rpc(headers=(("api-key", "client's"),)))
-    assert [entry for entry in server.metadata[0] if entry[0] == "api-key"] == [("api-key", "own")]
+async def test_grpc_a_key_of_the_store_replaces_one_that_the_proxy_has_checked_and_no_other() -> None:
+    async with grpc_server(echo) as (port, server), grpc_forwarder(port) as forwarder:
+        keyed = OwnKeyForwarder(forwarder, "own", with_key)
+        for access in ("checked", "unchecked", "open"):
+            await keyed.forward(rpc(headers=SHOWN, access=access))
+    carried = [[entry for entry in each if entry[0] != "user-agent"] for each in server.metadata]
+    assert carried == [[("x-other", "kept"), ("api-key", "own")], list(SHOWN), list(SHOWN)]
 
 
 async def test_grpc_large_messages() -> None:

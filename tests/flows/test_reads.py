@@ -321,6 +321,63 @@ def test_keys_of_the_proxy_are_asked_for_before_anything_else(migrations: Migrat
     assert_equal(migration, name, POINTS)
 
 
+@pytest.mark.parametrize("grpc", [False, True], ids=["rest", "grpc"])
+def test_between_guarded_servers_clients_show_a_key_of_the_proxy(
+    migrations: Migrations,
+    guarded_source: QdrantEmulator,
+    start_qdrant_emulator: Callable[..., QdrantEmulator],
+    grpc: bool,
+) -> None:
+    """config/qdrant-to-qdrant.yaml: each server has a key of its own, and neither knows the application's."""
+    cloud = start_qdrant_emulator(api_key="the-cloud's-key")
+
+    def change(config: dict[str, Any]) -> None:
+        config["auth"] = {"mode": "keys", "keys": ["application"]}
+        config["stores"]["old"]["api_key"] = KEY
+        address = {"url": cloud.url, "grpc_url": f"http://{cloud.grpc_address}"}
+        config["stores"]["new"] = {**config["stores"]["old"], **address, "api_key": "the-cloud's-key"}
+
+    migration = migrations(source=guarded_source, change=change)
+    direct = migration.direct(api_key=KEY)
+    name, client = backfilled(migration, direct), migration.client(grpc=grpc, api_key="application")
+    client.upsert(name, points(500))
+    client.create_payload_index(name, "n", models.PayloadSchemaType.INTEGER)
+    assert name in [each.name for each in client.get_collections().collections]
+    assert direct.count(name).count == client.count(name).count == POINTS + 1
+    migration.rest()
+    migration.weight(100)
+    with migration.reads() as reads:
+        assert client.count(name).count == POINTS + 1
+    assert reads == {("weight 100 (operator)", "secondary"): 1}
+    for key in (KEY, "the-cloud's-key"):
+        status, _ = _error(lambda key=key: migration.client(grpc=grpc, api_key=key).count(name))  # type: ignore[misc]
+        assert status in ("401", "StatusCode.UNAUTHENTICATED")
+    bearer = {"authorization": "Bearer application"}
+    answer = httpx.post(f"{migration.url}/collections/{name}/points/count", headers=bearer, json={})
+    assert answer.json()["result"]["count"] == POINTS + 1
+    migration.weight(0)
+    answer = httpx.post(f"{migration.url}/collections/{name}/points/count", headers=bearer, json={})
+    assert answer.json()["result"]["count"] == POINTS + 1
+    assert migration.verify()["different"] == 0
+
+
+def test_whose_key_the_source_gets_follows_the_mode_of_the_moment(
+    migrations: Migrations, guarded_source: QdrantEmulator
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["auth"] = {"mode": "keys", "keys": ["application"]}
+        config["stores"]["old"]["api_key"] = KEY
+
+    migration = migrations(source=guarded_source, change=change)
+    name = backfilled(migration, migration.direct(api_key=KEY))
+    assert migration.client(api_key="application").count(name).count == POINTS
+    migration.config["auth"] = {"mode": "ask-primary"}
+    migration.save()
+    migration.control.reload()
+    assert _error(lambda: migration.client(api_key="application").count(name))[0] == "401"
+    assert migration.client(api_key=KEY).count(name).count == POINTS
+
+
 def test_without_keys_it_does_not_listen_beyond_loopback(migrations: Migrations) -> None:
     def change(config: dict[str, Any]) -> None:
         config["listeners"][0]["address"] = config["listeners"][0]["address"].replace("127.0.0.1", "0.0.0.0")

@@ -6,6 +6,7 @@ collection's description needs read access to that collection (lib/collection ac
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import quote
 
 from proxy.dialects.qdrant.messages import proto
@@ -21,6 +22,12 @@ def client_key(request: Request) -> str | None:
         return key
     scheme, _, token = (request.header("authorization") or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
+
+
+def with_key(request: Request, key: str) -> Request:
+    """The same request with `key` in the place of whatever the client showed."""
+    kept = tuple(entry for entry in request.headers if entry[0] not in _CREDENTIALS)
+    return replace(request, headers=(*kept, ("api-key", key)))
 
 
 def rest_probe(request: Request, collection: str) -> Request:

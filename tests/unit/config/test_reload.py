@@ -30,7 +30,12 @@ class Followed:
     def __init__(self, path: Path) -> None:
         self.applied: asyncio.Queue[tuple[Config, Config]] = asyncio.Queue()
         self.refused: asyncio.Queue[str] = asyncio.Queue()
-        self.live = LiveConfig(path, lambda old, new: self.applied.put_nowait((old, new)), self.refused.put_nowait)
+        self.moved: list[str] = []  # routes whose primary is the target
+
+        def applied(old: Config, new: Config) -> None:
+            self.applied.put_nowait((old, new))
+
+        self.live = LiveConfig(path, applied, self.refused.put_nowait, lambda: self.moved)
 
     async def weights(self) -> tuple[float, float]:
         """The weights before and after the next edit that is taken."""
@@ -142,6 +147,32 @@ async def test_a_change_that_needs_a_restart_is_refused_as_a_whole(file: Path) -
         assert await follower.refusal() == "data_dir changed, and needs a restart: the journal in it is open"
         assert follower.live.config is before
         assert follower.applied.empty()
+
+
+ASKING = "auth: {mode: ask-primary}\n"
+
+
+async def test_nobody_is_told_to_ask_a_primary_that_does_not_know_the_keys(file: Path) -> None:
+    async with followed(file) as follower:
+        follower.moved = ["docs"]
+        written(file, with_weight(25) + ASKING)
+        assert await follower.refusal() == (
+            "line 14: auth.mode: ask-primary has nobody to ask: the target, which does not know the source's keys, is "
+            "the primary of docs; use keys"
+        )
+        assert follower.applied.empty()
+        follower.moved = []
+        written(file, with_weight(50) + ASKING)
+        assert await follower.weights() == (0, 50)
+
+
+async def test_where_that_is_so_already_other_edits_are_taken(file: Path) -> None:
+    """After a restart that came to it: what an operator may still want is not held up."""
+    written(file, with_weight(100) + ASKING)
+    async with followed(file) as follower:
+        follower.moved = ["docs"]
+        written(file, with_weight(0) + ASKING)
+        assert await follower.weights() == (100, 0)
 
 
 async def test_a_comment_is_no_change(file: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 from pydantic import SecretStr
 
 from proxy.config import Auth
+from proxy.dialects import Call
 from proxy.dialects.qdrant.rest import QdrantRest
-from proxy.errors import Unauthorized, Unavailable
-from proxy.model import Match, Scroll
-from proxy.serving.access import Gatekeeper
+from proxy.errors import CrossfadeError, Unauthorized, Unavailable
+from proxy.model import Count, Counted, Match, Result, Scroll
+from proxy.serving.access import Gatekeeper, GuardedFront
 from proxy.serving.live import Breaker
 from proxy.serving.reads import Scrolls
 from proxy.serving.upstream import Upstream
@@ -83,7 +84,7 @@ def request(key: str | None = None, bearer: str | None = None) -> Request:
 @pytest.mark.parametrize("sent", [request("one"), request("two"), request(bearer="two")])
 def test_a_configured_key_is_admitted(sent: Request) -> None:
     auth = Auth(mode="keys", keys=(SecretStr("one"), SecretStr("two")))
-    Gatekeeper(auth, ManualClock(), Metrics()).admit(DIALECT, sent)
+    assert Gatekeeper(auth, ManualClock(), Metrics()).admit(DIALECT, sent).access == "checked"
 
 
 @pytest.mark.parametrize("sent", [request(), request(""), request("on"), request("onee"), request(bearer="three")])
@@ -116,3 +117,47 @@ async def test_the_primary_is_asked_once_a_minute_for_a_key_and_collection() -> 
     database.down = False
     assert await may(request("good"))
     await upstream.close()
+
+
+async def test_what_is_known_of_a_key_outlives_the_mode() -> None:
+    """A request that waits while `auth` is edited: it is neither asked for again, nor taken for a checked one."""
+    clock, database = ManualClock(), Database()
+    forwarders: Mapping[Transport, Forwarder] = {"http": database}
+    upstream = Upstream.of("old", MemoryStore(), forwarders, clock)
+    keys, ask = Auth(mode="keys", keys=(SecretStr("bad"),)), Auth(mode="ask-primary")
+    gatekeeper = Gatekeeper(keys, clock, Metrics())
+    checked = gatekeeper.admit(DIALECT, request("bad"))
+    gatekeeper.apply(ask)
+    unchecked = gatekeeper.admit(DIALECT, request("bad"))
+    assert await gatekeeper.may_read(DIALECT, checked, upstream, "docs", "docs")
+    assert not database.asked
+    gatekeeper.apply(keys)
+    assert not await gatekeeper.may_read(DIALECT, unchecked, upstream, "docs", "docs")
+    await upstream.close()
+
+
+class Everything:
+    """A front that answers whatever it is asked."""
+
+    async def answer(self, call: Call) -> Result:
+        return Counted(1)
+
+    def refuse(self, request: Request, error: CrossfadeError) -> Response:
+        return DIALECT.refuse(request, error)
+
+
+@pytest.mark.parametrize(
+    ("auth", "is_answered"),
+    [(Auth(), True), (Auth(mode="keys", keys=(SecretStr("one"),)), True), (Auth(mode="ask-primary"), False)],
+    ids=["none", "keys", "ask-primary"],
+)
+async def test_the_target_as_primary_answers_nobody_whom_only_the_source_could_check(
+    auth: Auth, is_answered: bool
+) -> None:
+    admitted = Gatekeeper(auth, ManualClock(), Metrics()).admit(DIALECT, request("one"))
+    asking = GuardedFront(Everything()).answer(Call(admitted, Count("docs")))
+    if is_answered:
+        assert await asking == Counted(1)
+    else:
+        with pytest.raises(Unauthorized, match=r"set auth\.mode to keys"):
+            await asking
