@@ -114,7 +114,7 @@ def _head(source: _Place) -> list[str]:
         f'  - {{name: rest, vendor: {source.vendor}, transport: http, address: "127.0.0.1:{port}"}}',
         f'  - {{name: grpc, vendor: {source.vendor}, transport: grpc, address: "127.0.0.1:{port + 1}"}}',
         "",
-        "# none: on loopback only. Elsewhere: keys, or ask-primary (whom the source accepts; not past cutover).",
+        "# none is for loopback only. To listen elsewhere: keys, or ask-primary (whom the source accepts).",
         "auth:",
         "  mode: none",
         "",

@@ -21,6 +21,7 @@ from proxy.errors import ConfigError, GateClosed
 from tests.support.both_stores import assert_equal, in_source, in_target, milvus_of
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations
 
+pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 DIM = 4
 POINTS = 60
 NO_SHADOW = {"min_shadow_reads": 0}
