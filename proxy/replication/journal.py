@@ -99,6 +99,7 @@ class Journal:
         self._seen = position
         self._version = -1  # of the file, as SQLite tells it to one connection
         self._told_seen_at = 0.0
+        self._unsaved: State | None = None  # of the thread
         self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
         self._thread.start()
 
@@ -226,8 +227,13 @@ class Journal:
         stop = False
         while not stop:
             batch, stop = self._gather(kept)
+            self._save_state()
+            batch, waiting = self._split(batch)
             if not batch:
                 self._look()
+                kept = waiting
+                if kept and not stop:
+                    time.sleep(_RETRY_SECONDS)
                 continue
             began = time.perf_counter()
             try:
@@ -235,12 +241,12 @@ class Journal:
             except (sqlite3.Error, ValueError) as error:
                 self._version = -1  # what was read with it has to be read again
                 refused = [entry for entry in batch if isinstance(entry.record, _BEFORE_SENDING)]
-                kept = [entry for entry in batch if not isinstance(entry.record, _BEFORE_SENDING)]
+                kept = [entry for entry in batch if not isinstance(entry.record, _BEFORE_SENDING)] + waiting
                 self._tell(self._failed, refused, error)
                 if kept and not stop:
                     time.sleep(_RETRY_SECONDS)
                 continue
-            kept = []
+            kept = waiting
             commit = Commit(tuple(entry.record for entry in batch), time.perf_counter() - began)
             self._tell(self._durable, others, batch, commit)
 
@@ -255,17 +261,28 @@ class Journal:
                 if found is None:
                     return batch, True
                 if isinstance(found, State):
-                    self._save(found)
+                    self._unsaved = found
                 else:
                     batch.append(found)
         except queue.Empty:
             return batch, False
 
-    def _save(self, state: State) -> None:
-        try:
-            self._state_file.save(state)
-        except OSError as error:
-            self._tell(self._unreadable, error)
+    def _save_state(self) -> None:
+        """Tried again with every batch until it is saved."""
+        if self._unsaved is not None:
+            try:
+                self._state_file.save(self._unsaved)
+                self._unsaved = None
+            except OSError as error:
+                self._tell(self._unreadable, error)
+
+    def _split(self, batch: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
+        """What may be committed now, and what has to wait: the primary does not move in the journal while the file
+        beside it says less than the journal did before, or a journal that is lost then would be begun with another."""
+        if self._unsaved is None:
+            return batch, []
+        moves = [entry for entry in batch if isinstance(entry.record, r.Commit)]
+        return [entry for entry in batch if not isinstance(entry.record, r.Commit)], moves
 
     def _commit(self, batch: Sequence[_Entry]) -> list[Positioned]:
         """Make `batch` durable, and give it positions. What other owners have made durable since."""

@@ -38,9 +38,12 @@ def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[s
     try:
         connection = connect(path)
         book, position = join(connection, lock.owner)
-        if position > marked:
+        if position <= marked:
+            problem = f"it ends at position {position - 1}, and had come to {marked}"
+        elif unknown := _unknown_routes(book, files):
+            problem = f"it does not know {', '.join(unknown)}"
+        else:
             return connection, book, position
-        problem = f"it ends at position {position - 1}, and had come to {marked}"
         connection.close()
     except UnknownFormatError:
         raise
@@ -51,6 +54,13 @@ def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[s
     except ValueError as error:
         problem = str(error)
     return _replaced(path, lock, files, problem, hold_seconds)
+
+
+def _unknown_routes(book: Book, files: StateFile) -> list[str]:
+    """Routes that the state file has and the journal has not: it was only begun anew, by a process that died over it.
+    (The file is never ahead of a whole journal.)"""
+    state = files.load()
+    return sorted(state.routes.keys() - book.routes.keys()) if state is not None else []
 
 
 def _replaced(

@@ -15,10 +15,12 @@ import pytest
 from proxy.dialects import Outcome
 from proxy.errors import JournalError
 from proxy.model import Side
+from proxy.replication import journal_loss
 from proxy.replication import records as r
 from proxy.replication.journal import Journal
 from proxy.replication.journal_file import join
 from proxy.replication.ledger import Effects
+from proxy.replication.state_file import State, StateFile
 from tests.support.clock import turns_until
 
 HERE: Any = {"route": "docs", "collection": "c"}
@@ -276,6 +278,57 @@ async def test_a_log_that_was_cut_short_is_noticed(tmp_path: Path) -> None:
     again = Journal.open(copied / "journal.db")
     assert again.book.route("docs").ledgers["c"].unswept == "the journal was lost"
     await again.close()
+
+
+async def test_a_process_that_dies_while_it_begins_a_journal_anew_leaves_nothing_to_guess(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    journal = await _shifted(path)
+    await journal.close()
+    path.unlink()
+
+    def dies(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(journal_loss, "_begin_anew", dies)
+        Journal.open(path)
+    assert path.exists()
+    again = Journal.open(path)
+    route = again.book.route("docs")
+    assert (route.primary, route.phase) == (Side.TARGET, "cutover")
+    assert route.ledgers["c"].unswept == "the journal was lost"
+    await again.close()
+
+
+async def test_the_primary_does_not_move_before_the_file_says_that_it_is_being_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it could still name the old one when the journal is lost."""
+    path = tmp_path / "journal.db"
+    journal = Journal.open(path)
+    await journal.append(r.SetPhase(route="docs", phase="shift"))
+    save, full = StateFile.save, True
+
+    def saved(file: StateFile, state: State) -> None:
+        if full:
+            raise OSError(28, "No space left on device")
+        save(file, state)
+
+    monkeypatch.setattr(StateFile, "save", saved)
+    prepared = (await journal.append(r.Prepare(route="docs", owner=journal.owner, to=Side.TARGET))).position
+    await journal.append(r.Ready(route="docs", epoch=prepared, owner=journal.owner))
+    moving = journal.append(r.Commit(route="docs", epoch=prepared, to=Side.TARGET, phase="cutover"))
+    await journal.append(r.SetPhase(route="docs", phase="shift"))  # others go on
+    assert not moving.done()
+    full = False
+    await moving
+    assert journal.book.route("docs").primary is Side.TARGET
+    await journal.close()
+    kept = StateFile(path).load()
+    assert kept is not None
+    assert kept.routes["docs"].primary is Side.TARGET
 
 
 async def test_nothing_starts_where_it_is_not_known_which_store_is_primary(tmp_path: Path) -> None:
