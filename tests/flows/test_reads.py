@@ -117,7 +117,7 @@ def test_an_invalid_edit_changes_nothing_and_says_on_which_line(migrations: Migr
         migration.route["reads"] = {"weight": 125}
         migration.save()
         assert poll(lambda: migration.control.status().config_problem != "", PATIENCE_SECONDS)
-        [line] = [n for n, text in enumerate(migration.config_path.read_text().splitlines(), 1) if "125" in text]
+        [line] = [n for n, text in enumerate(migration.config_path.read_text().splitlines(), 1) if ": 125" in text]
         assert f"line {line}: routes[0].reads.weight: 125" in migration.control.status().config_problem
         answered()
         assert poll(lambda: answered()["secondary"] > 0, PATIENCE_SECONDS)
