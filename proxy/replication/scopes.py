@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.dialects import Judgement, Outcome
-from proxy.errors import CollectionNotFound, CrossfadeError, InvalidRequest, JournalError, TryAgain, Untranslatable
+from proxy.errors import (
+    AppliedOnPrimaryOnly,
+    CollectionNotFound,
+    CrossfadeError,
+    InvalidRequest,
+    JournalError,
+    TryAgain,
+    Untranslatable,
+)
 from proxy.model import IDS_ONLY, Batch, Filter, PointId, Side, Write, write_filters, written_ids
 from proxy.replication import records as r
 from proxy.replication.confirmations import Confirmations
@@ -48,9 +56,14 @@ class ScopeWriter:
             ended = self.end(begin, judgement, sweep, primary.side)
         site.metrics.writes.add(site.route, type(write).__name__.lower(), judgement.outcome.value)
         response = answer.unwrap()
-        if judgement.outcome is Outcome.ACCEPTED and site.policy != "primary":
+        policy = site.policy_at(primary.side)
+        if judgement.outcome is Outcome.ACCEPTED and policy != "primary":
             effects = await ended
-            await wait_for_secondary(site, self.confirmations, tuple(effects.ready), effects.position)
+            await wait_for_secondary(site, self.confirmations, tuple(effects.ready), effects.position, primary.side)
+            if sweep and policy == "both-required":
+                raise AppliedOnPrimaryOnly(
+                    f"the write is applied on the primary; the secondary gets it by a sweep of the collection ({sweep})"
+                )
         return response
 
     async def begin(self, side: Side) -> int:

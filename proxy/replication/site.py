@@ -113,7 +113,11 @@ class Site:
 
     @property
     def policy(self) -> str:
-        return self.settings.policy if self.primary_side is Side.SOURCE else self.settings.policy_after_cutover
+        return self.policy_at(self.primary_side)
+
+    def policy_at(self, primary: Side) -> str:
+        """What a write was promised that was begun for that primary, whichever it is by now."""
+        return self.settings.policy if primary is Side.SOURCE else self.settings.policy_after_cutover
 
     @property
     def primary_name(self) -> str:

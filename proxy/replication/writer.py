@@ -101,8 +101,8 @@ class Writer:
             await ended
             await site.hook("END durable")
         response = answer.unwrap()
-        if answer.judgement.outcome is Outcome.ACCEPTED and site.policy != "primary":
-            await wait_for_secondary(site, self.confirmations, ids, (await ended).position)
+        if answer.judgement.outcome is Outcome.ACCEPTED and site.policy_at(primary.side) != "primary":
+            await wait_for_secondary(site, self.confirmations, ids, (await ended).position, primary.side)
         return response
 
     def applied(self, position: int, record: r.EndWrite, certain: tuple[PointId, ...]) -> None:
@@ -125,7 +125,7 @@ class Writer:
             self._gap = site.journal.append(r.Unswept(**here, reason=reason))
         answer = await ask(primary)
         response = answer.unwrap()
-        if answer.judgement.outcome is Outcome.ACCEPTED and site.policy == "both-required":
+        if answer.judgement.outcome is Outcome.ACCEPTED and site.policy_at(primary.side) == "both-required":
             raise AppliedOnPrimaryOnly(
                 "the write is applied on the primary; the journal cannot be written, and the secondary will be swept"
             )
@@ -190,14 +190,22 @@ async def begin_durably(site: Site, record: r.BeginWrite | r.BeginScope) -> int:
     return position
 
 
-async def wait_for_secondary(site: Site, confirmations: Confirmations, ids: tuple[PointId, ...], after: int) -> None:
-    """Policies `both` and `both-required`. Raises AppliedOnPrimaryOnly for the latter when the time is up, or when a
-    key is one that the secondary cannot hold."""
+async def wait_for_secondary(
+    site: Site, confirmations: Confirmations, ids: tuple[PointId, ...], after: int, side: Side
+) -> None:
+    """Policies `both` and `both-required`. Raises AppliedOnPrimaryOnly for the latter when the time is up, when a key
+    is one that the secondary cannot hold, or when `side`, which took the write, was left in an emergency before."""
     possible = not site.ledger.parked_whole
     confirmed = possible and await confirmations.wait(ids, after, site.settings.secondary_wait_seconds)
     site.metrics.secondary_waits.add(site.route, "confirmed" if confirmed else "late")
-    if site.policy != "both-required":
+    if site.policy_at(side) != "both-required":
         return
+    ledger = site.ledger
+    if side is not site.primary_side and (ledger.behind_all or any(point_id in ledger.behind for point_id in ids)):
+        raise AppliedOnPrimaryOnly(
+            f"the write is applied on the {side.value}, which was left in an emergency before the {side.other.value} "
+            f"had it; it is listed as behind"
+        )
     if not possible:
         raise AppliedOnPrimaryOnly(
             f"the write is applied on the primary; the secondary cannot have the collection: {site.ledger.parked_whole}"

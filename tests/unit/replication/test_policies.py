@@ -7,7 +7,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from proxy.dialects import Judgement, Outcome
 from proxy.dialects.qdrant.refusals import refusal_of
 from proxy.errors import AppliedOnPrimaryOnly, CrossfadeError, Unavailable, Unclear
-from proxy.model import CollectionSpec, Metric, Point, PointId, Side, Upsert, VectorSpec
+from proxy.model import CollectionSpec, Metric, OpaqueWrite, Point, PointId, Side, Upsert, VectorSpec
 from proxy.replication import records as r
 from proxy.replication.journal import Journal
 from proxy.replication.membership import Membership
@@ -26,8 +26,9 @@ from proxy.replication.writer import Primary
 from proxy.stores import WriteReport
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.tasks import spawn
 from proxy.wire import Response
-from tests.support.clock import ManualClock
+from tests.support.clock import ManualClock, turns_until
 
 DOCS = "docs"
 SPEC = CollectionSpec({"": VectorSpec(size=1, metric=Metric.DOT)})
@@ -227,3 +228,33 @@ def test_every_row_is_known_to_this_test_and_every_outcome_to_the_page() -> None
     rows = list(_rows())
     assert {primary for primary, *_ in rows} == PRIMARY.keys()
     assert {secondary for _, secondary, *_ in rows} == {*SECONDARY, "cannot have the collection"}
+
+
+@pytest.mark.parametrize(("policy", "required"), [("both", False), ("both-required", True)])
+async def test_a_write_of_unknown_reach_is_on_the_primary_alone_until_a_sweep(
+    tmp_path: Path, policy: str, required: bool
+) -> None:
+    async with world(tmp_path / "journal.db", policy, Side.SOURCE, 0.05) as made:
+
+        async def send() -> Response:
+            return Response(200)
+
+        primaries = lambda side: Primary(side, send, lambda _: Judgement(Outcome.ACCEPTED))  # noqa: E731
+        write = OpaqueWrite(DOCS, None, "undecodable")
+        with pytest.raises(AppliedOnPrimaryOnly, match="by a sweep") if required else nullcontext():
+            assert (await made.replicator.write(DOCS, write, primaries)).status == 200
+        await made.journal.append(r.Swept(route="route", collection=DOCS, began=made.journal.position))
+
+
+async def test_what_only_the_old_primary_has_after_an_emergency_is_not_told_as_done(tmp_path: Path) -> None:
+    """Although the policy on the other side asks for less."""
+    async with world(tmp_path / "journal.db", "both-required", Side.TARGET, 5.0) as made:
+        made.secondary.may_answer.clear()
+        writing = spawn(made.write(Judgement(Outcome.ACCEPTED), None), name="write")
+        await turns_until(lambda: bool(made.replicator.ledger(DOCS).intervals))
+        emergency = r.Commit(route="route", epoch=0, to=Side.SOURCE, phase="shift", emergency=True)
+        await made.journal.append(emergency)
+        made.secondary.may_answer.set()
+        with pytest.raises(AppliedOnPrimaryOnly, match="left in an emergency"):
+            await writing
+        await made.journal.append(r.Recover(route="route", collection=DOCS, ids=()))
