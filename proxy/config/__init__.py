@@ -10,16 +10,16 @@ way to read a file are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from proxy.config.changes import changed
+from proxy.config.changes import Change, changed
 from proxy.config.checks import cross_check
-from proxy.config.document import Document, ReadFile, read
+from proxy.config.document import Document, Problem, ReadFile, read
 from proxy.config.problems import explain
 from proxy.config.routes import Backfill, ReadKind, Reads, Replication, Route, Rule, Shadow, When, Writes
 from proxy.config.section import is_loopback, split_address
@@ -63,6 +63,7 @@ __all__ = [
     "endpoint",
     "is_loopback",
     "json_schema",
+    "located",
     "parse",
     "split_address",
     "starter",
@@ -85,6 +86,12 @@ def parse(text: str, environment: Mapping[str, str], read_file: ReadFile, moved:
     if config is None or document.problems:
         raise ConfigError(_listed(document))
     return config
+
+
+def located(text: str, changes: Sequence[Change]) -> str:
+    """A line for each of `changes`, with the number of the line of `text` that it is about."""
+    document = read(text, {}, lambda name: "")
+    return "\n".join(str(Problem(document.line(change.path), (), change.sentence)) for change in changes)
 
 
 @cache

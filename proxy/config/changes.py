@@ -7,7 +7,9 @@ nobody wrote down.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from proxy.config.document import Path
 from proxy.config.routes import Route
 from proxy.config.shape import Config
 
@@ -25,37 +27,47 @@ _WHY = {
 }
 
 
-def changed(old: Config, new: Config) -> tuple[str, ...]:
-    """A sentence for each difference that needs a restart; empty if `new` can be taken while running."""
+class Change(NamedTuple):
+    """`path`: where it stands in the new configuration."""
+
+    path: Path
+    sentence: str
+
+
+def changed(old: Config, new: Config) -> tuple[Change, ...]:
+    """Each difference that needs a restart; empty if `new` can be taken while running."""
     return tuple(_differences(old, new))
 
 
-def _differences(old: Config, new: Config) -> Iterator[str]:
+def _differences(old: Config, new: Config) -> Iterator[Change]:
     for key in Config.model_fields:
         if key in LIVE or key == "routes" or getattr(old, key) == getattr(new, key):
             continue
         if key == "stores":
             names = (*old.stores, *(name for name in new.stores if name not in old.stores))
             which = [name for name in names if old.stores.get(name) != new.stores.get(name)]
-            yield f"stores.{', stores.'.join(which)} changed, and needs a restart: {_WHY[key]}"
+            sentence = f"stores.{', stores.'.join(which)} changed, and needs a restart: {_WHY[key]}"
+            yield Change(("stores", which[0]), sentence)
         else:
-            yield f"{key} changed, and needs a restart: {_WHY[key]}"
+            yield Change((key,), f"{key} changed, and needs a restart: {_WHY[key]}")
     before, after = [route.name for route in old.routes], [route.name for route in new.routes]
     if before != after:
-        yield (
+        yield Change(
+            ("routes",),
             f"the routes were {', '.join(before) or 'none'} and are {', '.join(after) or 'none'}, which needs a "
-            "restart: routes and their order decide which writes are journalled"
+            "restart: routes and their order decide which writes are journalled",
         )
     for route in old.routes:
         other = new.route(route.name)
         if other is not None:
-            yield from _route_differences(route, other)
+            yield from _route_differences(route, other, ("routes", after.index(route.name)))
 
 
-def _route_differences(old: Route, new: Route) -> Iterator[str]:
+def _route_differences(old: Route, new: Route, path: Path) -> Iterator[Change]:
     for key in Route.model_fields:
         if key not in LIVE_IN_A_ROUTE and getattr(old, key) != getattr(new, key):
-            yield (
+            yield Change(
+                (*path, key),
                 f"{key} of the route {old.name} changed, and needs a restart: what moves, where to and how it is "
-                "replicated is fixed while the route is at work"
+                "replicated is fixed while the route is at work",
             )

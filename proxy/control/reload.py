@@ -22,7 +22,7 @@ from pathlib import Path
 
 from watchfiles import awatch
 
-from proxy.config import Config, changed, parse
+from proxy.config import Config, changed, located, parse
 from proxy.errors import ConfigError
 
 _log = logging.getLogger("crossfade.config")
@@ -118,7 +118,7 @@ class LiveConfig:
             self._refuse(str(error))
             return
         if differences := changed(self.config, new):
-            self._refuse("\n".join(differences))
+            self._refuse(located(self._sources.text, differences))
             return
         self.refused = None
         if new != self.config:

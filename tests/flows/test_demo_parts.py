@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ from proxy.config import parse
 from proxy.errors import ConfigError
 from proxy.telemetry.exposition import Exposition
 from proxy.telemetry.metrics import Metrics
+from tests.support.both_stores import assert_equal
+from tests.support.migration import Migrations
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,33 @@ def test_the_application_works_without_a_failure(source: QdrantEmulator, corpus:
     assert figures.operations.keys() >= {"search", "upsert", "set_payload", "delete", "read back", "retrieve"}
     assert figures.search.samples
     assert 0 < figures.search.p50_ms <= figures.search.p99_ms
+
+
+def test_killed_amid_the_applications_work_and_the_backfill_both_stores_come_to_hold_the_same(
+    migrations: Migrations, corpus: Corpus, tmp_path: Path
+) -> None:
+    def take_all(config: dict[str, Any]) -> None:
+        config["routes"][0]["collections"] = [COLLECTION]
+
+    migration = migrations(
+        source=migrations.own_source(),
+        target=migrations.own_target(),
+        as_process=True,
+        change=take_all,
+        backfill={"page_points": 64, "requests_per_second": 30},
+    )
+    load(migration.source, corpus, lambda done, total: None)  # type: ignore[arg-type]  # it asks for the address only
+    with Application(tmp_path, corpus, migration.url, migration.grpc_port) as application:
+        assert poll(lambda: application.figures().requests >= 50, 60)
+        job = migration.control.start_job("backfill", "docs")
+        assert poll(lambda: migration.control.job(job.id).done >= 500, 60)
+        assert migration.control.job(job.id).status == "running"
+        migration.process.restart()  # SIGKILL
+        after = application.figures().requests
+        assert poll(lambda: application.figures().requests >= after + 200, 60)
+        migration.finished(job)
+    assert_equal(migration, COLLECTION)
+    assert migration.verify()["different"] == 0
 
 
 def test_the_application_notices_wrong_answers(source: QdrantEmulator, corpus: Corpus, tmp_path: Path) -> None:

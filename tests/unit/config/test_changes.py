@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.config import Config, Route, changed
+from proxy.config import Config, Route, changed, located
 from proxy.config.changes import LIVE, LIVE_IN_A_ROUTE
 from tests.unit.config.texts import BASE, parsed
 
@@ -50,13 +50,15 @@ def test_taken_while_running(edit: str) -> None:
 @pytest.mark.parametrize(("text", "sentence"), RESTARTS)
 def test_needs_a_restart(text: str, sentence: str) -> None:
     (told,) = changed(parsed(BASE), parsed(text))
-    assert told.startswith(sentence)
+    assert told.sentence.startswith(sentence)
 
 
 def test_the_order_of_routes_is_a_change() -> None:
     first, second = BASE + SECOND, BASE.replace("routes:\n", "routes:\n" + SECOND)
     assert changed(parsed(first), parsed(first)) == ()
-    assert changed(parsed(first), parsed(second)) == (
+    (told,) = changed(parsed(first), parsed(second))
+    assert told == (
+        ("routes",),
         "the routes were docs, more and are more, docs, which needs a restart: routes and their order decide which "
         "writes are journalled",
     )
@@ -64,7 +66,7 @@ def test_the_order_of_routes_is_a_change() -> None:
 
 def test_every_change_is_told_also_beside_live_ones() -> None:
     new = parsed(BASE.replace("[docs]", "[dogs]") + "    reads: {weight: 3}\ndata_dir: /elsewhere\n")
-    assert [sentence.split(" changed")[0] for sentence in changed(parsed(BASE), new)] == [
+    assert [change.sentence.split(" changed")[0] for change in changed(parsed(BASE), new)] == [
         "data_dir",
         "collections of the route docs",
     ]
@@ -75,9 +77,19 @@ def test_a_changed_secret_is_seen_and_not_shown() -> None:
         return parsed(BASE.replace('old.example:6333"', f'old.example:6333", api_key: {key}'))
 
     (told,) = changed(with_key("hush-1"), with_key("hush-2"))
-    assert told == "stores.old changed, and needs a restart: stores are connected once, at start"
+    assert told.sentence == "stores.old changed, and needs a restart: stores are connected once, at start"
 
 
 def test_what_is_live_exists() -> None:
     assert set(Route.model_fields) >= LIVE_IN_A_ROUTE
     assert set(Config.model_fields) >= LIVE
+
+
+def test_a_change_is_told_with_its_line() -> None:
+    text = "# more\n" + BASE.replace("[docs]", "[docs, dogs]").replace("127.0.0.1:6333", "127.0.0.1:6339")
+    told = located(text, changed(parsed(BASE), parsed(text))).splitlines()
+    assert [sentence.split(" changed")[0] for sentence in told] == [
+        "line 3: listeners",
+        "line 11: collections of the route docs",
+    ]
+    assert "dogs" in text.splitlines()[10]

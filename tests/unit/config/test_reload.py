@@ -144,7 +144,7 @@ async def test_a_change_that_needs_a_restart_is_refused_as_a_whole(file: Path) -
     async with followed(file) as follower:
         before = follower.live.config
         written(file, with_weight(25) + "data_dir: /elsewhere\n")
-        assert await follower.refusal() == "data_dir changed, and needs a restart: the journal in it is open"
+        assert await follower.refusal() == "line 14: data_dir changed, and needs a restart: the journal in it is open"
         assert follower.live.config is before
         assert follower.applied.empty()
 
