@@ -374,6 +374,24 @@ def test_drift_is_seen_and_shuts_cutover_until_it_is_repaired(migrations: Migrat
     migration.until(lambda route: "without a write through the proxy" in route.drift, "a writer past the proxy")
 
 
+def test_a_collection_that_somebody_dropped_on_the_target_shuts_cutover_and_is_filled_again(
+    migrations: Migrations,
+) -> None:
+    """Nobody reads or writes it, so that only whoever looks can know."""
+    migration = migrations(cutover=NO_SHADOW)
+    name = shifted(migration)
+    with milvus_of(migration) as milvus:
+        milvus.drop_collection(name)
+        plan = migration.control.plan(ROUTE)
+        assert "collections" in closed(plan)
+        migration.until(lambda route: "dropped the collection on the target" in route.drift, "drift")
+        migration.until(lambda route: route.readable, "readable")
+        assert len(in_target(milvus, name)) == POINTS
+    assert "drift" in closed(migration.control.plan(ROUTE))
+    migration.verify()
+    assert closed(migration.control.plan(ROUTE)) == set()
+
+
 def test_a_route_goes_back_to_the_beginning_step_by_step(migrations: Migrations) -> None:
     migration = migrations(cutover=NO_SHADOW)
     name, client = shifted(migration), migration.client()
