@@ -256,8 +256,9 @@ def test_killed_in_the_middle_of_a_flip_there_is_exactly_one_primary_and_nothing
     proxy.start()
     client = migration.client()
     client.upsert(name, [point(77, turn="before")])
+    migration.weight(50)  # a gate to force
     with pytest.raises(Exception):  # noqa: B017  the proxy dies
-        migration.control.cutover(ROUTE)
+        migration.control.cutover(ROUTE, who="me", force="tonight")
     assert proxy.died()
     proxy.dies_at = ""
     proxy.start()
@@ -267,6 +268,23 @@ def test_killed_in_the_middle_of_a_flip_there_is_exactly_one_primary_and_nothing
     assert_equal(migration, name)
     assert migration.direct().retrieve(name, [77])[0].payload == {"n": 77, "turn": "before"}
     assert status.phase == ("cutover" if hook == "COMMIT durable" else "shift")
+    [entry] = migration.control.audit(ROUTE)
+    assert (entry.who, entry.what, entry.why) == ("me", "cutover: shift -> cutover", "tonight (forced: reads)")
+
+
+def test_a_cutover_that_fails_is_in_the_audit_log_with_its_reason(migrations: Migrations) -> None:
+    migration = migrations(cutover=NO_SHADOW | {"hold_ms": 100})
+    name = shifted(migration)
+    with migration.hooks.stop_at("primary answered") as stop, ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(migration.client().upsert, name, [point(1)])
+        stop.reached()
+        with pytest.raises(GateClosed, match="the primary was not moved"):
+            migration.control.cutover(ROUTE, who="me")
+        stop.release()
+        writing.result()
+    failed, begun = migration.control.audit(ROUTE)
+    assert (begun.who, begun.what) == ("me", "cutover: shift -> cutover")
+    assert failed.what.startswith("cutover: shift -> cutover, which did not come about: the primary was not moved")
 
 
 def _takes(client: QdrantClient, name: str) -> bool:
