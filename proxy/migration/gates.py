@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from proxy.errors import CrossfadeError
 from proxy.migration.jobs import DONE, Jobs, JobState
-from proxy.model import CollectionSpec, Metric, Point, VectorSpec
+from proxy.model import CollectionSpec, Metric, Point, Side, VectorSpec
 from proxy.serving.live import LiveRoute
 from proxy.stores import Store
 
@@ -90,12 +90,14 @@ async def _jobs(looking: Looking) -> Gate:
 
 
 async def _collections(looking: Looking) -> Gate:
-    """Every collection that the route takes is on both sides."""
+    """Every collection that the route takes is on both sides: so says the journal, and each store that answers."""
     replicator = looking.live.replicator
+    stores = replicator.stores
     try:
         names = await looking.collections()
     except CrossfadeError:
         names = []  # the source is gone; what the journal knows has to do
+    there = dict(zip(Side, await asyncio.gather(*(_listed(stores.at(side)) for side in Side)), strict=True))
     missing = []
     for name in dict.fromkeys([*names, *replicator.book.ledgers]):
         ledger = replicator.ledger(name)
@@ -107,9 +109,26 @@ async def _collections(looking: Looking) -> Gate:
             missing.append(f"{name}: {ledger.unswept}")
         elif ledger.unverified:
             missing.append(f"{name} needs a verify: {ledger.unverified}")
+        else:
+            gone = [side for side in Side if not _may_have(there[side], stores.name_at(side, name))]
+            if len(gone) == 1:  # one that was dropped is on neither
+                missing.append(f"{name} is gone from the {gone[0].value}")
     value = "; ".join(missing) if missing else f"{len(names)} on both sides"
     step = "verify" if all("needs a verify" in each for each in missing) else "backfill"
     return Gate("collections", value, not missing, next=f"crossfade {step} {looking.live.name}" if missing else "")
+
+
+async def _listed(store: Store) -> frozenset[str] | None:
+    """What it says it has; None if it does not answer, which the gate `stores` is for."""
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            return frozenset(await store.collections())
+    except (CrossfadeError, TimeoutError):
+        return None
+
+
+def _may_have(listed: frozenset[str] | None, name: str) -> bool:
+    return listed is None or name in listed
 
 
 async def _open(looking: Looking) -> Gate:

@@ -1,14 +1,16 @@
 """Moving a route along its phases, and back: what the commands mirror, weight, cutover, rollback and complete do.
 
-Each of these looks at its gates first and says what they are, and leaves a note in the audit log, whether it came about
-or not. (Jobs and weights move the phase, too, but have no gates and leave no note.) The moves that need the protocol
-between processes are those of the primary (replication/flip.py); everything else is one record.
+Each of these looks at its gates first and says what they are. Once they are passed, and before anything is changed, it
+leaves a note in the audit log, and another one if it did not come about. (Jobs and weights move the phase, too, but
+have no gates and leave no note.) The moves that need the protocol between processes are those of the primary
+(replication/flip.py); everything else is one record.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,7 @@ from uuid import UUID
 
 import orjson
 
-from proxy.errors import GateClosed
+from proxy.errors import GateClosed, JournalError
 from proxy.migration.backfill import start_mirroring
 from proxy.migration.gates import Gate, Looking, look
 from proxy.migration.jobs import Jobs
@@ -105,16 +107,17 @@ class Moves:
         return ", ".join(gate.name for gate in step.gates if not gate.open)
 
     async def _move(self, transition: Transition, by: By, move: Callable[[], Awaitable[T]]) -> T:
-        """Look at the gates, carry it out, and leave a note of either."""
+        """Look at the gates, note who passes them and why, and carry it out. So the audit log has the step whatever
+        becomes of this process, and says so if it did not come about."""
         what = f"{transition.command}: {transition.start} -> {transition.end}"
         forced = await self._pass(transition, by)
-        try:
-            made = await move()
-        except GateClosed as error:
-            await self.note(by, f"{what}, which did not come about: {error}", forced)
-            raise
         await self.note(by, what, forced)
-        return made
+        try:
+            return await move()
+        except Exception as error:
+            with suppress(JournalError):  # else this would be told, and not what came before
+                await self.note(by, f"{what}, which did not come about: {error}", forced)
+            raise
 
     async def note(self, by: By, what: str, forced: str = "") -> None:
         why = f"{by.force} (forced: {forced})" if forced else by.force

@@ -1,8 +1,9 @@
 """Holds run out: the clock that the ledger does not have.
 
 A hold is a request that may still land on a store. Its time runs only while that store answers a probe: a store that
-is stopped or unreachable may carry out what it has received once it comes back. After a restart a hold starts again in
-full. Its end is a record like any other.
+is stopped or unreachable may carry out what it has received once it comes back. Between two answers only so much counts
+as lies between them while this process runs: it may have stood still together with the store. After a restart a hold
+starts again in full. Its end is a record like any other.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from proxy.telemetry.tasks import spawn
 
 _PROBE_LIMIT_SECONDS = 1.0
 _TICK_SECONDS = 0.25
+_COUNTED_SECONDS = _TICK_SECONDS + _PROBE_LIMIT_SECONDS  # at most, between two answers
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class HoldClock:
         now = self._clock.now()
         for each in running:
             if answered and each.answered_at is not None:
-                each.left_seconds -= now - each.answered_at
+                each.left_seconds -= min(now - each.answered_at, _COUNTED_SECONDS)
             each.answered_at = now if answered else None
 
     def _release(self) -> None:

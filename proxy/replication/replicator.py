@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.clock import Clock
+from proxy.dialects import Outcome
 from proxy.model import Definition, PointId, Side, Write, written_ids
 from proxy.replication import records as r
 from proxy.replication.alias_follower import AliasFollower
@@ -66,6 +67,31 @@ class Lag:
             self.parked + other.parked,
             max(self.oldest_seconds, other.oldest_seconds),
         )
+
+
+@dataclass(slots=True)
+class Unjournalled:
+    """Requests of this process that change the primary and are in no journal. `changes`: how many began or ended."""
+
+    changes: int = 0
+    _open: int = 0
+    _may_land_until: float = 0.0
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        self.changes += 1
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    def may_land(self, until: float) -> None:
+        """One has ended that the primary may still carry out."""
+        self._may_land_until = max(self._may_land_until, until)
+
+    def may_be_changing(self, now: float) -> bool:
+        return bool(self._open) or now < self._may_land_until
 
 
 class Workshop:
@@ -134,7 +160,7 @@ class Replicator:
         self._positions = [journal.position]  # when records were applied: a sample of positions, and its times
         self._moments = [clock.now()]
         self._collapsing: set[str] = set()
-        self.unjournalled = 0  # how often a write began or ended that is in no journal
+        self.unjournalled = Unjournalled()
         self._aliases = AliasFollower(route, self.give_aliases, lambda: self.defining, clock)
         self.flips = Flips(route, journal, self.book, self._aliases, clock, hook, settings.flip_seconds)
         journal.subscribe(self._applied)
@@ -250,15 +276,18 @@ class Replicator:
             await self.flips.passage()
             primary = primaries(self.book.primary)
             if not self.mirroring:
-                self.unjournalled += 1
-                try:
-                    return (await ask(primary)).unwrap()
-                finally:
-                    self.unjournalled += 1
+                return await self._without_mirroring(primary)
             try:
                 return await carry_out(primary)
             except Moved:
                 continue
+
+    async def _without_mirroring(self, primary: Primary) -> Response:
+        with self.unjournalled.under_way():
+            answer = await ask(primary)
+            if answer.judgement.acknowledged or answer.judgement.outcome is Outcome.UNKNOWN:
+                self.unjournalled.may_land(self.clock.now() + self.stores.hold_seconds(primary.side))
+        return answer.unwrap()
 
     def aliases_changed(self) -> None:
         """The primary took an alias change: a secondary that has aliases follows, in the background."""

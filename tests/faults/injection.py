@@ -219,11 +219,11 @@ class JournalCut(Fault):
             scene.proxy.start()
             return
         except EngineError as error:
-            if not _says_what_to_do(str(error)):
+            if not says_what_to_do(str(error)):
                 raise
         scene.notes.append("the proxy refused to start; its journal was moved away")
         data = scene.migration.directory / "data"
-        for file in data.glob("journal.db*"):
+        for file in list(data.glob("journal.*")):
             file.rename(file.with_name("damaged " + file.name))
         scene.proxy.start()
         self._anew = True
@@ -261,8 +261,9 @@ class DatabaseTruncated(JournalCut):
         _cut(scene.migration.directory / "data/journal.db", 0, scene)
 
 
-def _says_what_to_do(text: str) -> bool:
-    return "the journal" in text and "cannot be read" in text and "move it away" in text
+def says_what_to_do(text: str) -> bool:
+    """Whether a proxy that does not start says that its journal is damaged, and what to move."""
+    return "the journal" in text and "cannot be read" in text and "move journal.* away" in text
 
 
 def _cut(file: Path, first: int, scene: Scene) -> None:

@@ -257,8 +257,9 @@ def test_killed_in_the_middle_of_a_flip_there_is_exactly_one_primary_and_nothing
     proxy.start()
     client = migration.client()
     client.upsert(name, [point(77, turn="before")])
+    migration.weight(50)  # a gate to force
     with pytest.raises(Exception):  # noqa: B017  the proxy dies
-        migration.control.cutover(ROUTE)
+        migration.control.cutover(ROUTE, who="me", force="tonight")
     assert proxy.died()
     proxy.dies_at = ""
     proxy.start()
@@ -268,6 +269,23 @@ def test_killed_in_the_middle_of_a_flip_there_is_exactly_one_primary_and_nothing
     assert_equal(migration, name)
     assert migration.direct().retrieve(name, [77])[0].payload == {"n": 77, "turn": "before"}
     assert status.phase == ("cutover" if hook == "COMMIT durable" else "shift")
+    [entry] = migration.control.audit(ROUTE)
+    assert (entry.who, entry.what, entry.why) == ("me", "cutover: shift -> cutover", "tonight (forced: reads)")
+
+
+def test_a_cutover_that_fails_is_in_the_audit_log_with_its_reason(migrations: Migrations) -> None:
+    migration = migrations(cutover=NO_SHADOW | {"hold_ms": 100})
+    name = shifted(migration)
+    with migration.hooks.stop_at("primary answered") as stop, ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(migration.client().upsert, name, [point(1)])
+        stop.reached()
+        with pytest.raises(GateClosed, match="the primary was not moved"):
+            migration.control.cutover(ROUTE, who="me")
+        stop.release()
+        writing.result()
+    failed, begun = migration.control.audit(ROUTE)
+    assert (begun.who, begun.what) == ("me", "cutover: shift -> cutover")
+    assert failed.what.startswith("cutover: shift -> cutover, which did not come about: the primary was not moved")
 
 
 def _takes(client: QdrantClient, name: str) -> bool:
@@ -373,6 +391,24 @@ def test_drift_is_seen_and_shuts_cutover_until_it_is_repaired(migrations: Migrat
     assert "drift" not in closed(migration.control.plan(ROUTE))
     migration.direct().delete(name, [2])
     migration.until(lambda route: "without a write through the proxy" in route.drift, "a writer past the proxy")
+
+
+def test_a_collection_that_somebody_dropped_on_the_target_shuts_cutover_and_is_filled_again(
+    migrations: Migrations,
+) -> None:
+    """Nobody reads or writes it, so that only whoever looks can know."""
+    migration = migrations(cutover=NO_SHADOW)
+    name = shifted(migration)
+    with milvus_of(migration) as milvus:
+        milvus.drop_collection(name)
+        plan = migration.control.plan(ROUTE)
+        assert "collections" in closed(plan)
+        migration.until(lambda route: "dropped the collection on the target" in route.drift, "drift")
+        migration.until(lambda route: route.readable, "readable")
+        assert len(in_target(milvus, name)) == POINTS
+    assert "drift" in closed(migration.control.plan(ROUTE))
+    migration.verify()
+    assert closed(migration.control.plan(ROUTE)) == set()
 
 
 def test_a_route_goes_back_to_the_beginning_step_by_step(migrations: Migrations) -> None:

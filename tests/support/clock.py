@@ -32,12 +32,17 @@ class ManualClock:
         end = self._now + seconds
         await self._breathe()
         while self._sleepers and self._sleepers[0][0] <= end:
-            self._now, _, woken = heapq.heappop(self._sleepers)
+            due, _, woken = heapq.heappop(self._sleepers)
+            self._now = max(self._now, due)
             if not woken.done():
                 woken.set_result(None)
             await self._breathe()
         self._now = end
         await self._breathe()
+
+    def freeze(self, seconds: float) -> None:
+        """Time passes, and nobody runs meanwhile, as when the process is stopped."""
+        self._now += seconds
 
     @staticmethod
     async def _breathe() -> None:

@@ -95,3 +95,14 @@ async def test_a_hold_does_not_inherit_time_that_passed_before_it_began(setting:
     assert setting.released == []
     await setting.pass_time(1.5)
     assert setting.released == [2]
+
+
+async def test_time_that_passes_while_the_process_itself_stands_still_does_not_count(setting: Setting) -> None:
+    """The store may have stood still with it: two answers say nothing of what lies between them."""
+    setting.holds.add("c", 1, Hold(Side.TARGET, 60.0, (7,)))
+    await setting.pass_time(10)
+    setting.clock.freeze(100)
+    await setting.pass_time(40)
+    assert setting.released == []
+    await setting.pass_time(11)
+    assert setting.released == [1]

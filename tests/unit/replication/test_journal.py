@@ -21,6 +21,7 @@ from proxy.replication.journal import Journal
 from proxy.replication.journal_file import join
 from proxy.replication.ledger import Effects
 from proxy.replication.state_file import State, StateFile
+from tests.faults.injection import says_what_to_do
 from tests.support.clock import turns_until
 
 HERE: Any = {"route": "docs", "collection": "c"}
@@ -338,8 +339,9 @@ async def test_nothing_starts_where_it_is_not_known_which_store_is_primary(tmp_p
     await journal.close()
     damaged = path.read_bytes()[:5000]
     path.write_bytes(damaged)
-    with pytest.raises(JournalError, match="nothing beside it tells which store is primary"):
+    with pytest.raises(JournalError, match="nothing beside it tells which store is primary") as refused:
         Journal.open(path)
+    assert says_what_to_do(str(refused.value))  # what tests/faults then does
     assert path.read_bytes() == damaged
     path.with_suffix(".state").write_text("not a state")
     with pytest.raises(JournalError, match="is damaged"):
