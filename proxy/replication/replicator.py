@@ -213,13 +213,10 @@ class Replicator:
     async def write(self, collection: str, write: Write, primaries: Primaries) -> Response:
         """Carry out a client's write on the collection of that (resolved) name, and have the secondary follow."""
         ids = written_ids(write)
-        whole_points = not self.stores.at(self.book.primary).capabilities.partial_updates
-        if (
-            ids is not None and whole_points and not self.mirroring
-        ):  # after `complete`: nothing else keeps them in order
+        if ids is not None and not self.mirroring and self._rewrites_points:
             with self._at_work(collection) as workshop:
                 async with workshop.site.lanes.hold(ids):
-                    return (await ask(primaries(self.book.primary))).unwrap()
+                    return await self._without_mirroring(primaries(self.book.primary))
 
         async def carry_out(primary: Primary) -> Response:
             with self._at_work(collection) as workshop:
@@ -281,6 +278,11 @@ class Replicator:
                 return await carry_out(primary)
             except Moved:
                 continue
+
+    @property
+    def _rewrites_points(self) -> bool:
+        """Whether a partial update is put together from what was read: then writes of a point must come one by one."""
+        return not self.stores.at(self.book.primary).capabilities.partial_updates
 
     async def _without_mirroring(self, primary: Primary) -> Response:
         with self.unjournalled.under_way():
