@@ -71,7 +71,7 @@ class QdrantGrpc:
 
     def judge(self, call: Call, response: Response) -> Judgement:
         if response.status != 0:
-            in_parts = call.request.path == _BATCH
+            in_parts = call.request.path == _BATCH or call.request.path not in METHODS
             return judge_grpc_error(call.operation, response.status, response.message, in_parts=in_parts)
         body = response.body if isinstance(response.body, bytes) else b""
         return judge_success(_statuses(call.request.path, body))

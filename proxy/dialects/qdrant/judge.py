@@ -40,7 +40,7 @@ _STILL_RUNNING_GRPC = frozenset(
 
 def judge_http_error(operation: Operation, status: int, text: str, *, in_parts: bool = False) -> Judgement:
     """An answer with a status other than 2xx. `text` is the server's error text. in_parts: the request is a batch,
-    whether or not it could be decoded; earlier parts may have been applied."""
+    whether or not it could be decoded, or of a kind that may be one; earlier parts may have been applied."""
     if status in _STILL_RUNNING_HTTP or status > 504 or (status >= 500 and _TIMEOUT.search(text)):
         return Judgement(Outcome.UNKNOWN)
     return _judge_refusal(operation, text, in_parts)
@@ -49,9 +49,11 @@ def judge_http_error(operation: Operation, status: int, text: str, *, in_parts: 
 def judge_grpc_error(operation: Operation, code: int, text: str, *, in_parts: bool = False) -> Judgement:
     """An answer with a code other than OK. INTERNAL also comes from gRPC itself, for a stream that broke."""
     internal = code == refusals.INTERNAL
+    if internal and _NOT_BEGUN.match(text):  # whatever else it says: it names the field, `timeout` maybe
+        return Judgement(Outcome.UNTOUCHED)
     if code in _STILL_RUNNING_GRPC or (internal and _TIMEOUT.search(text)):
         return Judgement(Outcome.UNKNOWN)
-    if internal and not (text.startswith("Service internal error: ") or _NOT_BEGUN.match(text)):
+    if internal and not text.startswith("Service internal error: "):
         return Judgement(Outcome.UNKNOWN)
     return _judge_refusal(operation, text, in_parts)
 

@@ -20,6 +20,7 @@ from proxy.errors import CrossfadeError, InvalidRequest, PointNotFound
 from proxy.model import (
     Fetch,
     Metric,
+    OpaqueWrite,
     Operation,
     Points,
     PrimaryOnlyRead,
@@ -98,7 +99,8 @@ class QdrantRest:
     def judge(self, call: Call, response: Response) -> Judgement:
         body = response.body if isinstance(response.body, bytes) else b""
         if not 200 <= response.status < 300:
-            in_parts = call.request.path.rstrip("/").endswith("/points/batch")
+            unknown = isinstance(call.operation, OpaqueWrite) and call.operation.reason == "unknown endpoint"
+            in_parts = unknown or call.request.path.rstrip("/").endswith("/points/batch")
             return judge_http_error(call.operation, response.status, error_text(body), in_parts=in_parts)
         return judge_success(_statuses(response.status, body))
 

@@ -136,14 +136,15 @@ def test_grpc_answers_after_which_a_write_may_still_land(code: int) -> None:
 
 
 def test_a_message_that_the_server_could_not_read() -> None:
-    undecoded = "failed to decode Protobuf message: UpsertPoints.points: invalid wire type"
+    undecoded = "failed to decode Protobuf message: UpsertPoints.timeout: invalid wire type"
     for operation, method in (
         (UNKNOWABLE, "Points/Upsert"),
         (UNKNOWABLE, "Points/UpdateBatch"),
         (TWO, "Points/Upsert"),
     ):
         assert called(operation, INTERNAL, undecoded, method=method) == Judgement(UNTOUCHED)
-    assert called(TWO, INTERNAL, f"Service internal error: {undecoded}") == Judgement(FAILED)  # said by another peer
+    of_a_peer = "Service internal error: failed to decode Protobuf message: points: invalid wire type"
+    assert called(TWO, INTERNAL, of_a_peer) == Judgement(FAILED)
 
 
 @pytest.mark.parametrize("text", ["Unable to parse UUID: one", "No ID options provided"])
@@ -153,6 +154,13 @@ def test_ids_that_the_server_could_not_read(text: str) -> None:
     assert called(UNKNOWABLE, INVALID_ARGUMENT, text, method="Points/UpdateBatch") == Judgement(FAILED)
     assert called(BATCH, INVALID_ARGUMENT, text) == Judgement(FAILED)
     assert called(UNKNOWABLE, DENIED, FORBIDDEN, method="Points/UpdateBatch") == Judgement(FAILED)
+
+
+def test_a_request_of_an_unknown_kind_may_be_a_batch() -> None:
+    unheard = OpaqueWrite("docs", None, "unknown endpoint")
+    assert called(unheard, INVALID_ARGUMENT, "Unable to parse UUID: one", method="Points/Newer") == Judgement(FAILED)
+    assert called(unheard, DENIED, FORBIDDEN, method="Points/Newer") == Judgement(FAILED)
+    assert http(unheard, 403, error(FORBIDDEN)) == Judgement(FAILED)
 
 
 def test_a_broken_stream_is_no_answer_of_the_server() -> None:
