@@ -58,8 +58,11 @@ def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[s
 
 def _unknown_routes(book: Book, files: StateFile) -> list[str]:
     """Routes that the state file has and the journal has not: it was only begun anew, by a process that died over it.
-    (The file is never ahead of a whole journal.)"""
-    state = files.load()
+    (The file is never ahead of a whole journal; one that is damaged says nothing, and is written anew.)"""
+    try:
+        state = files.load()
+    except ValueError:
+        return []
     return sorted(state.routes.keys() - book.routes.keys()) if state is not None else []
 
 

@@ -24,7 +24,7 @@ _NOT_CONVERTED = re.compile(r"Unable to parse UUID: |No ID options provided$")
 # lib/storage/src/content_manager/collections_ops.rs
 _NO_COLLECTION = re.compile(r"Not found: Collection `[^`]*` doesn't exist!$")
 _COLLECTION_EXISTS = re.compile(r"Wrong input: Collection `[^`]*` already exists!$")
-# lib/storage/src/rbac/; as part by part.
+# lib/storage/src/rbac/: each part of a batch is checked when its turn comes.
 _FORBIDDEN = re.compile(r"Forbidden: ")
 # lib/segment/src/common/operation_error.rs, StorageError::RateLimitExceeded: nothing happens to the point they name.
 _ONE_POINT_REFUSED = re.compile(

@@ -281,6 +281,17 @@ async def test_a_log_that_was_cut_short_is_noticed(tmp_path: Path) -> None:
     await again.close()
 
 
+async def test_a_damaged_state_file_keeps_no_whole_journal_from_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal = await _shifted(path)
+    await journal.close()
+    path.with_suffix(".state").write_text("not a state")
+    again = Journal.open(path)
+    assert again.book.route("docs").primary is Side.TARGET
+    assert again.book.route("docs").ledgers["c"].unswept == ""
+    await again.close()
+
+
 async def test_a_process_that_dies_while_it_begins_a_journal_anew_leaves_nothing_to_guess(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
