@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from proxy.errors import RequestError, StoreError
 from proxy.model import CreateAlias, DropAlias, Side, UpdateAliases
 from proxy.replication.site import StorePair
 from proxy.stores import Defining
@@ -15,6 +16,20 @@ from proxy.stores import Defining
 
 async def give_aliases(stores: StorePair, primary: Side, collections: Iterable[str], secondary: Defining) -> None:
     """An alias that the secondary gives a collection of somebody else is left alone. Raises what the stores raise."""
+    refused: UpdateAliases | None = None
+    while (change := await _missing(stores, primary, tuple(collections), secondary)) is not None:
+        try:
+            await secondary.define(change)
+        except (RequestError, StoreError):
+            if change == refused:
+                raise
+            refused = change  # another process or a job may have given them meanwhile: then less is missing, or nothing
+
+
+async def _missing(
+    stores: StorePair, primary: Side, collections: Iterable[str], secondary: Defining
+) -> UpdateAliases | None:
+    """What has to be changed on the secondary."""
     theirs = await secondary.aliases()
     ours = {stores.name_at(primary, name): stores.name_at(primary.other, name) for name in collections}
     wanted = {alias: ours[name] for alias, name in (await stores.at(primary).aliases()).items() if name in ours}
@@ -26,5 +41,4 @@ async def give_aliases(stores: StorePair, primary: Side, collections: Iterable[s
     for alias, name in wanted.items():
         if theirs.get(alias) != name and alias not in free:
             actions.append(CreateAlias(alias, name))
-    if actions:
-        await secondary.define(UpdateAliases(tuple(actions)))
+    return UpdateAliases(tuple(actions)) if actions else None

@@ -161,7 +161,6 @@ class Replicator:
         self._moments = [clock.now()]
         self._collapsing: set[str] = set()
         self.unjournalled = Unjournalled()
-        self._giving = asyncio.Lock()
         self._aliases = AliasFollower(route, self.give_aliases, lambda: self.defining, clock)
         self.flips = Flips(route, journal, self.book, self._aliases, clock, hook, settings.flip_seconds)
         journal.subscribe(self._applied)
@@ -190,12 +189,11 @@ class Replicator:
     async def give_aliases(self) -> None:
         """Have the secondary give the route's collections that it has the aliases that the primary gives them, if it
         has such things. Raises what the stores raise."""
-        async with self._giving:  # two at once would both make an alias that is missing
-            secondary = self.stores.at(self.book.primary.other)
-            if self.mirroring and isinstance(secondary, Defining):
-                ledgers = self.book.ledgers.items()
-                there = [name for name, ledger in ledgers if ledger.claimed and not ledger.parked_whole]
-                await give_aliases(self.stores, self.book.primary, there, secondary)
+        secondary = self.stores.at(self.book.primary.other)
+        if self.mirroring and isinstance(secondary, Defining):
+            ledgers = self.book.ledgers.items()
+            there = [name for name, ledger in ledgers if ledger.claimed and not ledger.parked_whole]
+            await give_aliases(self.stores, self.book.primary, there, secondary)
 
     def apply_settings(self, settings: Settings) -> None:
         """Take new settings while running."""
