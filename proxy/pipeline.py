@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from proxy.clock import Clock
 from proxy.config import Listener
 from proxy.dialects import Call, Dialect, Outcome
-from proxy.errors import CrossfadeError, NotServed, RequestError, TryAgain, Unavailable, Unclear
+from proxy.errors import AppliedOnPrimaryOnly, CrossfadeError, NotServed, RequestError, Unavailable, Unclear
 from proxy.model import (
     CreateAlias,
     DataRead,
@@ -45,7 +45,7 @@ from proxy.model import (
 )
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import Site
-from proxy.replication.writer import Primary, ask
+from proxy.replication.writer import Answer, Outdated, Primary, ask
 from proxy.routing import RouteTable, Unrouted
 from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
@@ -118,7 +118,7 @@ def _only(primary: Primary) -> Callable[[Side], Primary]:
 
     def choose(side: Side) -> Primary:
         if side is not primary.side:
-            raise TryAgain("the write was refused: the primary has just been moved")
+            raise Outdated
         return primary
 
     return choose
@@ -129,6 +129,14 @@ def _around_aliases(replicator: Replicator, collections: Sequence[str], primary:
     return Primary(
         primary.side, lambda: replicator.change_aliases(collections, _only(primary), STALE_SECONDS), primary.judge
     )
+
+
+async def _ask_anew(put_together: Callable[[], Primary]) -> Answer:
+    """Ask the primary; once more, if it was moved before anything was sent."""
+    while True:
+        answer = await ask(put_together())
+        if not isinstance(answer.failure, Outdated):
+            return answer
 
 
 def _names_in(operation: UpdateAliases) -> Iterator[str]:
@@ -224,8 +232,11 @@ class Pipeline:
         if place is not None and place.route is not None:
             routes = [place.route]
         else:
-            routes = [route for route in self.switchboard.routes.values() if route.upstream is upstream]
+            routes = self._routes_of(upstream)
         return next((route for route in routes if route.primary_side is Side.TARGET), None)
+
+    def _routes_of(self, upstream: Upstream) -> list[LiveRoute]:
+        return [route for route in self.switchboard.routes.values() if route.upstream is upstream]
 
     # --- what changes something -------------------------------------------------------------------
 
@@ -256,7 +267,7 @@ class Pipeline:
         upstream = self.switchboard.default
         async with upstream.door.alone():
             try:
-                answer = await ask(self._to_change_aliases(call, operation, upstream))
+                answer = await _ask_anew(lambda: self._to_change_aliases(call, operation, upstream))
             finally:
                 upstream.names.known = False
             try:
@@ -264,9 +275,8 @@ class Pipeline:
             except CrossfadeError as error:
                 _log.warning("aliases could not be read after a change", extra={"error": error})
         if answer.judgement.outcome is Outcome.ACCEPTED:
-            for route in self.switchboard.routes.values():
-                if route.upstream is upstream:
-                    route.replicator.aliases_changed()
+            for route in self._routes_of(upstream):
+                route.replicator.aliases_changed()
         return Answered(answer.unwrap(), "primary", "write")
 
     def _to_change_aliases(self, call: Call, operation: UpdateAliases, upstream: Upstream) -> Primary:
@@ -297,16 +307,28 @@ class Pipeline:
     async def _write_anywhere(self, call: Call, operation: OpaqueWrite) -> Answered:
         """A write of no certain collection: every mirrored one of the source may have changed, and its names too."""
         upstream = self.switchboard.default
-        routes = [route for route in self.switchboard.routes.values() if route.upstream is upstream]
-        if any(route.primary_side is Side.TARGET for route in routes):
-            raise NotServed(f"{operation.reason}: the target, which is the primary by now, does not know it")
-        send = native(upstream, self.dialect, call)
-        for route in routes:
-            if route.replicator.mirroring:
-                send = _through(route.replicator, operation.reason, send)
+        mirrored = [each for each in self._routes_of(upstream) if each.replicator.mirroring]
+        required = [each.name for each in mirrored if each.config.writes.policy == "both-required"]
         async with upstream.door.alone():
             try:
-                response = (await ask(send)).unwrap()
+                answer = await _ask_anew(lambda: self._to_write_anywhere(call, operation, upstream))
             finally:
                 upstream.names.known = False
+        response = answer.unwrap()
+        if required and answer.judgement.outcome is Outcome.ACCEPTED:
+            raise AppliedOnPrimaryOnly(
+                f"the request is applied on the primary; the target of {', '.join(required)} gets what it changed by a "
+                f"sweep ({operation.reason})"
+            )
         return Answered(response, "primary", operation.reason)
+
+    def _to_write_anywhere(self, call: Call, operation: OpaqueWrite, upstream: Upstream) -> Primary:
+        """On the source. Raises NotServed where a target is the primary."""
+        routes = self._routes_of(upstream)
+        if any(route.primary_side is Side.TARGET for route in routes):
+            raise NotServed(f"{operation.reason}: the target, which is the primary by now, does not know it")
+        primary = native(upstream, self.dialect, call)
+        for route in routes:
+            if route.replicator.mirroring:
+                primary = _through(route.replicator, operation.reason, primary)
+        return primary

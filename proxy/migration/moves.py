@@ -194,8 +194,7 @@ class Moves:
         if not by.force:
             raise GateClosed("an emergency rollback may leave acknowledged writes behind: say why, with --force REASON")
         await self.note(by, "rollback --now", "everything")
-        commit = r.Commit(route=self._live.name, epoch=0, to=Side.SOURCE, phase=SHIFT, emergency=True)
-        await self._journal.append(commit)
+        await self._replicator.flips.move_now(Side.SOURCE, SHIFT)
         return self.list_behind()
 
     def list_behind(self) -> Made:

@@ -10,16 +10,19 @@
 A held write leaves only on reading the decision; if none can be read in time, it is refused and the client may try
 again. So no write fails because of a flip, unless the journal is gone. A process that dies in between leaves an open
 PREPARE behind; whoever is there, or starts next, aborts it when the bound has passed.
+
+In an emergency nothing is waited for: the COMMIT follows the PREPARE at once, and counts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
 from proxy.clock import Clock
-from proxy.errors import GateClosed, TryAgain
+from proxy.errors import GateClosed, JournalError, TryAgain
 from proxy.model import Side
 from proxy.replication import records as r
 from proxy.replication.alias_follower import AliasFollower
@@ -137,7 +140,8 @@ class Flips:
         self._abort(flip, f"no decision within {self.bound_seconds + _GRACE_SECONDS:g} s")
 
     def _abort(self, flip: Flip, reason: str) -> None:
-        self._journal.append(r.Abort(route=self._route, epoch=flip.epoch, reason=reason))
+        with suppress(JournalError):  # this process is stopping: another one sees to it
+            self._journal.append(r.Abort(route=self._route, epoch=flip.epoch, reason=reason))
 
     # --- the one who moves it --------------------------------------------------------------------
 
@@ -172,6 +176,18 @@ class Flips:
             await self._hook("all acknowledged")
             await self._journal.append(r.Commit(route=self._route, epoch=epoch, to=to, phase=phase))
 
+    async def move_now(self, to: Side, phase: str) -> None:
+        """Make `to` the primary in an emergency, whatever is outstanding. Raises JournalError; then nothing has
+        changed."""
+        # for the file beside the journal: it must not name the old primary when the journal is lost after COMMIT
+        prepared = await self._journal.append(r.Prepare(route=self._route, owner=self._journal.owner, to=to))
+        try:
+            await self._journal.append(r.Commit(route=self._route, epoch=0, to=to, phase=phase, emergency=True))
+        except JournalError as error:
+            reason = f"in an emergency: {error}"
+            self._journal.append(r.Abort(route=self._route, epoch=prepared.position, reason=reason))
+            raise
+
     def _rests(self, epoch: int) -> bool:
         flip = self._book.flip
         if flip is None or flip.epoch != epoch:
@@ -180,6 +196,8 @@ class Flips:
 
     def _outstanding(self) -> str:
         """What keeps the primary from being moved, in words."""
+        if self._journal.unsaved:
+            return f"the file beside the journal could not be written ({self._journal.unsaved}): see to its disk"
         flip = self._book.flip
         silent = self._journal.book.owners.keys() - flip.ready if flip is not None else set()
         if silent:

@@ -10,9 +10,10 @@ Rules of the file:
   commit); WAL with `synchronous=FULL`, so a commit is an fsync.
 - One row an interval: its begin is an insert, its end an update of the same row. A closed row stays until a
   snapshot of the book covers it and every owner has read it.
-- When a commit fails, records that come before anything is sent are refused (nothing will be): those that open an
-  interval, and those that name its keys. Every other record says what has happened, and is kept and tried again until
-  it is durable.
+- When a commit fails, records that come before anything is done are refused (nothing will be): those that open an
+  interval or name its keys, and what an operator wants now and not an hour later. Every other record says what has
+  happened, and is kept and tried again until it is durable.
+- The primary moves only once the state file says that it is being moved (state_file.py).
 
 `Journal` is also the seam for a journal that several machines share: it needs nothing but `append`, `subscribe`, the
 book, and owners whose end can be proven (owners.py).
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -47,7 +49,9 @@ from proxy.replication.ledger import Effects
 from proxy.replication.owners import OwnerLock
 from proxy.replication.state_file import State, StateFile, matters, state_of
 
-_BEFORE_SENDING = (*r.OPENING, r.NameKeys)
+_BEFORE_DOING = (*r.OPENING, r.NameKeys, r.Note, r.Prepare)
+_MOVING = (r.Ready, r.Commit)
+_log = logging.getLogger("crossfade.journal")
 _RETRY_SECONDS = 0.5
 _COMPACT_ROWS = 5_000
 _LOOK_ALONE_SECONDS = 0.25
@@ -79,11 +83,12 @@ class Journal:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, book: Book, position: int, lock: OwnerLock) -> None:
         self.path = path
-        self._state_file = StateFile(path)
+        self._state_file = StateFile(path, lock.owner)
         self.lock = lock
         self.book = book
         self.position = position  # of the last record that was applied
         self.error: str = ""  # why the last commit failed; "" while the journal works
+        self.unsaved: str = ""  # why the file beside it says less than the journal; "" if it does not
         self.on_commit: Callable[[Commit], None] = lambda _: None
         self._applied: list[Applied] = []
         self._connection = connection
@@ -99,8 +104,9 @@ class Journal:
         self._seen = position
         self._version = -1  # of the file, as SQLite tells it to one connection
         self._told_seen_at = 0.0
-        self._unsaved: State | None = None  # of the thread
+        self._unsaved: State | None = None
         self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
+        self._keep_state()  # the process that made the last record durable may have died before it saved the file
         self._thread.start()
 
     # --- opening ---------------------------------------------------------------------------
@@ -137,7 +143,7 @@ class Journal:
         self._applied.remove(applied)
 
     def append(self, record: r.AnyRecord) -> asyncio.Future[Effects]:
-        """Queue `record`. The future gives what it brought about; JournalError if it comes before anything is sent and
+        """Queue `record`. The future gives what it brought about; JournalError if it comes before anything is done and
         could not be made durable."""
         if self._closing:
             raise JournalError("the journal is closed: the program is stopping")
@@ -210,12 +216,22 @@ class Journal:
 
     def _failed(self, refused: Sequence[_Entry], error: Exception) -> None:
         self.error = f"{type(error).__name__}: {error}"
-        for entry in refused:
+        self._refuse(refused, str(error))
+
+    def _refuse(self, entries: Sequence[_Entry], problem: str) -> None:
+        for entry in entries:
             if not entry.done.done():
-                entry.done.set_exception(JournalError(f"the journal {self.path} cannot be written: {error}"))
+                entry.done.set_exception(JournalError(f"the journal {self.path} cannot be written: {problem}"))
+                entry.done.exception()  # of most records nobody waits for that
 
     def _works(self) -> None:
         self.error = ""
+
+    def _saved(self, error: str) -> None:
+        if error and not self.unsaved:
+            words = {"file": str(self._state_file.path), "error": error}
+            _log.error("the file beside the journal cannot be written: the primary cannot be moved", extra=words)
+        self.unsaved = error
 
     def _unreadable(self, error: Exception) -> None:
         self.error = f"{type(error).__name__}: {error}"
@@ -223,37 +239,36 @@ class Journal:
     # --- in the thread that commits and reads ----------------------------------------------------
 
     def _commit_forever(self) -> None:
-        kept: list[_Entry] = []
+        kept: list[_Entry] = []  # after a commit that failed
+        waiting: list[_Entry] = []  # for the file beside the journal
         stop = False
         while not stop:
-            batch, stop = self._gather(kept)
-            self._save_state()
-            batch, waiting = self._split(batch)
+            batch, stop = self._gather(kept, waiting)
+            unsaved = self._save_state()
+            batch, waiting = self._split(batch, unsaved)
             if not batch:
                 self._look()
-                kept = waiting
-                if kept and not stop:
-                    time.sleep(_RETRY_SECONDS)
                 continue
             began = time.perf_counter()
             try:
                 others = self._commit(batch)
             except (sqlite3.Error, ValueError) as error:
                 self._version = -1  # what was read with it has to be read again
-                refused = [entry for entry in batch if isinstance(entry.record, _BEFORE_SENDING)]
-                kept = [entry for entry in batch if not isinstance(entry.record, _BEFORE_SENDING)] + waiting
+                refused = [entry for entry in batch if _is_refused(entry.record)]
+                kept = [entry for entry in batch if not _is_refused(entry.record)]
                 self._tell(self._failed, refused, error)
                 if kept and not stop:
                     time.sleep(_RETRY_SECONDS)
                 continue
-            kept = waiting
+            kept = []
             commit = Commit(tuple(entry.record for entry in batch), time.perf_counter() - began)
             self._tell(self._durable, others, batch, commit)
+        self._tell(self._refuse, kept + waiting, "the program is stopping")
 
-    def _gather(self, kept: list[_Entry]) -> tuple[list[_Entry], bool]:
+    def _gather(self, kept: list[_Entry], waiting: list[_Entry]) -> tuple[list[_Entry], bool]:
         """What to commit next (nothing, if nothing came for a while), and whether it is the last."""
-        batch = list(kept)
-        wait_seconds = 0.0 if batch else _LOOK_SHARED_SECONDS if self._shared else _LOOK_ALONE_SECONDS
+        batch = kept + waiting
+        wait_seconds = 0.0 if kept else _LOOK_SHARED_SECONDS if self._shared else _LOOK_ALONE_SECONDS
         try:
             while True:
                 found = self._queue.get(timeout=wait_seconds) if wait_seconds else self._queue.get_nowait()
@@ -267,22 +282,29 @@ class Journal:
         except queue.Empty:
             return batch, False
 
-    def _save_state(self) -> None:
-        """Tried again with every batch until it is saved."""
-        if self._unsaved is not None:
-            try:
-                self._state_file.save(self._unsaved)
-                self._unsaved = None
-            except OSError as error:
-                self._tell(self._unreadable, error)
+    def _save_state(self) -> str:
+        """Tried again with every batch until it is saved; why it is not, or ""."""
+        if self._unsaved is None:
+            return ""
+        try:
+            self._state_file.save(self._unsaved)
+        except OSError as error:
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            self._unsaved, problem = None, ""
+        self._tell(self._saved, problem)
+        return problem
 
-    def _split(self, batch: list[_Entry]) -> tuple[list[_Entry], list[_Entry]]:
+    def _split(self, batch: list[_Entry], unsaved: str) -> tuple[list[_Entry], list[_Entry]]:
         """What may be committed now, and what has to wait: the primary does not move in the journal while the file
         beside it says less than the journal did before, or a journal that is lost then would be begun with another."""
-        if self._unsaved is None:
+        if not unsaved:
             return batch, []
-        moves = [entry for entry in batch if isinstance(entry.record, r.Commit)]
-        return [entry for entry in batch if not isinstance(entry.record, r.Commit)], moves
+        moving = [entry for entry in batch if isinstance(entry.record, _MOVING)]
+        refused = [entry for entry in moving if _is_refused(entry.record)]
+        self._tell(self._refuse, refused, f"{self._state_file.path}: {unsaved}")
+        waiting = [entry for entry in moving if not _is_refused(entry.record)]
+        return [entry for entry in batch if not isinstance(entry.record, _MOVING)], waiting
 
     def _commit(self, batch: Sequence[_Entry]) -> list[Positioned]:
         """Make `batch` durable, and give it positions. What other owners have made durable since."""
@@ -336,3 +358,8 @@ class Journal:
     def _tell(self, function: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _is_refused(record: r.AnyRecord) -> bool:
+    """Whether a record that cannot be made durable now is given up."""
+    return isinstance(record, _BEFORE_DOING) or (isinstance(record, r.Commit) and record.emergency)

@@ -252,7 +252,7 @@ class Ready(Record, frozen=True, kw_only=True, tag="y"):
 
 
 class Commit(Record, frozen=True, kw_only=True, tag="C"):
-    """`to` is the primary, and `phase` the route's. `emergency`: without Prepare (epoch 0), whatever is outstanding;
+    """`to` is the primary, and `phase` the route's. `emergency`: of no epoch (0), whatever is outstanding;
     what may be behind on the new primary is then listed by every ledger."""
 
     epoch: int

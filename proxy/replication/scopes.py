@@ -44,6 +44,7 @@ class ScopeWriter:
         """Carry out a write of unnamed keys. Raises as `Writer.write` does."""
         site = self.site
         begin = await self.begin(primary.side)
+        policy = site.policy_at(primary.side)
         judgement = Judgement(Outcome.UNTOUCHED)  # what holds until the request is sent
         sweep = ""
         try:
@@ -56,10 +57,10 @@ class ScopeWriter:
             ended = self.end(begin, judgement, sweep, primary.side)
         site.metrics.writes.add(site.route, type(write).__name__.lower(), judgement.outcome.value)
         response = answer.unwrap()
-        policy = site.policy_at(primary.side)
         if judgement.outcome is Outcome.ACCEPTED and policy != "primary":
             effects = await ended
-            await wait_for_secondary(site, self.confirmations, tuple(effects.ready), effects.position, primary.side)
+            ready, position = tuple(effects.ready), effects.position
+            await wait_for_secondary(site, self.confirmations, ready, position, primary.side, policy)
             if sweep and policy == "both-required":
                 raise AppliedOnPrimaryOnly(
                     f"the write is applied on the primary; the secondary gets it by a sweep of the collection ({sweep})"

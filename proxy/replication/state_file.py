@@ -61,9 +61,10 @@ def state_of(book: Book) -> State:
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """Beside the journal at `journal`."""
+    """Beside the journal at `journal`. `writer` names who saves: no other does under that name."""
 
     journal: Path
+    writer: str = ""
 
     @property
     def path(self) -> Path:
@@ -76,7 +77,7 @@ class StateFile:
     def save(self, state: State) -> None:
         """Durable when it returns. Raises OSError."""
         body = msgspec.json.encode(state)
-        draft = self.path.with_suffix(f".draft-{os.getpid()}")
+        draft = self.path.with_suffix(f".draft-{self.writer}")
         with draft.open("wb") as file:
             file.write(blake2b(body, digest_size=16).hexdigest().encode() + b"\n" + body)
             file.flush()

@@ -62,7 +62,7 @@ async def ask(primary: Primary) -> Answer:
     """Send, and say what is certain about the primary afterwards. Whatever is not an answer is kept as failure."""
     try:
         response = await primary.send()
-    except Unavailable as error:
+    except (Unavailable, TryAgain, Outdated) as error:
         return Answer(Judgement(Outcome.UNTOUCHED), failure=error)
     except BaseException as error:  # noqa: BLE001  unknown outcome; raised again by `unwrap` once END is appended
         return Answer(Judgement(Outcome.UNKNOWN), failure=error)
@@ -85,6 +85,7 @@ class Writer:
         async with site.lanes.hold(ids):
             site.metrics.lane_wait_seconds.observe(site.clock.now() - waited_from, site.route)
             states = await self._certain_states(write, primary.side)
+            policy = site.policy_at(primary.side)
             try:
                 begin = await self._begin(ids, primary.side)
             except TryAgain:
@@ -101,8 +102,8 @@ class Writer:
             await ended
             await site.hook("END durable")
         response = answer.unwrap()
-        if answer.judgement.outcome is Outcome.ACCEPTED and site.policy_at(primary.side) != "primary":
-            await wait_for_secondary(site, self.confirmations, ids, (await ended).position, primary.side)
+        if answer.judgement.outcome is Outcome.ACCEPTED and policy != "primary":
+            await wait_for_secondary(site, self.confirmations, ids, (await ended).position, primary.side, policy)
         return response
 
     def applied(self, position: int, record: r.EndWrite, certain: tuple[PointId, ...]) -> None:
@@ -123,9 +124,10 @@ class Writer:
             hold = site.stores.hold_seconds(primary.side)
             site.journal.append(r.HoldSide(**here, side=primary.side, hold_seconds=hold, copy=False))
             self._gap = site.journal.append(r.Unswept(**here, reason=reason))
+        policy = site.policy_at(primary.side)
         answer = await ask(primary)
         response = answer.unwrap()
-        if answer.judgement.outcome is Outcome.ACCEPTED and site.policy_at(primary.side) == "both-required":
+        if answer.judgement.outcome is Outcome.ACCEPTED and policy == "both-required":
             raise AppliedOnPrimaryOnly(
                 "the write is applied on the primary; the journal cannot be written, and the secondary will be swept"
             )
@@ -169,6 +171,11 @@ class Writer:
         )
 
 
+class Outdated(CrossfadeError):
+    """The request was put together for a store that is the primary no more: nothing was sent, and whoever put it
+    together does so anew."""
+
+
 class Moved(CrossfadeError):
     """The primary is being moved, or has been since the write was begun: nothing was sent, and it begins anew."""
 
@@ -191,14 +198,15 @@ async def begin_durably(site: Site, record: r.BeginWrite | r.BeginScope) -> int:
 
 
 async def wait_for_secondary(
-    site: Site, confirmations: Confirmations, ids: tuple[PointId, ...], after: int, side: Side
+    site: Site, confirmations: Confirmations, ids: tuple[PointId, ...], after: int, side: Side, policy: str
 ) -> None:
-    """Policies `both` and `both-required`. Raises AppliedOnPrimaryOnly for the latter when the time is up, when a key
-    is one that the secondary cannot hold, or when `side`, which took the write, was left in an emergency before."""
+    """`policy`: `both` or `both-required`, as it was when the write was sent. Raises AppliedOnPrimaryOnly for the
+    latter when the time is up, when a key is one that the secondary cannot hold, or when `side`, which took the write,
+    was left in an emergency before."""
     possible = not site.ledger.parked_whole
     confirmed = possible and await confirmations.wait(ids, after, site.settings.secondary_wait_seconds)
     site.metrics.secondary_waits.add(site.route, "confirmed" if confirmed else "late")
-    if site.policy_at(side) != "both-required":
+    if policy != "both-required":
         return
     ledger = site.ledger
     if side is not site.primary_side and (ledger.behind_all or any(point_id in ledger.behind for point_id in ids)):

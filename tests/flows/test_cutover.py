@@ -7,11 +7,12 @@ import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from qdrant_client import QdrantClient, models
 
@@ -192,6 +193,47 @@ def test_to_and_fro_under_load_no_write_fails_and_none_is_lost(migrations: Migra
     assert_equal(migration, name)
     for key, turn in acknowledged.items():
         assert migration.direct().retrieve(name, [key])[0].payload == {"n": key, "turn": turn}
+
+
+@contextmanager
+def while_the_primary_moves(migration: Migration, asks: Callable[[], Any]) -> Iterator[Future[Any]]:
+    """What becomes of `asks`, which begins after PREPARE; the target is the primary when the block begins."""
+    with migration.hooks.stop_at("PREPARE durable") as stop, ThreadPoolExecutor(2) as pool:
+        moving = pool.submit(migration.control.cutover, ROUTE)
+        stop.reached()
+        asked = pool.submit(asks)
+        assert not poll(asked.done, 0.3)  # it waits
+        stop.release()
+        moving.result()
+        yield asked
+
+
+def test_an_alias_change_that_waits_while_the_primary_moves_is_made_there(migrations: Migrations) -> None:
+    migration = migrations(cutover=NO_SHADOW)
+    name, client, alias = shifted(migration), migration.client(), migration.name("alias")
+    create = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name=alias))
+    with while_the_primary_moves(migration, lambda: client.update_collection_aliases([create])) as asked:
+        assert asked.result()
+    client.upsert(alias, [point(1000)])
+    assert_equal(migration, name, POINTS + 1)
+    assert poll(lambda: alias in {one.alias_name for one in migration.direct().get_aliases().aliases}, PATIENCE_SECONDS)
+
+
+def test_a_request_of_unknown_kind_that_waits_while_the_primary_moves_is_told_that_the_target_cannot(
+    migrations: Migrations,
+) -> None:
+    """And not to try again, which would help nobody."""
+    migration = migrations(cutover=NO_SHADOW)
+    shifted(migration)
+    with (
+        httpx.Client(base_url=migration.url) as http,
+        while_the_primary_moves(migration, lambda: http.put("/some/new/endpoint", json={})) as asked,
+    ):
+        answer = asked.result()
+    assert answer.status_code == 501
+    assert "the target, which is the primary by now, does not know it" in answer.text
+    migration.rest()
+    assert migration.status().readable
 
 
 def test_closed_gates_are_named_with_their_values_and_some_may_be_forced(migrations: Migrations) -> None:

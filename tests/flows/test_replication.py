@@ -12,12 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 from grpc import RpcError
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from examples.engines import poll
+from proxy.stores.forward_http import HttpForwarder
+from proxy.wire import Request, Response
 from tests.support.both_stores import assert_equal, differences, in_source, milvus_of
 from tests.support.migration import PATIENCE_SECONDS, Migration, Migrations
 
@@ -395,6 +398,26 @@ def test_both_required_says_that_only_the_source_has_it(
     _revive(migration)
     assert_equal(migration, name, 22)
     migration.client().upsert(name, [models.PointStruct(id=102, vector=vector(1))])
+    assert differences(migration, name) == []
+
+
+def test_both_required_says_so_of_a_request_of_unknown_kind(
+    migrations: Migrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer server's endpoint, of which the source says that it worked."""
+    forward = HttpForwarder.forward
+
+    async def newer(forwarder: HttpForwarder, request: Request) -> Response:
+        return Response(200, (), b"{}") if request.path == "/some/new/endpoint" else await forward(forwarder, request)
+
+    monkeypatch.setattr(HttpForwarder, "forward", newer)
+    migration = migrations(writes={"policy": "both-required", "secondary_wait_ms": 20_000})
+    name = _filled(migration, 20)
+    migration.backfill()
+    answer = httpx.put(f"{migration.url}/some/new/endpoint", json={})
+    assert answer.is_server_error
+    assert "applied on the primary" in answer.text
+    migration.rest()  # a sweep brings over what it may have changed
     assert differences(migration, name) == []
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.dialects import Outcome
-from proxy.errors import GateClosed
+from proxy.errors import GateClosed, JournalError
 from proxy.model import Side
 from proxy.replication import records as r
 from proxy.replication.alias_follower import AliasFollower
@@ -19,6 +19,7 @@ from proxy.replication.book import Book, RouteBook, dump, load
 from proxy.replication.flip import Flips
 from proxy.replication.hooks import no_hook
 from proxy.replication.journal import Journal
+from proxy.replication.state_file import State, StateFile
 from proxy.telemetry.tasks import spawn
 from tests.support.clock import ManualClock, turns_until
 
@@ -242,6 +243,45 @@ async def test_aliases_that_cannot_be_given_keep_the_primary_where_it_is(two: tu
         pytest.raises(GateClosed, match="1 of 2 processes had not stopped their writes and given the aliases"),
     ):
         await one.flips.move(Side.TARGET, "cutover")
+    assert one.book.primary is Side.SOURCE
+
+
+async def test_an_emergency_waits_for_nobody(two: tuple[Process, Process]) -> None:
+    one, other = two
+    await one.flips.move(Side.TARGET, "cutover")
+    await other.journal.append(r.BeginWrite(**HERE, owner="B", ids=(1,), primary=Side.TARGET))
+    seen: list[Side | None] = []
+
+    def saved(file: StateFile, state: State) -> None:
+        seen.append(state.routes["docs"].primary)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(StateFile, "save", saved)
+        await asyncio.wait_for(one.flips.move_now(Side.SOURCE, "shift"), 5)
+        await one.journal.append(r.SetPhase(**ROUTE, phase="shift"))
+        await turns_until(lambda: seen[-1] is Side.SOURCE)
+    assert one.book.primary is Side.SOURCE
+    assert None in seen  # a journal that is lost in between is begun with neither
+    assert one.book.ledgers["c"].behind.keys() == {1}
+    await asyncio.gather(one.flips.passage(), other.flips.passage())
+
+
+async def test_an_emergency_whose_file_cannot_be_written_changes_nothing(two: tuple[Process, Process]) -> None:
+    """Else it would name the target if the journal was lost then, though writes went to the source."""
+    one, other = two
+    await one.flips.move(Side.TARGET, "cutover")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(StateFile, "save", full)
+        with pytest.raises(JournalError, match=r"journal\.state: OSError: .*No space left"):
+            await asyncio.wait_for(one.flips.move_now(Side.SOURCE, "shift"), 5)
+        await turns_until(lambda: one.book.flip is None and other.book.flip is None)
+        await asyncio.gather(one.flips.passage(), other.flips.passage())
+        assert (one.book.primary, other.book.primary) == (Side.TARGET, Side.TARGET)
+    await one.flips.move_now(Side.SOURCE, "shift")
     assert one.book.primary is Side.SOURCE
 
 

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from proxy.replication import records as r
 from proxy.replication.journal import Journal
 from proxy.replication.journal_file import join
 from proxy.replication.ledger import Effects
-from proxy.replication.state_file import State, StateFile
+from proxy.replication.state_file import RouteState, State, StateFile
 from tests.faults.injection import says_what_to_do
 from tests.support.clock import turns_until
 
@@ -314,33 +315,75 @@ async def test_a_process_that_dies_while_it_begins_a_journal_anew_leaves_nothing
     await again.close()
 
 
-async def test_the_primary_does_not_move_before_the_file_says_that_it_is_being_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else it could still name the old one when the journal is lost."""
-    path = tmp_path / "journal.db"
-    journal = Journal.open(path)
-    await journal.append(r.SetPhase(route="docs", phase="shift"))
-    save, full = StateFile.save, True
+@dataclass
+class Disk:
+    """Where the file beside the journal is written. `full`: it cannot be."""
+
+    full: bool = True
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    save, disk = StateFile.save, Disk()
 
     def saved(file: StateFile, state: State) -> None:
-        if full:
+        if disk.full:
             raise OSError(28, "No space left on device")
         save(file, state)
 
     monkeypatch.setattr(StateFile, "save", saved)
-    prepared = (await journal.append(r.Prepare(route="docs", owner=journal.owner, to=Side.TARGET))).position
-    await journal.append(r.Ready(route="docs", epoch=prepared, owner=journal.owner))
-    moving = journal.append(r.Commit(route="docs", epoch=prepared, to=Side.TARGET, phase="cutover"))
-    await journal.append(r.SetPhase(route="docs", phase="shift"))  # others go on
-    assert not moving.done()
-    full = False
-    await moving
-    assert journal.book.route("docs").primary is Side.TARGET
-    await journal.close()
+    return disk
+
+
+def _kept_primary(path: Path) -> Side | None:
     kept = StateFile(path).load()
     assert kept is not None
-    assert kept.routes["docs"].primary is Side.TARGET
+    return kept.routes["docs"].primary
+
+
+async def test_the_primary_does_not_move_before_the_file_says_that_it_is_being_moved(
+    tmp_path: Path, disk: Disk
+) -> None:
+    """Else it could still name the old one when the journal is lost. Nobody is ready before, either."""
+    path = tmp_path / "journal.db"
+    journal = Journal.open(path)
+    await journal.append(r.SetPhase(route="docs", phase="shift"))
+    prepared = (await journal.append(r.Prepare(route="docs", owner=journal.owner, to=Side.TARGET))).position
+    ready = journal.append(r.Ready(route="docs", epoch=prepared, owner=journal.owner))
+    moving = journal.append(r.Commit(route="docs", epoch=prepared, to=Side.TARGET, phase="cutover"))
+    await journal.append(r.SetPhase(route="docs", phase="shift"))  # others go on
+    assert not ready.done()
+    assert not moving.done()
+    assert "No space left" in journal.unsaved
+    assert not journal.error  # writes are journalled
+    disk.full = False
+    await moving
+    assert ready.done()
+    assert journal.book.route("docs").primary is Side.TARGET
+    await journal.close()
+    assert not journal.unsaved
+    assert _kept_primary(path) is Side.TARGET
+
+
+async def test_what_waits_for_the_file_when_the_journal_is_closed_is_told_so(tmp_path: Path, disk: Disk) -> None:
+    journal = Journal.open(tmp_path / "journal.db")
+    prepared = (await journal.append(r.Prepare(route="docs", owner=journal.owner, to=Side.TARGET))).position
+    moving = journal.append(r.Commit(route="docs", epoch=prepared, to=Side.TARGET, phase="cutover"))
+    await journal.close()
+    with pytest.raises(JournalError, match="stopping"):
+        await asyncio.wait_for(moving, 5)
+
+
+async def test_a_process_writes_the_file_that_another_left_behind(tmp_path: Path) -> None:
+    """It was killed after COMMIT and before it had saved the file."""
+    path = tmp_path / "journal.db"
+    journal = await _shifted(path)
+    await journal.close()
+    StateFile(path).save(State({"docs": RouteState("shift", Side.SOURCE, None, ())}))
+    again = Journal.open(path)
+    assert again.book.route("docs").primary is Side.TARGET
+    await again.close()
+    assert _kept_primary(path) is Side.TARGET
 
 
 async def test_nothing_starts_where_it_is_not_known_which_store_is_primary(tmp_path: Path) -> None:

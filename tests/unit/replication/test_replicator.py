@@ -30,7 +30,7 @@ from proxy.replication.journal import Journal
 from proxy.replication.membership import Membership
 from proxy.replication.replicator import Primaries, Replicator
 from proxy.replication.site import Settings, StorePair
-from proxy.replication.writer import Primary
+from proxy.replication.writer import Outdated, Primary
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.metrics import Metrics
 from proxy.wire import Response
@@ -134,7 +134,10 @@ async def test_one_that_was_certainly_refused_leaves_nothing(world: World) -> No
     assert world.replicator.ledger(DOCS).at_rest
 
 
-@pytest.mark.parametrize(("failure", "held"), [(Unclear("lost"), True), (Unavailable("refused"), False)])
+@pytest.mark.parametrize(
+    ("failure", "held"),
+    [(Unclear("lost"), True), (Unavailable("refused"), False), (TryAgain("another route"), False), (Outdated(), False)],
+)
 async def test_one_without_an_answer_holds_all_if_it_may_still_land(
     world: World, failure: Exception, held: bool
 ) -> None:
