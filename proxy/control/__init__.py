@@ -229,7 +229,8 @@ class MoveRequest(Value, frozen=True, forbid_unknown_fields=True):
 
 
 class Moved(Value, frozen=True):
-    """`held_seconds`: no write waited longer for the move. `behind`: keys that the new primary may lack, in `file`."""
+    """`held_seconds`: no write waited longer for the move. `behind`: keys that the new primary may lack, in `file`.
+    `aliases_behind`: the old one had taken alias changes that it may lack."""
 
     route: str
     phase: str
@@ -237,6 +238,7 @@ class Moved(Value, frozen=True):
     held_seconds: float = 0.0
     behind: int = 0
     file: str = ""
+    aliases_behind: bool = False
 
 
 class Recovery(Value, frozen=True):

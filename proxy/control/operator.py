@@ -319,7 +319,15 @@ def _by(request: MoveRequest) -> By:
 
 
 def _moved(route: str, made: Made) -> Moved:
-    return Moved(route, made.phase, made.primary.value, made.held_seconds, made.behind, made.file)
+    return Moved(
+        route=route,
+        phase=made.phase,
+        primary=made.primary.value,
+        held_seconds=made.held_seconds,
+        behind=made.behind,
+        file=made.file,
+        aliases_behind=made.aliases_behind,
+    )
 
 
 def _step(step: Step | None) -> StepInfo | None:

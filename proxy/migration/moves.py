@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -61,6 +61,7 @@ class Made:
     held_seconds: float = 0.0
     behind: int = 0
     file: str = ""
+    aliases_behind: bool = False
 
 
 class Moves:
@@ -194,8 +195,11 @@ class Moves:
         if not by.force:
             raise GateClosed("an emergency rollback may leave acknowledged writes behind: say why, with --force REASON")
         await self.note(by, "rollback --now", "everything")
+        settled = self._replicator.aliases_settled
         await self._replicator.flips.move_now(Side.SOURCE, SHIFT)
-        return self.list_behind()
+        if not settled:  # the target will be given the source's once it is back
+            await self.note(by, "rollback --now: the source may lack aliases that were changed on the target")
+        return replace(self.list_behind(), aliases_behind=not settled)
 
     def list_behind(self) -> Made:
         """Write the keys that may be behind into a file; what it says is the journal's, so it can be written again."""

@@ -38,6 +38,11 @@ class AliasFollower:
         self._settled.set()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether the secondary has what the primary has, as far as this process knows."""
+        return self._settled.is_set()
+
     def changed(self) -> None:
         """The primary's aliases are others than before."""
         self._changed = True

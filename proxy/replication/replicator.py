@@ -112,6 +112,8 @@ class Workshop:
             self.writer.applied(position, record, effects.certain)
         if effects.generation:
             self.site.hints.clear()
+        if effects.generation or _may_reshape(record):
+            self.site.redefined()
         if effects.confirmed:
             self.confirmations.confirmed(effects.confirmed)
         self.wake(effects)
@@ -130,6 +132,11 @@ class Workshop:
             self.reconciler.wake_all()
         else:
             self.reconciler.wake(effects.ready)
+
+
+def _may_reshape(record: r.AnyRecord) -> bool:
+    """Whether the primary's collection may have another shape than before, by whichever process."""
+    return isinstance(record, r.Release) or (isinstance(record, r.EndScope) and bool(record.sweep))
 
 
 class Replicator:
@@ -194,6 +201,11 @@ class Replicator:
             ledgers = self.book.ledgers.items()
             there = [name for name, ledger in ledgers if ledger.claimed and not ledger.parked_whole]
             await give_aliases(self.stores, self.book.primary, there, secondary)
+
+    @property
+    def aliases_settled(self) -> bool:
+        """Whether the secondary has the primary's aliases, as far as this process knows."""
+        return self._aliases.settled
 
     def apply_settings(self, settings: Settings) -> None:
         """Take new settings while running."""

@@ -360,12 +360,27 @@ def test_a_broken_target_is_left_at_once_and_nothing_acknowledged_is_lost_under_
         migration.control.rollback(ROUTE, now=True)
     moved = migration.control.rollback(ROUTE, now=True, force="the target's disk is gone")
     assert (moved.phase, moved.primary) == ("shift", "source")
+    assert not moved.aliases_behind
     assert set(in_source(migration.direct(), name)) >= {str(number) for number in range(200, 220)}
     client.upsert(name, [point(301)])
     assert {record.id for record in client.retrieve(name, [219, 301])} == {219, 301}
     lose_disk(migration)
     migration.control.recover(ROUTE, discard=True, force="its disk is gone")
     assert_equal(migration, name)
+
+
+def test_alias_changes_that_the_source_may_lack_after_an_emergency_are_told(migrations: Migrations) -> None:
+    migration = migrations(source=migrations.own_source(), target=migrations.own_target(), cutover=NO_SHADOW)
+    name, client, alias = shifted(migration), migration.client(), migration.name("alias")
+    migration.control.cutover(ROUTE)
+    migration.source.kill()
+    create = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name=alias))
+    assert client.update_collection_aliases([create])
+    migration.target.kill()
+    migration.source.start()
+    moved = migration.control.rollback(ROUTE, now=True, force="the target's disk is gone")
+    assert moved.aliases_behind
+    assert migration.control.audit(ROUTE)[0].what.endswith("may lack aliases that were changed on the target")
 
 
 def test_what_only_the_old_primary_has_is_listed_and_copied_once_it_is_back(migrations: Migrations) -> None:

@@ -56,6 +56,8 @@ def rollback(client: ControlClient, route: str, now: bool, force: str, dry_run: 
     _tell(moved)
     if moved.file:
         click.echo(f"{moved.behind:,} keys may be behind on the {moved.primary}: {moved.file}")
+        if moved.aliases_behind:
+            click.echo(f"aliases changed on the other store may be missing on the {moved.primary}: make them again")
         click.echo(f"when the other store is back with its data: crossfade recover {route}")
         click.echo(f"if its data is lost: crossfade recover {route} --discard REASON")
 

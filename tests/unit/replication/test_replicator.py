@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,37 @@ async def test_after_a_request_of_unknown_reach_the_collection_is_looked_at_agai
     await world.source.drop(DOCS)
     await world.source.create(DOCS, other)
     await world.replicator.write_anywhere("unknown endpoint", world.primaries())
+    assert await site.known_spec() == other
+
+
+@pytest.mark.parametrize("definition", [False, True])
+async def test_what_another_process_made_of_a_collection_is_looked_at_when_it_has_ended(
+    world: World, definition: bool
+) -> None:
+    """An unknown endpoint, or a definition."""
+    site = world.replicator.workshop(DOCS).site
+    assert await site.known_spec() == SPEC
+    here: Any = {"route": "route", "collection": DOCS}
+    begin = r.BeginScope(**here, owner="another", primary=Side.SOURCE, definition=definition)
+    position = (await world.journal.append(begin)).position
+    other = CollectionSpec({"": VectorSpec(size=1, metric=Metric.DOT), "b": VectorSpec(size=2, metric=Metric.DOT)})
+    await world.source.drop(DOCS)
+    await world.source.create(DOCS, other)
+    sweep = "" if definition else "unknown endpoint"
+    await world.journal.append(r.EndScope(**here, begin=position, outcome=Outcome.ACCEPTED, sweep=sweep))
+    assert await site.known_spec() == other
+
+
+async def test_what_landed_late_is_looked_at_when_it_can_land_no_more(world: World) -> None:
+    site = world.replicator.workshop(DOCS).site
+    here: Any = {"route": "route", "collection": DOCS}
+    hold = r.HoldSide(**here, side=Side.SOURCE, hold_seconds=1.0, copy=False)
+    position = (await world.journal.append(hold)).position
+    assert await site.known_spec() == SPEC
+    other = CollectionSpec({"": VectorSpec(size=3, metric=Metric.DOT)})
+    await world.source.drop(DOCS)
+    await world.source.create(DOCS, other)
+    await world.journal.append(r.Release(**here, hold=position))
     assert await site.known_spec() == other
 
 
