@@ -6,7 +6,7 @@ the records that led to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,18 @@ class Flip:
 
 
 @dataclass(slots=True)
+class Start:
+    """Mirroring has begun with `record`. `unaware`: owners that may still send writes which they do not journal."""
+
+    record: r.SetPhase
+    unaware: set[str]
+
+    @property
+    def hold(self) -> Hold:
+        return Hold(Side.SOURCE, self.record.hold_seconds, None)
+
+
+@dataclass(slots=True)
 class RouteBook:
     """What is known of one route. Phase `direct`: writes go to the source alone and are not journalled."""
 
@@ -44,7 +56,7 @@ class RouteBook:
     wish: float = 0.0  # the configured weight that it overrides
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    starts: dict[int, r.SetPhase] = field(default_factory=dict)  # phase changes whose hold has not run out
+    starts: dict[int, Start] = field(default_factory=dict)  # whose hold has not run out
 
     @property
     def at_rest(self) -> bool:
@@ -58,8 +70,8 @@ class RouteBook:
         ledger = self.ledgers.get(collection)
         if ledger is None:
             ledger = self.ledgers[collection] = Ledger()
-            for position, record in self.starts.items():
-                ledger.apply(position, record)
+            for position, start in self.starts.items():
+                ledger.apply(position, start.record)
         return ledger
 
 
@@ -79,16 +91,18 @@ class Book:
                 return Effects()
             case r.Leave(owner=owner):
                 self.owners.pop(owner, None)
+                for route in self.routes.values():
+                    for start in route.starts.values():
+                        start.unaware.discard(owner)
                 return Effects()
             case r.Prepare() | r.Ready() | r.Commit() | r.Abort():
                 return self._move(self.route(record.route), position, record)
         return self._of_route(self.route(record.route), position, record)
 
-    @staticmethod
-    def _of_route(route: RouteBook, position: int, record: r.AnyRecord) -> Effects:
+    def _of_route(self, route: RouteBook, position: int, record: r.AnyRecord) -> Effects:
         match record:
             case r.SetPhase():
-                return _set_phase(route, position, record)
+                return _set_phase(route, position, record, set(self.owners))
             case r.Release(collection=""):
                 route.starts.pop(record.hold, None)
                 for ledger in route.ledgers.values():
@@ -134,6 +148,8 @@ class Book:
                 return Effects(generation=True, ready_all=True)
             case r.Ready(epoch=epoch, owner=owner) if flip is not None and flip.epoch == epoch:
                 flip.ready.add(owner)
+            case r.Ready(epoch=epoch, owner=owner) if epoch in route.starts:
+                route.starts[epoch].unaware.discard(owner)
             case r.Commit(epoch=epoch, to=to, phase=phase) if flip is not None and flip.epoch == epoch:
                 if route.at_rest and flip.ready >= self.owners.keys():
                     route.primary, route.phase, route.flip = to, phase, None
@@ -150,15 +166,15 @@ class Book:
                     yield name, collection, interval
 
 
-def _set_phase(route: RouteBook, position: int, record: r.SetPhase) -> Effects:
+def _set_phase(route: RouteBook, position: int, record: r.SetPhase, owners: set[str]) -> Effects:
     route.phase = record.phase
     if record.phase == r.DIRECT or record.hold_seconds:
         for ledger in route.ledgers.values():
             ledger.apply(position, record)
     if not record.hold_seconds:
         return Effects()
-    route.starts[position] = record
-    return Effects(held=Hold(Side.SOURCE, record.hold_seconds, None))
+    route.starts[position] = start = Start(record, owners)
+    return Effects(held=start.hold)
 
 
 # --- snapshots -----------------------------------------------------------------------------------
@@ -176,7 +192,8 @@ def dump(book: Book) -> bytes:
             "weight": route.weight,
             "wish": route.wish,
             "jobs": route.jobs,
-            "starts": [[position, r.encode(start)] for position, start in route.starts.items()],
+            "starts": [[position, r.encode(start.record)] for position, start in route.starts.items()],
+            "unaware": [[position, list(start.unaware)] for position, start in route.starts.items()],
             "ledgers": {collection: _ledger_out(ledger) for collection, ledger in route.ledgers.items()},
         }
         for name, route in book.routes.items()
@@ -199,7 +216,7 @@ def load(data: bytes) -> Book:
             weight=route["weight"],
             wish=route["wish"],
             jobs=route["jobs"],
-            starts={position: _start_in(start) for position, start in route["starts"]},
+            starts=_starts_in(route["starts"], dict(route.get("unaware", ()))),
             ledgers={collection: _ledger_in(ledger) for collection, ledger in route["ledgers"].items()},
         )
         for name, route in state["routes"].items()
@@ -207,11 +224,14 @@ def load(data: bytes) -> Book:
     return Book(routes, state.get("owners", {}))
 
 
-def _start_in(data: bytes) -> r.SetPhase:
-    record = r.decode(data)
-    if not isinstance(record, r.SetPhase):
-        raise ValueError(f"a snapshot holds {type(record).__name__} as a change of phase")
-    return record
+def _starts_in(starts: Iterable[tuple[int, bytes]], unaware: Mapping[int, list[str]]) -> dict[int, Start]:
+    found = {}
+    for position, data in starts:
+        record = r.decode(data)
+        if not isinstance(record, r.SetPhase):
+            raise ValueError(f"a snapshot holds {type(record).__name__} as a change of phase")
+        found[position] = Start(record, set(unaware.get(position, ())))
+    return found
 
 
 def _note_in(data: bytes) -> r.Note:

@@ -4,6 +4,9 @@ A hold is a request that may still land on a store. Its time runs only while tha
 is stopped or unreachable may carry out what it has received once it comes back. Between two answers only so much counts
 as lies between them while this process runs: it may have stood still together with the store. After a restart a hold
 starts again in full. Its end is a record like any other.
+
+The hold with which mirroring begins covers writes that are in no journal. It starts again in full with every process
+that says that it sends no more of them, or is gone, and does not end before all have.
 """
 
 from __future__ import annotations
@@ -39,8 +42,10 @@ class HoldClock:
     def __init__(self, route: str, journal: Journal, stores: StorePair, clock: Clock) -> None:
         self._route = route
         self._journal = journal
+        self._starts = journal.book.route(route).starts
         self._stores = stores
         self._clock = clock
+        self._unaware: dict[int, int] = {}  # how many there were of each start
         self._running: dict[tuple[str, int], _Running] = {}
         self._any = asyncio.Event()
         self._task = spawn(self._run(), name=f"holds of {route}")
@@ -48,6 +53,15 @@ class HoldClock:
     def add(self, collection: str, position: int, hold: Hold) -> None:
         self._running[(collection, position)] = _Running(collection, hold.side, hold.seconds)
         self._any.set()
+
+    def look_at_starts(self) -> None:
+        """Where one more process is aware that mirroring has begun, or is gone, what it sent may still be landing."""
+        for position, start in self._starts.items():
+            if self._unaware.get(position, len(start.unaware)) != len(start.unaware):
+                self.add("", position, start.hold)
+            self._unaware[position] = len(start.unaware)
+        for position in self._unaware.keys() - self._starts.keys():
+            del self._unaware[position]
 
     async def close(self) -> None:
         self._task.cancel()
@@ -62,8 +76,8 @@ class HoldClock:
                 running = [each for each in self._running.values() if each.side is side]
                 self._pass_time(running, await self._answers(side))
             self._release()
-            shortest = min((running.left_seconds for running in self._running.values()), default=_TICK_SECONDS)
-            await self._clock.sleep(max(0.01, min(_TICK_SECONDS, shortest)))
+            left = [each.left_seconds for each in self._running.values() if each.left_seconds > 0]
+            await self._clock.sleep(max(0.01, min(_TICK_SECONDS, *left)) if left else _TICK_SECONDS)
 
     async def _answers(self, side: Side) -> bool:
         try:
@@ -80,8 +94,12 @@ class HoldClock:
                 each.left_seconds -= min(now - each.answered_at, _COUNTED_SECONDS)
             each.answered_at = now if answered else None
 
+    def _has_unaware(self, position: int) -> bool:
+        start = self._starts.get(position)
+        return start is not None and bool(start.unaware)
+
     def _release(self) -> None:
         for key, running in list(self._running.items()):
-            if running.left_seconds <= 0:
+            if running.left_seconds <= 0 and not self._has_unaware(key[1]):
                 del self._running[key]
                 self._journal.append(r.Release(route=self._route, collection=running.collection, hold=key[1]))

@@ -245,7 +245,8 @@ class Prepare(Record, frozen=True, kw_only=True, tag="F"):
 
 
 class Ready(Record, frozen=True, kw_only=True, tag="y"):
-    """`owner` has read Prepare and begins no write until it reads the decision."""
+    """`owner` has read Prepare and begins no write until it reads the decision. Or, where `epoch` is the position of a
+    SetPhase with which mirroring begins: it sends nothing any more that is not journalled."""
 
     epoch: int
     owner: str

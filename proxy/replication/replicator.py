@@ -10,12 +10,13 @@ import asyncio
 import logging
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from proxy.clock import Clock
 from proxy.dialects import Outcome
+from proxy.errors import JournalError
 from proxy.model import Definition, PointId, Side, Write, written_ids
 from proxy.replication import records as r
 from proxy.replication.alias_follower import AliasFollower
@@ -27,7 +28,7 @@ from proxy.replication.hints import Hints
 from proxy.replication.holds import HoldClock
 from proxy.replication.hooks import Hook, no_hook
 from proxy.replication.journal import Journal
-from proxy.replication.ledger import Effects, Hold, Ledger
+from proxy.replication.ledger import Effects, Ledger
 from proxy.replication.membership import Membership
 from proxy.replication.reconciler import Reconciler
 from proxy.replication.records import COMPLETE, DIRECT, DUAL_WRITE
@@ -229,7 +230,8 @@ class Replicator:
         if ids is not None and not self.mirroring and self._rewrites_points:
             with self._at_work(collection) as workshop:
                 async with workshop.site.lanes.hold(ids):
-                    return await self._without_mirroring(primaries(self.book.primary))
+                    if not self.mirroring:
+                        return await self._without_mirroring(primaries(self.book.primary))
 
         async def carry_out(primary: Primary) -> Response:
             with self._at_work(collection) as workshop:
@@ -410,8 +412,8 @@ class Replicator:
                     self._holds.add(collection, position, hold)
             if self.mirroring:
                 self.workshop(collection)
-        for position, record in self.book.starts.items():
-            self._holds.add("", position, Hold(Side.SOURCE, record.hold_seconds, None))
+        for position, start in self.book.starts.items():
+            self._holds.add("", position, start.hold)
 
     def _distrust(self) -> None:
         """A process ended without a word. Where it was allowed to write without the journal, it may have."""
@@ -437,8 +439,13 @@ class Replicator:
             for workshop in self._workshops.values():
                 workshop.moved()
         self.flips.applied(record)
+        if isinstance(record, r.SetPhase | r.Ready | r.Leave):
+            self._holds.look_at_starts()
         if not record.route:
             return
+        if isinstance(record, r.SetPhase) and position in self.book.starts:  # this process journals from here on
+            with suppress(JournalError):  # it is stopping
+                self.journal.append(r.Ready(route=self.route, epoch=position, owner=self.journal.owner))
         self._remember_time(position)
         if effects.held is not None:
             self._holds.add(record.collection, position, effects.held)

@@ -155,6 +155,35 @@ def test_a_stopped_process_is_not_gone_and_the_primary_does_not_move_without_its
     assert migration.control.cutover(ROUTE, force="now").primary == "target"
 
 
+def test_a_process_that_was_stopped_when_mirroring_began_slips_no_write_past_the_journal(
+    migrations: Migrations, running: ExitStack
+) -> None:
+    """It goes on with what it has received, before it reads that it has to journal. The backfill waits for that."""
+    migration = migrations(as_process=True)
+    name = migration.name("docs")
+    migration.direct().create_collection(
+        name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.DOT)
+    )
+    other = another(migration, running)
+    clients = [other.client(timeout=60) for _ in range(8)]
+    for number, client in enumerate(clients):
+        client.upsert(name, [models.PointStruct(id=number, vector=vector(number), payload={"turn": 1})])
+    other.process.pause()
+    with ThreadPoolExecutor(len(clients)) as pool:
+        writing = [
+            pool.submit(client.upsert, name, [models.PointStruct(id=number, vector=vector(number + 5))])
+            for number, client in enumerate(clients)
+        ]
+        migration.control.mirror(ROUTE)
+        job = migration.control.start_job("backfill", ROUTE)
+        assert not poll(lambda: migration.control.job(job.id).status != "running", 3.0)
+        other.process.resume()
+        for each in writing:
+            each.result()
+    migration.finished(job)
+    assert_equal(migration, name, len(clients))
+
+
 def test_a_process_that_is_stopped_amid_its_writes_changes_nothing_when_it_goes_on(
     migrations: Migrations, running: ExitStack
 ) -> None:

@@ -52,6 +52,18 @@ def test_leaving_direct_holds_every_collection_until_it_is_released_later_ones_t
     assert route.starts == {}
 
 
+def test_who_may_still_send_what_is_not_journalled_survives_a_snapshot() -> None:
+    book = Book()
+    for position, owner in enumerate("ABC", start=1):
+        book.apply(position, r.Join(route="", owner=owner))
+    book.apply(4, r.SetPhase(route="docs", phase=DUAL_WRITE, hold_seconds=5.0))
+    book.apply(5, r.Join(route="", owner="D"))  # begins with what the journal says
+    book.apply(6, r.Ready(route="docs", epoch=4, owner="A"))
+    book.apply(7, r.Leave(route="", owner="B"))
+    for kept in (book, load(dump(book))):
+        assert kept.route("docs").starts[4].unaware == {"C"}
+
+
 def test_weights_and_jobs_survive_a_snapshot() -> None:
     book = Book()
     book.apply(1, r.SetWeight(route="docs", weight=25.0, wish=5.0))

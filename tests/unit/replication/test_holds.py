@@ -97,6 +97,30 @@ async def test_a_hold_does_not_inherit_time_that_passed_before_it_began(setting:
     assert setting.released == [2]
 
 
+async def test_the_first_hold_of_a_mirror_waits_for_every_process_and_begins_again_with_each(setting: Setting) -> None:
+    """A process that was stopped may send a write which it journals nowhere."""
+    own, journal = setting.journal.owner, setting.journal
+    for owner in ("stopped", "killed"):
+        await journal.append(r.Join(route="", owner=owner))
+    applied = await journal.append(r.SetPhase(route="docs", phase="dual-write", hold_seconds=1.0))
+    assert applied.held is not None
+    setting.holds.add("", applied.position, applied.held)
+    setting.holds.look_at_starts()
+    for record in (
+        r.Ready(route="docs", epoch=applied.position, owner=own),
+        r.Leave(route="", owner="killed"),
+        r.Ready(route="docs", epoch=applied.position, owner="stopped"),
+    ):
+        await setting.pass_time(3)
+        assert setting.released == []
+        await journal.append(record)
+        setting.holds.look_at_starts()
+    await setting.pass_time(0.75)
+    assert setting.released == []
+    await setting.pass_time(0.75)
+    assert setting.released == [applied.position]
+
+
 async def test_time_that_passes_while_the_process_itself_stands_still_does_not_count(setting: Setting) -> None:
     """The store may have stood still with it: two answers say nothing of what lies between them."""
     setting.holds.add("c", 1, Hold(Side.TARGET, 60.0, (7,)))
