@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from proxy.errors import CrossfadeError
+from proxy.errors import CrossfadeError, Foreign
 from proxy.migration.jobs import DONE, Jobs, JobState
 from proxy.model import CollectionSpec, Metric, Point, Side, VectorSpec
 from proxy.serving.live import LiveRoute
@@ -174,6 +174,21 @@ async def _drift(looking: Looking) -> Gate:
     return Gate("drift", found or "none seen", not found, forceable=True, next=hint)
 
 
+async def _empty(looking: Looking) -> Gate:
+    """Nothing but what this route brought there."""
+    replicator = looking.live.replicator
+    foreign = []
+    try:
+        for name in await looking.collections():
+            try:
+                await replicator.workshop(name).site.refuse_foreign_points()
+            except Foreign as error:
+                foreign.append(str(error))
+    except CrossfadeError as error:
+        return Gate("empty", f"cannot be looked at: {error}", False, next="crossfade status says why")
+    return Gate("empty", "; ".join(foreign) if foreign else "the target holds nothing of these", not foreign)
+
+
 async def _bypass(looking: Looking) -> Gate:
     found = looking.live.drift.bypassed
     hint = "point every application at the proxy" if found else ""
@@ -266,6 +281,7 @@ _GATES: Mapping[str, Look] = {
     "parked": _parked,
     "verify": _verify,
     "drift": _drift,
+    "empty": _empty,
     "bypass": _bypass,
     "shadow": _shadow,
     "reads": _reads,

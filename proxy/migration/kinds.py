@@ -43,6 +43,11 @@ class Kinds:
     def backfill(self, route: str, options: Mapping[str, Any]) -> Work:
         """Options: `adopt` (points that are on the target already may be replaced or removed)."""
         live = self._routes[route]
+        if (found := live.drift.bypassed) and not live.replicator.mirroring:
+            raise GateClosed(
+                f"backfill of {route!r} is refused: bypass: {found} (point every application at the proxy, or begin "
+                f"with crossfade mirror {route} --force REASON)"
+            )
 
         async def collections() -> list[str]:
             """Those that are gone, too, where it is not known whether the secondary's are: a sweep finds out."""

@@ -40,7 +40,7 @@ TRANSITIONS = (
         DUAL_WRITE,
         "mirror",
         "From now on every write is journalled and reaches the target; what was there before is not copied yet.",
-        ("stores", "bypass"),
+        ("stores", "empty", "bypass"),
     ),
     Transition(DUAL_WRITE, BACKFILL, "backfill", "What was there before is copied, while the application goes on."),
     Transition(BACKFILL, VERIFY, "verify", "Both stores are compared, point by point."),

@@ -8,7 +8,8 @@ Every few seconds, for each collection:
   the next in turn, so that in the end every point has been looked at. A collection that is gone from the secondary, or
   has another shape than the primary's, is swept at once.
 
-The cost is an exact count on each store and one small page. What was found stands until a verify finds both equal.
+The cost is an exact count on each store and one small page. What was found of a collection stands until a verify finds
+both equal, or it is made anew or dropped through the proxy.
 """
 
 from __future__ import annotations
@@ -48,17 +49,27 @@ class _Seen:
 
 @dataclass(slots=True)
 class Drift:
-    """Of one route. `found`, `bypassed`: what was seen, "" if nothing."""
+    """Of one route."""
 
     replicator: Replicator
     clock: Clock
     collections: Callable[[], Awaitable[Sequence[str]]]  # of the source, that the route takes
-    found: str = ""
-    bypassed: str = ""
+    _found: dict[str, str] = field(default_factory=dict)  # by collection
+    _bypassed: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, _Seen] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.replicator.journal.subscribe(self._applied)
+
+    @property
+    def found(self) -> str:
+        """Which collections differ, and how; "" if none does."""
+        return "; ".join(self._found.values())
+
+    @property
+    def bypassed(self) -> str:
+        """Which collections somebody changed past the proxy, and how that was seen; "" if nobody was."""
+        return "; ".join(self._bypassed.values())
 
     async def watch(self) -> None:
         """Look, one collection after the other, for as long as the process lives."""
@@ -97,7 +108,7 @@ class Drift:
             return
         if seen.at == changes and seen.points not in (None, points) and await self._is_all_read(collection, seen):
             has = "is gone from it" if points is None else f"has {points}"
-            self._tell_bypass(f"{collection} had {seen.points} points on the {side.value} and {has}")
+            self._tell_bypass(collection, f"{collection} had {seen.points} points on the {side.value} and {has}")
         seen.points, seen.at = points, changes
         ledger = self.replicator.ledger(collection)
         if points is None or not self.replicator.mirroring or not ledger.at_rest or ledger.parked:
@@ -110,7 +121,7 @@ class Drift:
         problem = await self._compare(site, seen, points)
         seen.suspicions = seen.suspicions + 1 if problem and self._is_quiet(site, seen, changes) else 0
         if seen.suspicions >= _LOOKS:
-            self._tell_drift(f"{collection}: {problem}")
+            self._tell_drift(collection, f"{collection}: {problem}")
 
     async def _count(self, collection: str, seen: _Seen, side: Side) -> int | None:
         """Points on the primary, with all that it has acknowledged; None if it has no such collection."""
@@ -163,7 +174,7 @@ class Drift:
         reason = f"somebody has {what} on the {site.secondary_side.value}"
         words = {"route": self.replicator.route, "collection": site.collection, "problem": reason}
         _log.warning("a collection of the secondary was changed past the proxy: it is swept", extra=words)
-        self._tell_drift(f"{site.collection}: {reason}")
+        self._tell_drift(site.collection, f"{site.collection}: {reason}")
         record = r.Unswept(route=self.replicator.route, collection=site.collection, reason=reason)
         await self.replicator.journal.append(record)
 
@@ -191,25 +202,25 @@ class Drift:
         """Grows whenever something begins that changes the primary, journalled or not."""
         return seen.changes + self.replicator.unjournalled.changes
 
-    def _tell_drift(self, what: str) -> None:
-        if not self.found:
-            self.found = what
-            _log.warning("the stores differ although nothing is outstanding", extra=self._words(what))
+    def _tell_drift(self, collection: str, what: str) -> None:
+        self._tell(self._found, collection, what, "the stores differ although nothing is outstanding")
 
-    def _tell_bypass(self, what: str) -> None:
-        if not self.bypassed:
-            self.bypassed = f"{what}, without a write through the proxy"
-            _log.warning("somebody writes past the proxy", extra=self._words(self.bypassed))
+    def _tell_bypass(self, collection: str, what: str) -> None:
+        what = f"{what}, without a write through the proxy"
+        self._tell(self._bypassed, collection, what, "somebody writes past the proxy")
 
-    def _words(self, problem: str) -> dict[str, object]:
-        return {"route": self.replicator.route, "problem": problem}
+    def _tell(self, told: dict[str, str], collection: str, what: str, message: str) -> None:
+        if collection not in told:
+            told[collection] = what
+            _log.warning(message, extra={"route": self.replicator.route, "problem": what})
 
     def _applied(self, _: int, record: r.AnyRecord, __: Effects) -> None:
         if isinstance(record, r.Leave | r.Join | r.SetPhase | r.Commit):
             self._seen.clear()
         elif record.route != self.replicator.route:
             return
-        elif isinstance(record, r.Verified):
-            self.found = self.bypassed = ""
+        elif isinstance(record, r.Verified) or (isinstance(record, r.EndScope) and record.equal):
+            self._found.pop(record.collection, None)
+            self._bypassed.pop(record.collection, None)
         elif isinstance(record, _CHANGES) or (isinstance(record, r.BeginReconcile) and record.recovery):
             self._seen.setdefault(record.collection, _Seen()).changes += 1

@@ -199,6 +199,21 @@ async def test_one_that_cannot_be_looked_at_does_not_keep_the_others_from_it(wor
     assert world.drift.bypassed.startswith("other had 0 points")
 
 
+async def test_what_was_found_of_one_collection_stands_while_another_is_verified(world: World) -> None:
+    await world.mirror()
+    for collection in (DOCS, OTHER):
+        await world.drift.look(collection)
+        await world.source.upsert(collection, [point(7)])
+        await world.drift.look(collection)
+    assert "docs had" in world.drift.bypassed
+    assert "other had" in world.drift.bypassed
+    await world.append(r.Verified, OTHER, began=world.journal.position)
+    assert world.drift.bypassed.startswith("docs had")
+    assert "other" not in world.drift.bypassed
+    await world.append(r.Verified, DOCS, began=world.journal.position)
+    assert world.drift.bypassed == ""
+
+
 async def test_a_collection_that_somebody_dropped_on_the_primary_is_told_but_nothing_is_removed(world: World) -> None:
     await world.mirror()
     await world.look()
