@@ -23,11 +23,13 @@ from urllib.parse import unquote
 
 import grpc
 
+from proxy.listeners.going_away import send_away
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Handler, Request, Response
 
 _log = logging.getLogger("crossfade.listeners.grpc")
 
+_LEAVE_SECONDS = 1.0  # at least, for clients to go when they are told to
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -74,7 +76,7 @@ class GrpcListener:
         await self._server.start()
 
     async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
-        """Idle connections need no lingering: HTTP/2 tells them to go, and which requests were not taken."""
+        await send_away(self._port, max(linger_seconds, _LEAVE_SECONDS))
         deadline = time.monotonic() + drain_seconds
         await self._server.stop(drain_seconds)
         if self._running:  # their clients have gone, or the drain was too short
