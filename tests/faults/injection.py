@@ -328,12 +328,8 @@ class ProxyKilledAt(Fault):
         scene.proxy.start()
 
 
-@dataclass
-class ProxyStopped(Fault):
+class _Stopped:
     """SIGSTOP for longer than a request may take, then SIGCONT."""
-
-    area: str = "proxy"
-    what: str = "stopped"
 
     def strike(self, scene: Scene) -> None:
         scene.proxy.pause()
@@ -343,6 +339,12 @@ class ProxyStopped(Fault):
 
     def heal(self, scene: Scene) -> None:
         scene.proxy.resume()
+
+
+@dataclass
+class ProxyStopped(_Stopped, Fault):
+    area: str = "proxy"
+    what: str = "stopped"
 
 
 @dataclass
@@ -386,23 +388,12 @@ class OwnerKilled(Fault):
         scene.proxy.start()
 
 
-class OwnerStopped(OwnerKilled):
-    """The same with SIGSTOP, for longer than a request may take, then SIGCONT."""
-
+class OwnerStopped(_Stopped, OwnerKilled):
     filters = True
 
     @property
     def what(self) -> str:  # type: ignore[override]
         return f"one of {self.count} stopped"
-
-    def strike(self, scene: Scene) -> None:
-        scene.proxy.pause()
-
-    def last(self, scene: Scene) -> None:
-        _passed(_STOPPED_SECONDS)
-
-    def heal(self, scene: Scene) -> None:
-        scene.proxy.resume()
 
 
 def _pid(scene: Scene) -> int:
