@@ -331,11 +331,12 @@ class Journal:
         """Nothing to commit: read what others have, and tell them now and then how far."""
         connection = self._connection
         try:
+            others = self._unread()
             if self.error:  # nobody may be asking for a commit by now
                 with transaction(connection):
                     tell_seen(connection, self.owner, self._seen)
                 self._tell(self._works)
-            if not (others := self._unread()):
+            if not others:
                 return
             self._seen = others[-1][0]
             self._tell(self._read, others)

@@ -2,22 +2,22 @@
 
 `intervals`: a row an interval (begin and end), or a single record. `owners`: up to which position each process that has
 the journal open has read it; no row goes before all of them have. `meta`: the format, and the snapshot of the book with
-the position that it covers.
+the position that it covers. Rows and snapshot have checksums: journal_checksums.py.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from proxy.replication import journal_checksums as checksums
 from proxy.replication import records as r
 from proxy.replication.book import Book, load
 
-FORMAT = "2"
-_READABLE = ("1", FORMAT)  # 1: one owner, without the table of owners
+FORMAT = "3"
+_READABLE = ("1", "2", FORMAT)  # 2: without checksums; 1: one owner, without the table of owners
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS intervals (
@@ -60,19 +60,25 @@ class UnknownFormatError(ValueError):
     """The file is sound, and of another version."""
 
 
-def join(connection: sqlite3.Connection, owner: str) -> tuple[Book, int]:
-    """Make `owner` one of the journal's; the book, and the last position.
+def join(connection: sqlite3.Connection, owner: str, is_gone: Callable[[str], bool]) -> tuple[Book, int]:
+    """Make `owner` one of the journal's; the book, and the last position. `is_gone` tells of another owner whether its
+    process has ended: one that began with an earlier format, and has not, goes on with it.
 
-    Raises ValueError (and sqlite3.DatabaseError) if the file is not one that this version reads.
+    Raises ValueError (and sqlite3.DatabaseError) if the file is not one that this version reads, or is damaged.
     """
     with transaction(connection):
-        for statement in filter(str.strip, _SCHEMA.split(";\n")):
+        for statement in filter(str.strip, (_SCHEMA + checksums.SCHEMA).split(";\n")):
             connection.execute(statement)
-        meta = dict(connection.execute("SELECT name, value FROM meta"))
-        if meta.get("format", FORMAT) not in _READABLE:
-            raise UnknownFormatError(f"format {meta['format']!r}; this version reads {', '.join(_READABLE)}")
+        known = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone() or (FORMAT,)
+        if known[0] not in _READABLE:
+            readable = ", ".join(_READABLE)
+            raise UnknownFormatError(f"format {known[0]!r}; this version reads {readable}: start the one that wrote it")
         connection.execute("REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
-        book, last = _folded(connection, meta)
+        if known[0] == FORMAT:
+            checksums.seal_if_due(connection, is_gone)
+        else:
+            checksums.introduce(connection, is_gone)
+        book, last = _folded(connection)
         record = r.Join(route="", owner=owner)
         insert(connection, last + 1, record, r.encode(record))
         connection.execute("INSERT INTO owners VALUES (?, ?)", (owner, last + 1))
@@ -80,33 +86,32 @@ def join(connection: sqlite3.Connection, owner: str) -> tuple[Book, int]:
     return book, last + 1
 
 
-def _folded(connection: sqlite3.Connection, meta: Mapping[str, Any]) -> tuple[Book, int]:
+def _folded(connection: sqlite3.Connection) -> tuple[Book, int]:
     """The snapshot, and what came after it in the order of positions."""
-    book = load(meta["snapshot"]) if "snapshot" in meta else Book()
-    last: int = meta.get("covered", 0)
-    for position, record in read_since(connection, last):
+    snapshot = checksums.snapshot(connection)
+    covered, book = (0, Book()) if snapshot is None else (snapshot[0], load(snapshot[1]))
+    stored = checksums.records(connection, 0)  # older ones, too, although the snapshot has them
+    after = _decoded([(position, data) for position, data in stored if position > covered], covered)
+    for position, record in after:
         book.apply(position, record)
-        last = position
-    return book, last
+    return book, covered + len(after)
 
 
 def read_since(connection: sqlite3.Connection, seen: int) -> list[Positioned]:
-    """The records after position `seen`, in their order."""
-    rows = connection.execute(
-        "SELECT position, ended, opening, closing FROM intervals WHERE position > ? OR ended > ?", (seen, seen)
-    )
-    found: list[tuple[int, bytes]] = []
-    for position, ended, opening, closing in rows:
-        if position > seen:
-            found.append((position, opening))
-        if closing is not None and ended > seen:
-            found.append((ended, closing))
-    found.sort(key=lambda row: row[0])
-    return [(position, r.decode(data)) for position, data in found]
+    """The records after position `seen`, in their order. Raises ValueError if they are damaged, or one is missing."""
+    return _decoded(checksums.records(connection, seen), seen)
+
+
+def _decoded(stored: Sequence[checksums.Stored], seen: int) -> list[Positioned]:
+    for expected, (position, _) in enumerate(stored, start=seen + 1):
+        if position != expected:
+            raise ValueError(f"its record at position {expected} is missing")
+    return [(position, r.decode(data)) for position, data in stored]
 
 
 def insert(connection: sqlite3.Connection, position: int, record: r.AnyRecord, data: bytes) -> None:
     """`record`, encoded as `data`, at `position`. An end whose interval was closed already stands by itself."""
+    checksums.add(connection, position, data)
     if isinstance(record, r.End):
         statement = "UPDATE intervals SET ended = ?, closing = ? WHERE position = ? AND ended IS NULL"
         if connection.execute(statement, (position, data, record.begin)).rowcount:
@@ -130,7 +135,9 @@ def compact(connection: sqlite3.Connection, covered: int, snapshot: bytes) -> No
     known = connection.execute("SELECT value FROM meta WHERE name = 'covered'").fetchone()
     if known is not None and known[0] >= covered:
         return
-    connection.execute("REPLACE INTO meta VALUES ('snapshot', ?)", (snapshot,))
-    connection.execute("REPLACE INTO meta VALUES ('covered', ?)", (covered,))
-    seen: int = connection.execute("SELECT min(seen) FROM owners").fetchone()[0]
-    connection.execute("DELETE FROM intervals WHERE ended <= ?", (min(covered, seen),))
+    checksums.keep_snapshot(connection, covered, snapshot)
+    owners = dict(connection.execute("SELECT owner, seen FROM owners"))
+    bound = min([covered, *owners.values()])
+    connection.execute("DELETE FROM intervals WHERE ended <= ?", (bound,))
+    checksums.remove(connection, bound)
+    checksums.seal_if_due(connection, is_gone=lambda owner: owner not in owners)

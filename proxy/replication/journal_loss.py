@@ -1,5 +1,7 @@
 """What happens when the journal is damaged, cut short, replaced or gone: it is detected, and nothing is guessed.
 
+Damage is what SQLite finds, and what does not fit its checksum (journal_checksums.py).
+
 The old file is put aside. The new journal begins with what the state file knows (state_file.py): phase and primary of
 each route. Of its collections nothing is known any more, so all are held as long as a request may live, swept, and need
 a verify before the secondary is read again or the primary moved. If it is not known which store is primary, nothing
@@ -36,8 +38,7 @@ def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[s
     if not path.exists() and files.path.exists():
         return _replaced(path, lock, files, "it is gone", hold_seconds)
     try:
-        connection = connect(path)
-        book, position = join(connection, lock.owner)
+        connection, book, position = _joined(path, lock)
         if position <= marked:
             problem = f"it ends at position {position - 1}, and had come to {marked}"
         elif unknown := _unknown_routes(book, files):
@@ -48,12 +49,23 @@ def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[s
     except UnknownFormatError:
         raise
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode not in _DAMAGED:  # it is locked, say: nothing is wrong with the file
+        # One without a code is Python's own: bytes have become text. The low byte of a code is its kind.
+        code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        if code & 0xFF not in _DAMAGED:  # it is locked, say: nothing is wrong with the file
             raise
         problem = str(error)
     except ValueError as error:
         problem = str(error)
     return _replaced(path, lock, files, problem, hold_seconds)
+
+
+def _joined(path: Path, lock: OwnerLock) -> tuple[sqlite3.Connection, Book, int]:
+    connection = connect(path)
+    try:
+        return connection, *join(connection, lock.owner, lock.is_gone)
+    except BaseException:
+        connection.close()  # before the file may be put aside
+        raise
 
 
 def _unknown_routes(book: Book, files: StateFile) -> list[str]:
@@ -80,8 +92,7 @@ def _replaced(
         raise ValueError(f"{problem}; other processes work on it: stop them all first")
     _log.error("the journal was lost: all collections have to be swept and verified", extra={"problem": problem})
     _put_aside(path, files)
-    connection = connect(path)
-    book, position = join(connection, lock.owner)
+    connection, book, position = _joined(path, lock)
     return connection, book, _begin_anew(connection, book, position, state, hold_seconds)
 
 

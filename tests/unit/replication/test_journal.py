@@ -120,7 +120,7 @@ async def test_no_row_goes_before_every_owner_has_read_it(tmp_path: Path) -> Non
     path = tmp_path / "journal.db"
     one = Journal.open(path)
     sleeper = sqlite3.connect(path, isolation_level=None)
-    join(sleeper, "sleeper")  # an owner that is stopped
+    join(sleeper, "sleeper", lambda _: False)  # an owner that is stopped
 
     async def work() -> int:
         for _ in range(60):
@@ -138,7 +138,7 @@ async def test_no_row_goes_before_every_owner_has_read_it(tmp_path: Path) -> Non
     await one.close()
 
 
-@pytest.mark.parametrize("version", ["1"])
+@pytest.mark.parametrize("version", ["1", "2"])
 async def test_a_journal_of_an_earlier_format_is_read(tmp_path: Path, version: str) -> None:
     """Made by the version that wrote it: dirty keys, a held one, a parked one, an open write, a weight, a job."""
     path = tmp_path / "journal.db"
@@ -155,6 +155,19 @@ async def test_a_journal_of_an_earlier_format_is_read(tmp_path: Path, version: s
     await journal.append(begin(9))
     await journal.close()
     await Journal.open(path).close()
+
+
+async def test_a_journal_of_a_later_format_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    await Journal.open(path).close()
+    file = sqlite3.connect(path)
+    file.execute("UPDATE meta SET value = '4' WHERE name = 'format'")
+    file.commit()
+    before = list(file.iterdump())
+    with pytest.raises(JournalError, match="format '4'; this version reads 1, 2, 3: start the one that wrote it"):
+        Journal.open(path)
+    assert list(file.iterdump()) == before
+    file.close()
 
 
 async def test_the_snapshot_replaces_closed_rows_and_says_the_same(tmp_path: Path) -> None:
@@ -181,6 +194,21 @@ async def test_the_snapshot_replaces_closed_rows_and_says_the_same(tmp_path: Pat
     assert list(ledger.intervals) == [left_open]
     await again.append(end(left_open))
     assert 5 in ledger.marks
+    await again.close()
+
+
+async def test_the_last_owner_may_leave_with_the_commit_that_keeps_a_snapshot(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal = Journal.open(path)
+    position = (await journal.append(begin(1))).position
+    ended = journal.append(end(position))
+    journal._closed_rows = journal._compact_at
+    journal.compact_when_due()
+    await journal.close()
+    await ended
+    again = Journal.open(path)
+    assert set(again.book.route("docs").ledger("c").marks) == {1}
+    assert list(again.book.owners) == [again.owner]
     await again.close()
 
 
@@ -237,6 +265,19 @@ def _flip_bits(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+def _flip_a_bit_of_a_key(path: Path) -> None:
+    """SQLite's structure stays whole, and the record can still be read."""
+    file = sqlite3.connect(path)
+    position, opening = file.execute("SELECT max(position), opening FROM intervals WHERE closing NOT NULL").fetchone()
+    key = opening.index(b"ids") + 4
+    changed = bytes([*opening[:key], opening[key] ^ 1, *opening[key + 1 :]])
+    assert isinstance(r.decode(changed), r.BeginWrite)
+    assert r.decode(changed) != r.decode(opening)
+    file.execute("UPDATE intervals SET opening = ? WHERE position = ?", (changed, position))
+    file.commit()
+    file.close()
+
+
 def _replace_by_an_older_one(path: Path) -> None:
     older = sqlite3.connect(path)
     older.execute("DELETE FROM intervals WHERE position > 20")
@@ -245,7 +286,15 @@ def _replace_by_an_older_one(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [_cut, _flip_bits, _replace_by_an_older_one, Path.unlink, lambda path: path.write_bytes(b"")]
+    "damage",
+    [
+        _cut,
+        _flip_bits,
+        _flip_a_bit_of_a_key,
+        _replace_by_an_older_one,
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+    ],
 )
 async def test_a_damaged_journal_is_put_aside_and_the_route_needs_a_sweep(
     tmp_path: Path, damage: Callable[[Path], object]
