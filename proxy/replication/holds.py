@@ -45,7 +45,7 @@ class HoldClock:
         self._starts = journal.book.route(route).starts
         self._stores = stores
         self._clock = clock
-        self._unaware: dict[int, int] = {}  # how many there were of each start
+        self._unaware = {position: len(start.unaware) for position, start in self._starts.items()}
         self._running: dict[tuple[str, int], _Running] = {}
         self._any = asyncio.Event()
         self._task = spawn(self._run(), name=f"holds of {route}")
@@ -57,7 +57,7 @@ class HoldClock:
     def look_at_starts(self) -> None:
         """Where one more process is aware that mirroring has begun, or is gone, what it sent may still be landing."""
         for position, start in self._starts.items():
-            if self._unaware.get(position, len(start.unaware)) != len(start.unaware):
+            if position in self._unaware and self._unaware[position] != len(start.unaware):
                 self.add("", position, start.hold)
             self._unaware[position] = len(start.unaware)
         for position in self._unaware.keys() - self._starts.keys():

@@ -121,6 +121,23 @@ async def test_the_first_hold_of_a_mirror_waits_for_every_process_and_begins_aga
     assert setting.released == [applied.position]
 
 
+async def test_so_it_does_where_this_process_began_after_the_mirror(setting: Setting) -> None:
+    journal = setting.journal
+    await journal.append(r.Join(route="", owner="stopped"))
+    start = await journal.append(r.SetPhase(route="docs", phase="dual-write", hold_seconds=1.0))
+    await journal.append(r.Ready(route="docs", epoch=start.position, owner=journal.owner))
+    await setting.holds.close()
+    setting.holds = HoldClock("docs", journal, StorePair(setting.source, setting.target, 5.0, 5.0), setting.clock)
+    setting.holds.add("", start.position, journal.book.route("docs").starts[start.position].hold)
+    await setting.pass_time(3)
+    await journal.append(r.Ready(route="docs", epoch=start.position, owner="stopped"))
+    setting.holds.look_at_starts()
+    await setting.pass_time(0.75)
+    assert setting.released == []
+    await setting.pass_time(0.75)
+    assert setting.released == [start.position]
+
+
 async def test_time_that_passes_while_the_process_itself_stands_still_does_not_count(setting: Setting) -> None:
     """The store may have stood still with it: two answers say nothing of what lies between them."""
     setting.holds.add("c", 1, Hold(Side.TARGET, 60.0, (7,)))
