@@ -14,6 +14,9 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from examples.engines import EngineError, poll
+from proxy.errors import Unclear
+from proxy.stores.forward_http import HttpForwarder
+from proxy.wire import Request, Response
 from tests.support.both_stores import assert_equal, milvus_of
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations
 from tests.support.qdrant_engines import QdrantEmulator
@@ -235,6 +238,28 @@ def test_scrolls_at_any_weight_see_every_point_once(migrations: Migrations) -> N
             if offset is None:
                 break
         assert seen == list(range(POINTS))
+
+
+@pytest.mark.parametrize("path", ["points/recommend", "points/search/groups", "points/discover", "facet"])
+def test_a_read_that_only_the_source_knows_is_asked_again_where_its_connection_was_just_being_closed(
+    migrations: Migrations, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """With its body, although it is a POST."""
+    forward, asked = HttpForwarder.forward, list[Any]()
+
+    async def closed_once(forwarder: HttpForwarder, request: Request) -> Response:
+        if not request.path.endswith(f"/{path}"):
+            return await forward(forwarder, request)
+        asked.append(request.body)
+        if len(asked) == 1:
+            raise Unclear("the connection was closed")
+        return Response(200, (), b"{}")
+
+    monkeypatch.setattr(HttpForwarder, "forward", closed_once)
+    migration = migrations()
+    name, body = backfilled(migration), b'{"positive": [1], "limit": 3}'
+    answer = httpx.post(f"{migration.url}/collections/{name}/{path}", content=body)
+    assert (answer.status_code, asked) == (200, [body, body])
 
 
 def test_a_scroll_goes_on_where_it_began_when_the_weight_changes(migrations: Migrations) -> None:
