@@ -35,7 +35,6 @@ def test_every_key_is_as_one_order_of_all_requests_leaves_it(
         migration.control.cutover(ROUTE, force="the test")
     with ExitStack() as running:
         others = [another(migration, running) for _ in range(2)]
-        running.callback(migration.clients.close)  # before the proxies stop, which wait for idle clients
         clients = [Client(number, through([migration, *others], number), name) for number in range(CLIENTS)]
         before = found_in(migration, name)
         for burst in range(BURSTS):
