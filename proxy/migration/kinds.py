@@ -77,9 +77,15 @@ class Kinds:
         """Options: `repair` (mark what differs, and look once more)."""
         live = self._routes[route]
         backfill = live.config.backfill
+
+        async def collections() -> list[str]:
+            """Those that are gone, too, if they are still to be verified: else nothing ever finds them equal."""
+            names, ledgers = list(await self._collections_of(live)), live.replicator.book.ledgers
+            return [*names, *(name for name, ledger in ledgers.items() if ledger.unverified and name not in names)]
+
         compare = Verify(
             live.replicator,
-            lambda: self._collections_of(live),
+            collections,
             backfill.page_points,
             Throttle(backfill.requests_per_second),
             bool(options.get("repair")),

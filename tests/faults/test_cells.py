@@ -20,12 +20,12 @@ CHOSEN = (
     "source 429 / dual-write",
     "target kill -9 / backfill",
     "target stopped / dual-write",
-    "target reset after applied / dual-write",
+    "target reset after applied / after cutover",
     "journal disk full / dual-write",
     "journal fsync fails / backfill",
     "proxy kill -9 at reconciliation written / dual-write",
     "proxy stopped / dual-write",
-    "owners one of 3 killed / dual-write",
+    "owners one of 3 killed / cutover",
 )
 _CELLS = {cell.name: cell for cell in cells()}
 

@@ -428,6 +428,24 @@ def test_what_the_old_primary_lost_is_given_up(migrations: Migrations) -> None:
     assert_equal(migration, name, POINTS)
 
 
+def test_a_collection_that_is_dropped_after_an_emergency_keeps_no_gate_closed(migrations: Migrations) -> None:
+    """It was to be verified, and there is nothing of it any more on either side."""
+    migration = migrations(cutover=NO_SHADOW)
+    name, client = shifted(migration), migration.client()
+    other = migration.name("other")
+    client.create_collection(other, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.COSINE))
+    migration.rest()
+    migration.control.cutover(ROUTE, force="no verify of the new one")
+    migration.control.rollback(ROUTE, now=True, force="to see what is left to do")
+    client.delete_collection(other)
+    migration.rest()
+    assert "collections" in closed(migration.control.plan(ROUTE))
+    assert migration.verify()["equal"] == POINTS
+    assert closed(migration.control.plan(ROUTE)) == set()
+    assert migration.control.cutover(ROUTE).primary == "target"
+    assert_equal(migration, name, POINTS)
+
+
 def test_everything_is_swept_after_somebody_changed_a_store_by_hand(migrations: Migrations) -> None:
     migration = migrations(cutover=NO_SHADOW)
     name = shifted(migration)

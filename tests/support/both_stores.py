@@ -103,7 +103,8 @@ def differences(migration: Migration, collection: str) -> list[str]:
 def assert_equal(migration: Migration, collection: str, points: int | None = None) -> None:
     """Nothing is under way, and both stores hold the same points; `points` of them, if given."""
     migration.rest()
-    assert differences(migration, collection) == []
+    lines = differences(migration, collection)
+    assert not lines, lines
     if points is not None:
         assert migration.direct().count(collection).count == points
 

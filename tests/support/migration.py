@@ -365,10 +365,11 @@ class Migrations:
         change(config)
         path = directory / "crossfade.yaml"
         proxy = ProxyProcess(directory, path, rest_port) if as_process else ProxyThread(path)
+        self._running.callback(proxy.stop)
+        # They go first: an idle gRPC client of Python's takes 5 s to notice that the proxy asks it to.
         clients = self._running.enter_context(ExitStack())
         made = Migration(directory, prefix, source, target, config, proxy, rest_port, grpc_port, clients)
         made.save()
-        self._running.callback(proxy.stop)
         if start:
             proxy.start()
         return made

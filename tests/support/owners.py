@@ -38,7 +38,8 @@ class Another:
 
 
 def another(migration: Migration, running: ExitStack, **route: Any) -> Another:
-    """Started, with `route` in its route's section; `running` stops it."""
+    """Started, with `route` in its route's section. `running` stops it, after the migration's clients: an idle one of
+    gRPC keeps it for 5 s."""
     rest, grpc, control = free_ports(3)
     config = copy.deepcopy(migration.config)
     for listener, port in zip(config["listeners"], (rest, grpc), strict=True):
@@ -49,6 +50,7 @@ def another(migration: Migration, running: ExitStack, **route: Any) -> Another:
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     process = ProxyProcess(migration.directory / f"proxy-{rest}", path, rest)
     running.callback(process.stop)
+    running.callback(migration.clients.close)
     process.start()
     return Another(migration, process, path, rest, grpc)
 
