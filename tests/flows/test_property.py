@@ -8,12 +8,14 @@ time): the steps are printed.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -25,10 +27,13 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
 from examples.engines import MilvusLite, poll
-from proxy.errors import CrossfadeError
+from proxy.control import Recovery
+from proxy.errors import CrossfadeError, GateClosed
+from tests.faults.scene import FaultyProxy
 from tests.support.both_stores import differences, in_source
+from tests.support.failing_disk import Disk, FailingDisk, compiler
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations
-from tests.support.possible import Change, Possible, Stored, edit, put, put_if, remove, stored, turn
+from tests.support.possible import Change, Possible, State, Stored, edit, put, put_if, remove, stored, turn
 from tests.support.qdrant_engines import QdrantEmulator
 from tests.support.relay import Relay
 
@@ -37,6 +42,7 @@ STEPS = int(os.environ.get("CROSSFADE_PROPERTY_STEPS", "20"))
 DIM = 4
 KEYS = range(1, 7)
 NAMES = ("one", "two")
+FAILURES = (Disk.FULL, Disk.SYNC_FAILS, Disk.READ_ONLY)
 TOO_LONG = "x" * 70_000  # for a VARCHAR of Milvus: the point is parked
 Told = Literal["done", "refused", "nothing", "unknown"]
 
@@ -263,6 +269,7 @@ class Place:
             source=self.source,
             target=self.target,
             as_process=True,
+            start=False,
             change=through_relays,
             backfill={"page_points": 2, "requests_per_second": 20},
             cutover={"min_shadow_reads": 0},
@@ -276,6 +283,9 @@ class Application(RuleBasedStateMachine):
         self.place = place
         self.migration: Migration
         self.possible = {name: Possible(KEYS) for name in NAMES}
+        # Since an emergency: what listed keys that nobody wrote since come back as; they may be anything meanwhile.
+        self.behind: dict[tuple[str, int], frozenset[State]] = {}
+        self.left_in_emergency = False
         self.alias: str | None = None  # whom the alias stands for
         self.alias_known = True
 
@@ -285,6 +295,13 @@ class Application(RuleBasedStateMachine):
     def begin(self, seed: int) -> None:
         """A collection with points that were there before the proxy, which may or may not mirror already."""
         self.migration = self.place.migration()
+        data = self.migration.directory / "data"
+        data.mkdir()
+        self.disk = FailingDisk(data, self.migration.directory / "disk") if compiler() else None
+        self.migration.proxy = FaultyProxy(
+            self.migration.directory, self.migration.config_path, self.migration.rest_port, self.disk
+        )
+        self.migration.process.start()
         self.clients = [self.migration.client(), self.migration.client(grpc=True)]
         direct, name = self.migration.direct(), self.migration.name("one")
         direct.create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.DOT))
@@ -310,6 +327,7 @@ class Application(RuleBasedStateMachine):
 
     def count(self, name: str, doing: Operation, answer: Told, wait: bool = True) -> None:
         here = self.possible[name]
+        self.forget_behind(name)
         if not here.known:
             return
         assert here.exists or answer != "done", f"{doing.name} was acknowledged without a collection"
@@ -319,6 +337,9 @@ class Application(RuleBasedStateMachine):
             here.may_have_happened(doing.changes)
         elif answer == "done":
             here.happened(doing.changes)
+
+    def forget_behind(self, name: str) -> None:
+        self.behind = {key: states for key, states in self.behind.items() if key[0] != name}
 
     # --- clients ---------------------------------------------------------------------------------
 
@@ -366,6 +387,7 @@ class Application(RuleBasedStateMachine):
     @rule(name=COLLECTIONS, number=st.integers(0, 1))
     def create(self, name: str, number: int) -> None:
         params = models.VectorParams(size=DIM, distance=models.Distance.DOT)
+        self.forget_behind(name)
         answer = told(lambda: self.clients[number].create_collection(self.migration.name(name), vectors_config=params))
         self.say(f"create {name}: {answer}")
         if answer == "done":
@@ -376,6 +398,7 @@ class Application(RuleBasedStateMachine):
 
     @rule(name=COLLECTIONS, again=st.booleans(), number=st.integers(0, 1))
     def drop(self, name: str, again: bool, number: int) -> None:
+        self.forget_behind(name)
         answer = told(lambda: self.clients[number].delete_collection(self.migration.name(name)))
         self.say(f"drop {name}: {answer}")
         if answer == "done":
@@ -458,12 +481,56 @@ class Application(RuleBasedStateMachine):
         else:
             self.say("rollback")
 
+    @rule(killed=st.booleans(), name=COLLECTIONS, seeds=st.lists(SEEDS, max_size=3))
+    def leave_the_target(self, killed: bool, name: str, seeds: list[int]) -> None:
+        """At once, as in an emergency; it comes back later, with its data. What is written just before, the source has
+        not got yet."""
+        if not self.on_target():
+            self.cutover()
+        if not self.on_target():
+            return
+        self.place.source.pause()
+        for seed in seeds:
+            self.write(name, operation(seed), self.clients[seed % 2])
+        if killed:
+            self.place.target.kill()
+        self.place.source.resume()
+        moved = self.migration.control.rollback(ROUTE, now=True, force="test")
+        lines = [json.loads(line) for line in Path(moved.file).read_text().splitlines()]
+        self.left_in_emergency, self.alias_known = True, False
+        for name, possible in self.possible.items():
+            listed = {line["id"] for line in lines if line["collection"] == self.migration.name(name)}
+            if None in listed:
+                possible.known = False
+            for key in listed & possible.states.keys():
+                self.behind[name, key] = possible.states.pop(key)
+        self.say(f"the target is left at once, killed={killed}: {lines}")
+
+    @rule()
+    def invalidate(self) -> None:
+        with suppress(CrossfadeError):
+            self.migration.control.invalidate(ROUTE, force="test")
+        self.say("invalidated")
+
     # --- faults ----------------------------------------------------------------------------------
 
     @rule()
     def kill_proxy(self) -> None:
         self.say("proxy killed")
         self.migration.process.restart()
+
+    @rule(name=COLLECTIONS, seeds=st.lists(SEEDS, min_size=1, max_size=3), state=st.sampled_from(FAILURES))
+    def fail_disk(self, name: str, seeds: list[int], state: Disk) -> None:
+        """The journal's, for a moment."""
+        if self.disk is None:
+            return
+        self.say(f"the journal's disk: {state.name}")
+        self.disk.become(state)
+        try:
+            for seed in seeds:
+                self.write(name, operation(seed), self.clients[seed % 2])
+        finally:
+            self.disk.become(Disk.WORKS)
 
     @rule(kill=st.booleans())
     def hurt_target(self, kill: bool) -> None:
@@ -515,15 +582,43 @@ class Application(RuleBasedStateMachine):
                 with suppress(CrossfadeError):
                     control.act_on_job(job.id, "resume")
 
+    def recover(self) -> set[str]:
+        """What only the old primary has is copied, or given up where nobody can tell; which keys it does not have, or
+        somebody wrote a part of."""
+        control, found = self.migration.control, list[Recovery]()
+
+        def again() -> bool:
+            found.append(control.recover(ROUTE))
+            return not found[-1].left
+
+        try:
+            assert poll(again, PATIENCE_SECONDS), found[-1]
+        except GateClosed as error:  # any key may be behind
+            self.say(f"no recovery: {error}")
+            self.behind.clear()
+        self.say(f"recovered: {found}")
+        control.recover(ROUTE, discard=True, force="test")
+        return {key for each in found for key in (*each.absent, *each.conflicts)}
+
     def bring_in_step(self) -> None:
-        """Jobs end; what was never copied is, which is for the operator to say."""
+        """Jobs end; what was never copied is, which is for the operator to say. So is what was left in an emergency."""
         migration = self.migration
+        if self.left_in_emergency:
+            untold = self.recover()
+            self.behind = {key: states for key, states in self.behind.items() if self.full(key) not in untold}
         ended = lambda: all(job.status not in ("running", "paused") for job in migration.control.jobs())  # noqa: E731
         assert poll(ended, PATIENCE_SECONDS), migration.control.status()
         status = migration.status()
         if status.phase == "direct" or "not backfilled yet" in status.needs_sweep:
             migration.backfill()
         migration.rest()
+        if self.left_in_emergency:
+            migration.verify()
+            self.left_in_emergency = False
+
+    def full(self, key: tuple[str, int]) -> str:
+        """As an operator is told."""
+        return f"{self.migration.name(key[0])}/{key[1]}"
 
     @rule()
     def rest(self) -> None:
@@ -538,7 +633,10 @@ class Application(RuleBasedStateMachine):
             found = _found(direct, full)
             if possible.known:
                 self.check(name, possible, found)
+                for (of, key), states in self.behind.items():
+                    assert of != name or (found or {}).get(key) in states, f"{name}/{key} came back as none of {states}"
             possible.rests(found)
+        self.behind.clear()
         aliases = {alias.alias_name: alias.collection_name for alias in direct.get_aliases().aliases}
         self.alias = next(
             (name for name in NAMES if aliases.get(self.migration.name("alias")) == self.migration.name(name)), None
