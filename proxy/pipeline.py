@@ -329,6 +329,5 @@ class Pipeline:
             raise NotServed(f"{operation.reason}: the target, which is the primary by now, does not know it")
         primary = native(upstream, self.dialect, call)
         for route in routes:
-            if route.replicator.mirroring:
-                primary = _through(route.replicator, operation.reason, primary)
+            primary = _through(route.replicator, operation.reason, primary)
         return primary

@@ -35,6 +35,5 @@ class Listener(Protocol):
     async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
         """Accept nothing more, let what is under way finish for up to `drain_seconds`, then close everything.
         Handlers that are still running at that point are cancelled. Idle connections are closed at once, or stay for
-        up to `linger_seconds`: a client may be about to use one, and is told to close it with the answer, or (gRPC) at
-        once, by a GOAWAY."""
+        up to `linger_seconds`: a client may be about to use one, and is told to close it with the answer."""
         ...

@@ -16,20 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 
-from proxy.listeners.going_away import send_away
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Handler, Request, Response
 
 _log = logging.getLogger("crossfade.listeners.grpc")
 
-_LEAVE_SECONDS = 0.5  # at least, for clients to go when they are told to; Python's takes 5 if it is idle
-_CLOSE_SECONDS = 0.2  # for the last answers to be written
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -76,10 +74,11 @@ class GrpcListener:
         await self._server.start()
 
     async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
-        await send_away(self._port, max(linger_seconds, _LEAVE_SECONDS))
-        if self._running:
-            await asyncio.wait(self._running, timeout=drain_seconds)
-        await self._server.stop(_CLOSE_SECONDS)
+        """Idle connections need no lingering: HTTP/2 tells them to go, and which requests were not taken."""
+        deadline = time.monotonic() + drain_seconds
+        await self._server.stop(drain_seconds)
+        if self._running:  # their clients have gone, or the drain was too short
+            await asyncio.wait(self._running, timeout=max(0.0, deadline - time.monotonic()))
         if self._running:
             _log.warning("requests cut off at the end of the drain", extra={"count": len(self._running)})
             for task in self._running:

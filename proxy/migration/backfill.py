@@ -60,6 +60,8 @@ async def start_mirroring(replicator: Replicator, collections: Sequence[str], ad
     Raises GateClosed, naming the collection and the count; then nothing has begun. Raises what the stores raise.
     """
     sites = [replicator.workshop(collection).site for collection in collections]
+    for site in sites:
+        site.redefined()  # while nothing was mirrored, nobody told
     if not adopt:
         for site in sites:
             await site.refuse_foreign_points()

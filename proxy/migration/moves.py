@@ -8,6 +8,7 @@ have no gates and leave no note.) The moves that need the protocol between proce
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -31,6 +32,9 @@ from proxy.replication.recovery import Recovered, discard, recover
 from proxy.serving.live import LiveRoute
 
 T = TypeVar("T")
+
+
+_log = logging.getLogger("crossfade.moves")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +198,17 @@ class Moves:
             )
         if not by.force:
             raise GateClosed("an emergency rollback may leave acknowledged writes behind: say why, with --force REASON")
-        await self.note(by, "rollback --now", "everything")
-        settled = self._replicator.aliases_settled
+        settled = self._replicator.aliases_settled  # if not: the target will be given the source's once it is back
+        lacks = "" if settled else ": the source may lack aliases that were changed on the target"
+        await self.note(by, f"rollback --now{lacks}", "everything")
         await self._replicator.flips.move_now(Side.SOURCE, SHIFT)
-        if not settled:  # the target will be given the source's once it is back
-            await self.note(by, "rollback --now: the source may lack aliases that were changed on the target")
-        return replace(self.list_behind(), aliases_behind=not settled)
+        try:
+            made = self.list_behind()
+        except OSError as error:  # the primary has moved, whatever becomes of the list
+            _log.warning("the keys that may be behind could not be listed", extra={"error": error})
+            behind = sum(len(ledger.behind) for ledger in self._book.ledgers.values())
+            made = Made(self._book.phase, self._book.primary, behind=behind)
+        return replace(made, aliases_behind=not settled)
 
     def list_behind(self) -> Made:
         """Write the keys that may be behind into a file; what it says is the journal's, so it can be written again."""

@@ -33,7 +33,7 @@ class AliasFollower:
         self._clock = clock
         self._changing = 0  # alias changes that are on their way to the primary
         self._changed = False
-        self._paused = False
+        self.paused = False
         self._settled = asyncio.Event()
         self._settled.set()
         self._task: asyncio.Task[None] | None = None
@@ -64,10 +64,10 @@ class AliasFollower:
     async def pause(self) -> None:
         """Return once everything is given; nothing is given any more until `resume`."""
         await self._settled.wait()
-        self._paused = True
+        self.paused = True
 
     def resume(self) -> None:
-        self._paused = False
+        self.paused = False
 
     async def close(self) -> None:
         if self._task is not None:
@@ -77,7 +77,7 @@ class AliasFollower:
     async def _follow(self) -> None:
         wait = _FIRST_RETRY_SECONDS
         while self._changed:
-            if not self._paused and not self._hinders():
+            if not self.paused and not self._hinders():
                 self._changed = False
                 try:
                     await self._give()

@@ -6,7 +6,7 @@ not matter how often, or in which order, or which process notices (alias_followe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from proxy.errors import RequestError, StoreError
 from proxy.model import CreateAlias, DropAlias, Side, UpdateAliases
@@ -14,10 +14,13 @@ from proxy.replication.site import StorePair
 from proxy.stores import Defining
 
 
-async def give_aliases(stores: StorePair, primary: Side, collections: Iterable[str], secondary: Defining) -> None:
-    """An alias that the secondary gives a collection of somebody else is left alone. Raises what the stores raise."""
+async def give_aliases(
+    stores: StorePair, primary: Side, collections: Iterable[str], secondary: Defining, may: Callable[[], bool]
+) -> None:
+    """An alias that the secondary gives a collection of somebody else is left alone; nothing is changed where it `may`
+    not be any more. Raises what the stores raise."""
     refused: UpdateAliases | None = None
-    while (change := await _missing(stores, primary, tuple(collections), secondary)) is not None:
+    while (change := await _missing(stores, primary, tuple(collections), secondary)) is not None and may():
         try:
             await secondary.define(change)
         except (RequestError, StoreError):

@@ -183,7 +183,7 @@ class Flips:
         prepared = await self._journal.append(r.Prepare(route=self._route, owner=self._journal.owner, to=to))
         try:
             await self._journal.append(r.Commit(route=self._route, epoch=0, to=to, phase=phase, emergency=True))
-        except JournalError as error:
+        except BaseException as error:  # nothing may stay held
             reason = f"in an emergency: {error}"
             self._journal.append(r.Abort(route=self._route, epoch=prepared.position, reason=reason))
             raise

@@ -11,7 +11,7 @@ import logging
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.clock import Clock
@@ -75,17 +75,24 @@ class Unjournalled:
     """Requests of this process that change the primary and are in no journal. `changes`: how many began or ended."""
 
     changes: int = 0
-    _open: int = 0
+    _open: set[asyncio.Future[None]] = field(default_factory=set)
     _may_land_until: float = 0.0
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
         self.changes += 1
-        self._open += 1
+        ended = asyncio.get_running_loop().create_future()
+        self._open.add(ended)
         try:
             yield
         finally:
-            self._open -= 1
+            self._open.discard(ended)
+            ended.set_result(None)
+
+    async def those_under_way(self) -> None:
+        """Return once the requests that are under way now have ended, whatever comes later."""
+        if self._open:
+            await asyncio.wait(set(self._open))
 
     def may_land(self, until: float) -> None:
         """One has ended that the primary may still carry out."""
@@ -119,8 +126,8 @@ class Workshop:
             self.confirmations.confirmed(effects.confirmed)
         self.wake(effects)
 
-    def moved(self) -> None:
-        """The primary is another store: what was known of the old one is void."""
+    def forget(self) -> None:
+        """What was known of the primary's collection is void."""
         self.site.redefined()
         self.site.hints.clear()
 
@@ -169,7 +176,7 @@ class Replicator:
         self._moments = [clock.now()]
         self._collapsing: set[str] = set()
         self.unjournalled = Unjournalled()
-        self._aliases = AliasFollower(route, self.give_aliases, lambda: self.defining, clock)
+        self._aliases = AliasFollower(route, self._give_aliases, lambda: self.defining, clock)
         self.flips = Flips(route, journal, self.book, self._aliases, clock, hook, settings.flip_seconds)
         journal.subscribe(self._applied)
         membership.on_lead(self._take_over)
@@ -196,12 +203,20 @@ class Replicator:
 
     async def give_aliases(self) -> None:
         """Have the secondary give the route's collections that it has the aliases that the primary gives them, if it
-        has such things. Raises what the stores raise."""
-        secondary = self.stores.at(self.book.primary.other)
+        has such things. The primary does not move meanwhile. Raises what the stores raise."""
+        with self._aliases.changing():
+            await self._give_aliases()
+
+    async def _give_aliases(self) -> None:
+        primary = self.book.primary
+        secondary = self.stores.at(primary.other)
         if self.mirroring and isinstance(secondary, Defining):
             ledgers = self.book.ledgers.items()
             there = [name for name, ledger in ledgers if ledger.claimed and not ledger.parked_whole]
-            await give_aliases(self.stores, self.book.primary, there, secondary)
+            await give_aliases(self.stores, primary, there, secondary, lambda: self._may_give_those_of(primary))
+
+    def _may_give_those_of(self, primary: Side) -> bool:
+        return primary is self.book.primary and not self._aliases.paused
 
     @property
     def aliases_settled(self) -> bool:
@@ -437,15 +452,17 @@ class Replicator:
             return
         if isinstance(record, r.Commit) and effects.generation:
             for workshop in self._workshops.values():
-                workshop.moved()
+                workshop.forget()
         self.flips.applied(record)
         if isinstance(record, r.SetPhase | r.Ready | r.Leave):
             self._holds.look_at_starts()
+        if isinstance(record, r.SetPhase | r.Release) and not record.collection:  # unjournalled, it may be another
+            for workshop in self._workshops.values():
+                workshop.forget()
         if not record.route:
             return
         if isinstance(record, r.SetPhase) and position in self.book.starts:  # this process journals from here on
-            with suppress(JournalError):  # it is stopping
-                self.journal.append(r.Ready(route=self.route, epoch=position, owner=self.journal.owner))
+            spawn(self._say_that_it_journals(position), name="ready to mirror")
         self._remember_time(position)
         if effects.held is not None:
             self._holds.add(record.collection, position, effects.held)
@@ -454,6 +471,12 @@ class Replicator:
         elif effects.ready_all:
             for workshop in self._workshops.values():
                 workshop.wake(effects)
+
+    async def _say_that_it_journals(self, start: int) -> None:
+        """Once what was begun before is sent, so that the hold, which begins then, is as long as it may live."""
+        await self.unjournalled.those_under_way()
+        with suppress(JournalError):  # it is stopping
+            self.journal.append(r.Ready(route=self.route, epoch=start, owner=self.journal.owner))
 
     def _act(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
         collection = record.collection

@@ -54,8 +54,9 @@ def rollback(client: ControlClient, route: str, now: bool, force: str, dry_run: 
         return
     moved = client.rollback(route, **asked(force=force, now=now))
     _tell(moved)
-    if moved.file:
-        click.echo(f"{moved.behind:,} keys may be behind on the {moved.primary}: {moved.file}")
+    if now:
+        listed = moved.file or f"the list could not be written; crossfade recover {route} --list"
+        click.echo(f"{moved.behind:,} keys may be behind on the {moved.primary}: {listed}")
         if moved.aliases_behind:
             click.echo(f"aliases changed on the other store may be missing on the {moved.primary}: make them again")
         click.echo(f"when the other store is back with its data: crossfade recover {route}")

@@ -44,9 +44,9 @@ async def pair() -> tuple[MemoryStore, MilvusLike]:
     return source, target
 
 
-async def give(source: MemoryStore, target: MilvusLike) -> None:
+async def give(source: MemoryStore, target: MilvusLike, may: bool = True) -> None:
     stores = StorePair(source, target, source_hold_seconds=1, target_hold_seconds=1)
-    await give_aliases(stores, Side.SOURCE, (BLUE, GREEN), target)
+    await give_aliases(stores, Side.SOURCE, (BLUE, GREEN), target, lambda: may)
 
 
 async def test_two_at_once_give_what_is_missing_and_neither_fails(pair: tuple[MemoryStore, MilvusLike]) -> None:
@@ -62,6 +62,13 @@ async def test_one_that_points_elsewhere_and_one_that_is_gone_follow(pair: tuple
     await source.define(UpdateAliases((CreateAlias("live", GREEN), DropAlias("next"))))
     await asyncio.gather(give(source, target), give(source, target))
     assert await target.aliases() == {"live": GREEN}
+
+
+async def test_nothing_is_changed_where_it_may_not_be_any_more(pair: tuple[MemoryStore, MilvusLike]) -> None:
+    """The primary is being moved, or is another one."""
+    source, target = pair
+    await give(source, target, may=False)
+    assert await target.aliases() == {}
 
 
 async def test_a_refusal_that_stays_is_told(pair: tuple[MemoryStore, MilvusLike]) -> None:

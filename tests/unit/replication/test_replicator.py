@@ -14,6 +14,7 @@ import pytest
 
 from proxy.dialects import Judgement, Outcome
 from proxy.errors import GateClosed, TryAgain, Unavailable, Unclear
+from proxy.migration.backfill import start_mirroring
 from proxy.model import (
     CollectionSpec,
     CreateCollection,
@@ -34,6 +35,7 @@ from proxy.replication.site import Settings, StorePair
 from proxy.replication.writer import Outdated, Primary
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.tasks import spawn
 from proxy.wire import Response
 from tests.support.clock import ManualClock, turns_until
 
@@ -145,6 +147,42 @@ async def test_what_another_process_made_of_a_collection_is_looked_at_when_it_ha
     sweep = "" if definition else "unknown endpoint"
     await world.journal.append(r.EndScope(**here, begin=position, outcome=Outcome.ACCEPTED, sweep=sweep))
     assert await site.known_spec() == other
+
+
+async def test_a_process_says_that_it_journals_once_what_it_sent_before_has_ended(world: World) -> None:
+    """Else the hold may end before a slow upload has arrived, which no journal has."""
+    await world.journal.append(r.SetPhase(route="route", phase="direct"))
+    sending, proceed = asyncio.Event(), asyncio.Event()
+
+    async def send() -> Response:
+        sending.set()
+        await proceed.wait()
+        return Response(200)
+
+    writing = spawn(world.replicator.write(DOCS, Upsert(DOCS, (point(7),)), by(send)), name="slow upload")
+    await sending.wait()
+    await world.replicator.start_mirroring()
+    await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
+    [start] = world.replicator.book.starts.values()
+    assert start.unaware == {world.journal.owner}
+    proceed.set()
+    await writing
+    await turns_until(lambda: not start.unaware)
+
+
+async def test_a_collection_that_was_made_anew_while_nothing_was_mirrored_is_looked_at(world: World) -> None:
+    site = world.replicator.workshop(DOCS).site
+    assert await site.known_spec() == SPEC
+    await world.journal.append(r.SetPhase(route="route", phase="direct"))
+    assert await site.known_spec() == SPEC  # somebody asks
+    other = CollectionSpec({"": VectorSpec(size=3, metric=Metric.DOT)})
+    await world.source.drop(DOCS)
+    await world.source.create(DOCS, other)
+    await start_mirroring(world.replicator, [DOCS], adopt=False)
+    assert await site.known_spec() == other
+    described = await world.target.describe(DOCS)
+    assert described is not None
+    assert described.spec == other
 
 
 async def test_what_landed_late_is_looked_at_when_it_can_land_no_more(world: World) -> None:
