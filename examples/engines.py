@@ -11,7 +11,6 @@ one process, about 4 s; its 246 MB of binaries are unpacked once into a cache). 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import random
@@ -23,7 +22,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -57,10 +56,13 @@ def free_ports(count: int) -> list[int]:
     return list(found)
 
 
-def _die_with_parent() -> None:
-    """In the child, before exec: SIGKILL when the parent is gone (Linux; elsewhere a crash of the parent leaks)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _dying_with_parent(command: Sequence[str]) -> list[str]:
+    """`command`, killed when the parent is gone (Linux; elsewhere a crash of the parent leaks). It is a program between
+    the two, since a function between fork and exec can hang in a parent that has threads."""
+    if sys.platform != "linux":
+        return list(command)
+    code = f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {signal.SIGKILL:d}); "
+    return [sys.executable, "-I", "-S", "-c", code + "os.execvp(sys.argv[1], sys.argv[1:])", *command]
 
 
 def accepts(address: str) -> bool:
@@ -116,14 +118,13 @@ class ChildProcess:
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "engine.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(),
+                _dying_with_parent(self.command()),
                 cwd=self.directory,
                 env={**os.environ, **self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
             )
         poll(lambda: not self.is_running() or self.answers(), self.start_timeout_seconds)
         if not self.is_running() or not self.answers():
