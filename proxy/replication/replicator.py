@@ -120,7 +120,9 @@ class Workshop:
             self.writer.applied(position, record, effects.certain)
         if effects.generation:
             self.site.hints.clear()
-        if effects.generation or _may_reshape(record):
+        if (
+            effects.generation or _may_reshape(record)
+        ) and effects.owner != self.site.journal.owner:  # it knows its own
             self.site.redefined()
         if effects.confirmed:
             self.confirmations.confirmed(effects.confirmed)
@@ -140,6 +142,13 @@ class Workshop:
             self.reconciler.wake_all()
         else:
             self.reconciler.wake(effects.ready)
+
+
+def _is_of_a_start(record: r.AnyRecord) -> bool:
+    """Whether the route begins or ends to mirror, or the hold with which it began is over."""
+    if isinstance(record, r.SetPhase):
+        return record.phase == DIRECT or record.hold_seconds > 0
+    return isinstance(record, r.Release) and not record.collection
 
 
 def _may_reshape(record: r.AnyRecord) -> bool:
@@ -456,7 +465,7 @@ class Replicator:
         self.flips.applied(record)
         if isinstance(record, r.SetPhase | r.Ready | r.Leave):
             self._holds.look_at_starts()
-        if isinstance(record, r.SetPhase | r.Release) and not record.collection:  # unjournalled, it may be another
+        if _is_of_a_start(record):  # unjournalled, it may have been made anew
             for workshop in self._workshops.values():
                 workshop.forget()
         if not record.route:

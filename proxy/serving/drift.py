@@ -203,16 +203,17 @@ class Drift:
         return seen.changes + self.replicator.unjournalled.changes
 
     def _tell_drift(self, collection: str, what: str) -> None:
-        self._tell(self._found, collection, what, "the stores differ although nothing is outstanding")
+        if collection not in self._found:
+            self._found[collection] = what
+            _log.warning("the stores differ although nothing is outstanding", extra=self._words(what))
 
     def _tell_bypass(self, collection: str, what: str) -> None:
-        what = f"{what}, without a write through the proxy"
-        self._tell(self._bypassed, collection, what, "somebody writes past the proxy")
+        if collection not in self._bypassed:
+            self._bypassed[collection] = what = f"{what}, without a write through the proxy"
+            _log.warning("somebody writes past the proxy", extra=self._words(what))
 
-    def _tell(self, told: dict[str, str], collection: str, what: str, message: str) -> None:
-        if collection not in told:
-            told[collection] = what
-            _log.warning(message, extra={"route": self.replicator.route, "problem": what})
+    def _words(self, problem: str) -> dict[str, object]:
+        return {"route": self.replicator.route, "problem": problem}
 
     def _applied(self, _: int, record: r.AnyRecord, __: Effects) -> None:
         if isinstance(record, r.Leave | r.Join | r.SetPhase | r.Commit):
