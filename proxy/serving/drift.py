@@ -9,7 +9,7 @@ Every few seconds, for each collection:
   has another shape than the primary's, is swept at once.
 
 The cost is an exact count on each store and one small page. What was found of a collection stands until a verify finds
-both equal, or it is made anew or dropped through the proxy.
+both equal, or it is made anew or dropped through the proxy while it is mirrored.
 """
 
 from __future__ import annotations
