@@ -8,6 +8,9 @@ Rules of the file:
   metadata, its status, message and trailers the end of the call.
 - grpc.aio cancels a method when its client hangs up or its deadline passes. The handler therefore runs in a
   task of its own, which only the end of `stop` cancels.
+- A connection lives for half a minute and is then told to go (GOAWAY), after which its client opens the next:
+  only so does one that is never idle reach the process that has taken over. The library's own stop says
+  CANCELLED to calls that arrive in its instant.
 - Message sizes are unlimited and pings are tolerated at any pace: clients of several vendors send both large
   batches and frequent keepalives.
 """
@@ -23,6 +26,7 @@ from urllib.parse import unquote
 
 import grpc
 
+from proxy.listeners import shared_port
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Handler, Request, Response
 
@@ -34,6 +38,7 @@ _OPTIONS = (
     ("grpc.max_metadata_size", 64 * 1024),
     ("grpc.absolute_max_metadata_size", 64 * 1024),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_connection_age_ms", 30_000),  # give or take a tenth; what has begun may end, however long it takes
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
     ("grpc.http2.max_ping_strikes", 0),
 )
@@ -74,7 +79,9 @@ class GrpcListener:
         await self._server.start()
 
     async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
-        """Idle connections need no lingering: HTTP/2 tells them to go, and which requests were not taken."""
+        """With `linger_seconds` the port goes on in the hands of another process."""
+        if linger_seconds:
+            await shared_port.leave(self._port, linger_seconds)
         deadline = time.monotonic() + drain_seconds
         await self._server.stop(drain_seconds)
         if self._running:  # their clients have gone, or the drain was too short
