@@ -5,7 +5,8 @@ themselves (not the addresses: a connection that waits to be accepted stays in t
 is ready. From then on the old one accepts nothing more, answers what it has, and ends. If the new one fails before,
 nothing has changed.
 
-gRPC's library cannot take a socket over. Its port is shared instead (SO_REUSEPORT): both accept for a moment.
+gRPC's library cannot take a socket over. Its port is shared instead (SO_REUSEPORT): both accept for a moment, and then
+the old one leaves it (listeners/shared_port.py).
 """
 
 from __future__ import annotations

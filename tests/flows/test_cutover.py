@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import json
 import math
 import shutil
@@ -411,6 +413,29 @@ def test_what_only_the_old_primary_has_is_listed_and_copied_once_it_is_back(migr
     assert_equal(migration, name)
     payload = {record.id: (record.payload or {}).get("turn") for record in client.retrieve(name, [3, 200, 201])}
     assert payload == {3: None, 200: "source newest", 201: "target only"}
+
+
+def test_a_list_that_cannot_be_written_hides_no_move(migrations: Migrations, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that the primary has moved and how many keys may be behind; the list can be had later."""
+    source = migrations.own_source()
+    migration = migrations(source=source, target=migrations.own_target(), cutover=NO_SHADOW | {"policy": "primary"})
+    name, client = shifted(migration), migration.client()
+    migration.control.cutover(ROUTE)
+    source.kill()
+    client.upsert(name, [point(201)])
+    migration.target.kill()
+    source.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full_disk)
+        moved = migration.control.rollback(ROUTE, now=True, force="broken")
+    assert (moved.phase, moved.primary, moved.behind, moved.file) == ("shift", "source", 1, "")
+    assert Path(migration.control.list_behind(ROUTE).file).read_text().count("\n") == 1
+
+
+def full_disk(path: Path, *options: Any, **more: Any) -> Any:
+    if path.suffix == ".jsonl":
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    return builtins.open(path, *options, **more)
 
 
 def test_what_the_old_primary_lost_is_given_up(migrations: Migrations) -> None:
