@@ -25,11 +25,14 @@ class OwnerLock:
 
     @classmethod
     def take(cls, directory: Path) -> OwnerLock:
-        """Make and lock a file of a new name in `directory`."""
+        """Make a locked file of a new name in `directory`. It is never seen without its lock, for whose absence others
+        would take the process for gone."""
         directory.mkdir(parents=True, exist_ok=True)
         owner = f"{os.getpid()}-{secrets.token_hex(4)}"
-        file = open(_path(directory, owner), "wb")  # noqa: SIM115  held for the life of the process
+        draft = directory / f"{owner}.draft"
+        file = draft.open("wb")  # held for the life of the process
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        draft.rename(_path(directory, owner))
         return cls(owner, directory, file)
 
     def release(self) -> None:
