@@ -3,9 +3,9 @@
 Damage is what SQLite finds, and what does not fit its checksum (journal_checksums.py).
 
 The old file is put aside. The new journal begins with what the state file knows (state_file.py): phase and primary of
-each route. Of its collections nothing is known any more, so all are held as long as a request may live, swept, and need
-a verify before the secondary is read again or the primary moved. If it is not known which store is primary, nothing
-starts.
+each route. Of its collections nothing is known any more: all, those without a name yet too, are held as long as a
+request may live, and swept, and need a verify before the secondary is read again or the primary moved. If it is not
+known which store is primary, nothing starts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from proxy.model import Side
 from proxy.replication import records as r
 from proxy.replication.book import Book
 from proxy.replication.journal_file import UnknownFormatError, connect, insert, join, transaction
@@ -93,7 +94,7 @@ def _replaced(
     _log.error("the journal was lost: all collections have to be swept and verified", extra={"problem": problem})
     _put_aside(path, files)
     connection, book, position = _joined(path, lock)
-    return connection, book, _begin_anew(connection, book, position, state, hold_seconds)
+    return connection, book, _begin_anew(connection, book, position, state, hold_seconds, lock.owner)
 
 
 def _put_aside(path: Path, files: StateFile) -> None:
@@ -105,11 +106,18 @@ def _put_aside(path: Path, files: StateFile) -> None:
     files.mark_path.unlink(missing_ok=True)
 
 
-def _begin_anew(connection: sqlite3.Connection, book: Book, position: int, state: State, hold_seconds: float) -> int:
+def _begin_anew(
+    connection: sqlite3.Connection, book: Book, position: int, state: State, hold_seconds: float, owner: str
+) -> int:
     records: list[r.AnyRecord] = []
     for name, route in state.routes.items():
         assert route.primary is not None
         records.append(r.Restore(route=name, phase=route.phase, to=route.primary))
+        if route.primary is Side.SOURCE and route.phase != r.DIRECT:
+            # Collections that nothing names yet: what was under way to them may land while they are copied.
+            start = position + len(records) + 1
+            records.append(r.SetPhase(route=name, phase=route.phase, hold_seconds=hold_seconds))
+            records.append(r.Ready(route=name, epoch=start, owner=owner))
         if route.bound is not None:
             records.append(r.Bind(route=name, source=route.bound[0], target=route.bound[1]))
         for collection in route.claimed:

@@ -316,6 +316,26 @@ async def test_a_damaged_journal_is_put_aside_and_the_route_needs_a_sweep(
     await once_more.close()
 
 
+async def test_collections_that_a_lost_journal_had_not_named_yet_are_held_as_well(tmp_path: Path) -> None:
+    """Else a write that was under way to the source when the process died could land behind a page of a backfill."""
+    path = tmp_path / "journal.db"
+    journal = Journal.open(path)
+    await journal.append(r.SetPhase(route="docs", phase=r.DUAL_WRITE))
+    await journal.close()
+    path.unlink()
+    again = Journal.open(path, hold_seconds=7.0)
+    route = again.book.route("docs")
+    assert [(start.hold.side, start.hold.seconds, start.unaware) for start in route.starts.values()] == [
+        (Side.SOURCE, 7.0, set())
+    ]
+    await again.append(begin(1))
+    assert {(hold.side, hold.seconds) for hold in route.ledgers["c"].holds.values()} == {(Side.SOURCE, 7.0)}
+    (start,) = route.starts
+    await again.append(r.Release(route="docs", collection="", hold=start))
+    assert not route.starts
+    await again.close()
+
+
 async def test_a_log_that_was_cut_short_is_noticed(tmp_path: Path) -> None:
     """The process was killed, and what was not checkpointed yet is gone."""
     path = tmp_path / "journal.db"
