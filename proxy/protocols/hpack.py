@@ -55,12 +55,14 @@ class HpackError(Exception):
 
 class FieldBlock(msgspec.Struct, frozen=True, gc=False):
     """`fields` in their order, of which `pseudo` are those that begin with a colon. `size_bytes` as
-    SETTINGS_MAX_HEADER_LIST_SIZE counts it. `problem`: what makes it malformed first, or ""."""
+    SETTINGS_MAX_HEADER_LIST_SIZE counts it. `problem`: what makes it malformed first, or "". `authority`: what
+    `:authority` or `host` says, if there is either."""
 
     fields: tuple[Field, ...]
     size_bytes: int
     problem: str
     pseudo: dict[bytes, bytes]
+    authority: bytes | None
     content_length: int | None
 
 
@@ -178,14 +180,20 @@ class Decoder:
 def _block(fields: tuple[Field, ...], size_bytes: int, problem: str) -> FieldBlock:
     """What the fields say together (RFC 9113, 8.1.1 and 8.3)."""
     pseudo: dict[bytes, bytes] = {}
+    hosts: list[bytes] = []
     lengths: set[bytes] = set()
     for place, (name, value) in enumerate(fields):
         if name[:1] == b":":
-            if place != len(pseudo):
+            if place != len(pseudo) or name in pseudo:
                 problem = problem or f"{_shown(name)} comes twice, or after other fields"
             pseudo[name] = value
         elif name == b"content-length":
             lengths.add(value)
+        elif name == b"host":
+            hosts.append(value)
+    authority = pseudo.get(b":authority", hosts[0] if hosts else None)
+    if hosts and hosts != [authority]:
+        problem = problem or f"the host {_shown(b', '.join(hosts))} (expected one, the same as :authority)"
     length: int | None = None
     if lengths:
         (text, *others) = lengths
@@ -193,7 +201,7 @@ def _block(fields: tuple[Field, ...], size_bytes: int, problem: str) -> FieldBlo
             problem = problem or f"content-length {b', '.join(sorted(lengths))[:40]!r} (expected one number)"
         else:
             length = int(text)
-    return FieldBlock(fields, size_bytes, problem, pseudo, length)
+    return FieldBlock(fields, size_bytes, problem, pseudo, authority, length)
 
 
 def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
@@ -247,9 +255,20 @@ def _problem(name: bytes, value: bytes) -> str:
     for byte in _NEVER_IN_A_VALUE:
         if byte in value:
             return f"the value of {_shown(name)} holds {byte!r}"
+    if name[:1] == b":" and not _may_be_said(name, value):
+        return f"{_shown(name)} is {_shown(value)}"
     if name in _OF_THE_CONNECTION or (name == b"te" and value != b"trailers"):
         return f"the field {_shown(name)}: {_shown(value)} belongs to HTTP/1.1"
     return ""
+
+
+def _may_be_said(pseudo: bytes, value: bytes) -> bool:
+    """RFC 9113, 8.3; HTTP/1.1 takes these apart at spaces, so they hold none."""
+    if pseudo == b":method":
+        return bool(value) and not value.lower().translate(None, _NAME_BYTES)
+    if pseudo == b":path" and value[:1] != b"/" and value != b"*":
+        return False
+    return not any(byte <= 0x20 or byte == 0x7F for byte in value)
 
 
 def _shown(text: bytes) -> str:

@@ -527,9 +527,9 @@ def _check_of_connection(kind: str, stream_id: int) -> None:
 
 def _problem_of_request(block: FieldBlock) -> str:
     pseudo = block.pseudo
-    if not _REQUIRED <= pseudo.keys() <= _ALLOWED or not pseudo[b":path"]:
+    if not _REQUIRED <= pseudo.keys() <= _ALLOWED:
         return f"a request with the pseudo-fields {sorted(pseudo)} (expected :method, :scheme and :path, and no others)"
-    return ""
+    return "" if block.authority is not None else "a request without :authority and host"
 
 
 def _problem_of_answer(block: FieldBlock, status: bytes, ends_too_early: bool) -> str:
