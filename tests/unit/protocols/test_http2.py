@@ -39,6 +39,7 @@ from tests.unit.protocols.http2_dialogue import (
 )
 
 WINDOW = f.DEFAULT_WINDOW_BYTES
+GOOD = encode(REQUEST)
 SMALL = Limits(frame_bytes=16_384, stream_window_bytes=WINDOW, connection_window_bytes=WINDOW)
 
 
@@ -99,6 +100,14 @@ def test_settings_come_first(role: Role) -> None:
     preface = f.PREFACE if role is Role.SERVER else b""
     fault = broken(said(Connection(role), preface, f.frame(f.PING, 0, 0, bytes(8))))
     assert (fault.code, "before any settings" in fault.why) == (Code.PROTOCOL_ERROR, True)
+
+
+def test_the_table_of_field_blocks_is_used_until_the_peer_has_acknowledged_that_there_is_none() -> None:
+    keeps, refers = b"\x40\x01a\x011", b"\xbe"
+    connection = Connection(Role.SERVER)
+    events = said(connection, HELLO, f.frame(f.HEADERS, 5, 1, GOOD + keeps), f.frame(f.HEADERS, 5, 3, GOOD + refers))
+    assert shown(events) == [("Ready", 0), ("Head", 1), ("Head", 3)]
+    assert "index 62" in broken(said(connection, ACK, f.frame(f.HEADERS, 5, 5, GOOD + refers))).why
 
 
 # --- a call -------------------------------------------------------------------------------------
@@ -238,7 +247,9 @@ def test_what_is_given_back_may_be_sent_again() -> None:
     assert connection.take() == b""
     connection.consume(1, 16_384)
     assert connection.take() == f.window_update(0, 32_768) + f.window_update(1, 32_768)
-    assert len(said(connection, *[data(1, b"x" * 16_384)] * 3)) == 3
+    assert len(said(connection, *[data(1, b"x" * 16_384)] * 2)) == 2
+    connection.consume(1, 32_768)
+    assert connection.take() == f.window_update(0, 32_768) + f.window_update(1, 32_768)
 
 
 def test_padding_takes_window_too() -> None:
@@ -299,6 +310,17 @@ def test_data_waits_for_the_window_of_the_connection_in_turn() -> None:
     assert (len(payload(written, large)), payload(written, small)) == (19_900, b"y" * 100)
     assert said(connection, f.window_update(0, 200_000)) == [Sent(large)]
     assert len(payload(connection.take(), large)) == 200_000 - WINDOW - 19_900
+
+
+def test_who_waits_for_the_connections_window_gets_a_frame_in_turn() -> None:
+    connection = client(initial_window_size=2**20)
+    streams = [connection.open(REQUEST) for _ in range(3)]
+    for stream_id in streams:
+        connection.send_data(stream_id, b"x" * 100_000)
+    connection.take()
+    for _ in range(2):
+        said(connection, f.window_update(0, 3 * 16_384))
+        assert [frame[2] for frame in frames(connection.take())] == streams
 
 
 def test_trailers_wait_for_the_data_before_them() -> None:
@@ -492,7 +514,6 @@ def test_a_connection_that_is_over_says_and_hears_nothing() -> None:
 # --- faults ------------------------------------------------------------------------------------------
 
 PROTOCOL, SIZE, FLOW, CLOSED = Code.PROTOCOL_ERROR, Code.FRAME_SIZE_ERROR, Code.FLOW_CONTROL_ERROR, Code.STREAM_CLOSED
-GOOD = encode(REQUEST)
 
 
 @pytest.mark.parametrize(

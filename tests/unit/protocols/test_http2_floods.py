@@ -73,8 +73,9 @@ def test_what_waits_to_be_a_frame_is_bounded() -> None:
     whole = data(1, b"x" * 60_000)
     connection = server()
     said(connection, headers(1))
-    events = [event for byte in whole for event in said(connection, bytes([byte]))]
-    assert len(events) == 1
+    assert [event for byte in whole[:-1] for event in said(connection, bytes([byte]))] == []
+    assert len(connection._reader._chunks) > 59_000  # joined once, and not with every byte
+    assert len(said(connection, whole[-1:])) == 1
 
 
 def answered(connection: Connection, stream_id: int) -> None:
@@ -100,6 +101,25 @@ def test_a_busy_client_is_not_cut_off() -> None:
         assert not connection.is_broken, events[-1]
         connection.consume(stream_id, 3000)
         answered(connection, stream_id)
+
+
+def test_calls_that_say_little_pay_for_their_pings() -> None:
+    connection = server()
+    for stream_id in range(1, 10_000, 2):
+        said(connection, headers(stream_id, ends=True), f.frame(f.PING, 0, 0, bytes(8)), f.window_update(0, 1))
+        connection.send_head(stream_id, ANSWER, ends=True)
+        connection.take()
+    assert not connection.is_broken
+
+
+def test_an_upload_pays_for_its_pings() -> None:
+    connection = server()
+    said(connection, headers(1))
+    for _ in range(5000):
+        said(connection, data(1, b"x" * 16_384), f.frame(f.PING, 0, 0, bytes(8)), f.window_update(1, 1))
+        connection.consume(1, 16_384)
+        connection.take()
+    assert not connection.is_broken
 
 
 def test_a_client_that_keeps_an_idle_connection_alive_is_not_cut_off() -> None:
