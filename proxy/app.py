@@ -56,7 +56,7 @@ from proxy.serving.primaries import Front
 from proxy.serving.reads import Reader
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
-from proxy.sockets import Handover, refuse_taken, take
+from proxy.sockets import Handover, take
 from proxy.stores import Forwarder, Store
 from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.memory import MemoryStore
@@ -267,12 +267,11 @@ class App:
                 listener, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
             )
             made: Listener
+            taken = self._taken.get(f"listener {listener.name}")
             if listener.transport == "http":
-                made = HttpListener(pipeline, host, port, sock=self._taken.get(f"listener {listener.name}"))
+                made = HttpListener(pipeline, host, port, sock=taken)
             else:
-                if not self._taken:  # else the process before has the port, and shares it
-                    refuse_taken(host, port)
-                made = GrpcListener(pipeline, host, port, reuse_port=True)
+                made = GrpcListener(pipeline, host, port, sock=taken)
             await made.start()
             self._listeners.append((listener, made))
         token = config.control.token

@@ -4,9 +4,6 @@ The process that serves listens on a Unix socket in `data_dir`. The next one con
 themselves (not the addresses: a connection that waits to be accepted stays in the same queue), starts, and says that it
 is ready. From then on the old one accepts nothing more, answers what it has, and ends. If the new one fails before,
 nothing has changed.
-
-gRPC's library cannot take a socket over. Its port is shared instead (SO_REUSEPORT): both accept for a moment, and then
-the old one leaves it (listeners/shared_port.py).
 """
 
 from __future__ import annotations
@@ -41,12 +38,6 @@ def listening(host: str, port: int, backlog: int = 4096) -> socket.socket:
         made.close()
         raise OSError(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from error
     return made
-
-
-def refuse_taken(host: str, port: int) -> None:
-    """Raises OSError if somebody listens there. For a port that is then shared, which the system would allow."""
-    if port:
-        listening(host, port, backlog=1).close()
 
 
 class Handover:

@@ -137,8 +137,8 @@ class Connection:
 
     @property
     def is_drained(self) -> bool:
-        """Whether either end has said that it goes, and nothing is under way any more."""
-        return (self._drains or self._peer_goes) and not self._streams
+        """Whether no more streams can come, and none is under way any more."""
+        return (self._last_taken < f.LARGEST_ID or self._peer_goes) and not self._streams
 
     def waiting_bytes(self, stream_id: int) -> int:
         """How much of what was sent waits for the peer's windows."""

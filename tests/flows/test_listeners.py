@@ -528,14 +528,18 @@ async def test_a_socket_is_taken_over_with_the_connections_that_wait_in_it() -> 
     assert len(first.requests) + len(second.requests) == 3
 
 
-async def test_a_grpc_port_is_shared_only_on_request() -> None:
-    first = GrpcListener(Recorder(), "127.0.0.1", 0, reuse_port=True)
-    await first.start()
-    second = GrpcListener(Recorder(), "127.0.0.1", first.port, reuse_port=True)
-    await second.start()
-    assert second.port == first.port
-    await second.stop(drain_seconds=1)
-    await first.stop(drain_seconds=1)
+async def test_a_grpc_socket_is_taken_over_while_it_listens() -> None:
+    first, second = Recorder(Response(0, (), b"1")), Recorder(Response(0, (), b"2"))
+    old = GrpcListener(first, "127.0.0.1", 0)
+    await old.start()
+    assert old.socket is not None
+    new = GrpcListener(second, "127.0.0.1", 0, sock=old.socket.dup())
+    await new.start()
+    assert new.port == old.port
+    await old.stop(drain_seconds=1)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{new.port}") as channel:
+        assert await channel.unary_unary("/a/B")(b"") == b"2"
+    await new.stop(drain_seconds=1)
 
 
 async def test_clients_without_keep_alive() -> None:
