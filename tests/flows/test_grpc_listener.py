@@ -1,0 +1,269 @@
+"""The gRPC listener and clients that do what gRPC's libraries do not: over real sockets, frame by frame."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+
+from proxy.listeners import grpc_listener
+from proxy.listeners.grpc_listener import GrpcListener
+from proxy.protocols import http2_frames as f
+from proxy.protocols.grpc import framed
+from proxy.protocols.hpack import Field
+from proxy.protocols.http2 import Connection
+from proxy.protocols.http2_events import Broken, Data, Event, Head, Limits, Ready, Reset, Role, Trailers
+from proxy.protocols.http2_frames import Code
+from proxy.wire import Handler, Request, Response
+
+REQUEST: tuple[Field, ...] = (
+    (b":method", b"POST"),
+    (b":scheme", b"http"),
+    (b":path", b"/a.B/C"),
+    (b":authority", b"a"),
+    (b"te", b"trailers"),
+    (b"content-type", b"application/grpc"),
+)
+
+
+async def echo(request: Request) -> Response:
+    return Response(0, body=request.bytes)
+
+
+@asynccontextmanager
+async def listening(handler: Handler = echo) -> AsyncIterator[GrpcListener]:
+    listener = GrpcListener(handler, "127.0.0.1", 0)
+    await listener.start()
+    try:
+        yield listener
+    finally:
+        await listener.stop(drain_seconds=5)
+
+
+class Client:
+    """Our own HTTP/2 on a socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Limits) -> None:
+        self.http2 = Connection(Role.CLIENT, limits)
+        self.heard: list[Event] = []
+        self._reader = reader
+        self._writer = writer
+
+    def close(self) -> None:
+        self._writer.close()
+
+    async def say(self) -> None:
+        self._writer.write(self.http2.take())
+        await self._writer.drain()
+
+    async def hear(self, *kinds: type) -> Event:
+        """The next event of one of `kinds`, or EOFError."""
+        while True:
+            while self.heard:
+                event = self.heard.pop(0)
+                if isinstance(event, Data):
+                    self.http2.consume(event.stream_id, event.size_bytes)
+                if isinstance(event, kinds):
+                    return event
+            data = await asyncio.wait_for(self._reader.read(65_536), 10)
+            if not data:
+                raise EOFError
+            self.heard += self.http2.receive(data, 0.0)
+            await self.say()
+
+    async def ask(self, fields: Sequence[Field] = REQUEST, body: bytes | None = None) -> int:
+        """The stream of a request; without a body if it is None."""
+        stream_id = self.http2.open(fields, ends=body is None)
+        if body is not None:
+            self.http2.send_data(stream_id, body, ends=True)
+        await self.say()
+        return stream_id
+
+    async def status(self) -> dict[bytes, bytes]:
+        """The last fields of the next answer."""
+        while True:
+            event = await self.hear(Head, Trailers)
+            assert isinstance(event, Head | Trailers)
+            if isinstance(event, Trailers) or event.ends:
+                return dict(event.block.fields)
+
+
+@asynccontextmanager
+async def connected(listener: GrpcListener, limits: Limits | None = None) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    client = Client(reader, writer, limits or Limits())
+    await client.say()
+    await client.hear(Ready)
+    try:
+        yield client
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (((b":method", b"GET"), *REQUEST[1:]), b"405"),
+        (REQUEST[:-1], b"415"),
+        ((*REQUEST[:-1], (b"content-type", b"application/json")), b"415"),
+    ],
+)
+async def test_what_is_not_grpc_is_told_so(fields: Sequence[Field], status: bytes) -> None:
+    async with listening() as listener, connected(listener) as client:
+        await client.ask(fields)
+        assert (await client.status())[b":status"] == status
+        await client.ask(body=framed(b"x"))
+        assert (await client.status())[b"grpc-status"] == b"0"
+
+
+@pytest.mark.parametrize("body", [None, b"", b"\0\0", framed(b"a") * 2, b"\x01" + framed(b"a")[1:]])
+async def test_what_is_no_message_is_refused(body: bytes | None) -> None:
+    async with listening() as listener, connected(listener) as client:
+        await client.ask((*REQUEST, (b"grpc-encoding", b"gzip")), body)
+        said = await client.status()
+        assert (said[b"grpc-status"], said[b":status"]) == (b"13", b"200")
+        assert b"message" in said[b"grpc-message"]
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_compressed_messages_are_taken(compression: grpc.Compression) -> None:
+    message = b"again and again " * 1000
+    async with (
+        listening() as listener,
+        grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}", compression=compression) as channel,
+    ):
+        assert await channel.unary_unary("/a.B/C")(message) == message
+
+
+@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"])
+async def test_who_speaks_something_else_is_hung_up_on(first: bytes) -> None:
+    async with listening() as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(first)
+        written = await asyncio.wait_for(reader.read(), 10)
+        assert b"which is not HTTP/2" in written
+        writer.close()
+
+
+async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_listener, "_GREETING_SECONDS", 0.1)
+    async with listening() as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        assert await asyncio.wait_for(reader.read(), 10)  # its greeting, to the end
+        writer.close()
+        async with connected(listener) as client:
+            await asyncio.sleep(0.3)
+            await client.ask(body=framed(b"x"))
+            assert (await client.status())[b"grpc-status"] == b"0"
+
+
+async def test_an_upload_that_is_broken_off_concerns_nobody_else() -> None:
+    heard: list[bytes] = []
+
+    async def handler(request: Request) -> Response:
+        heard.append(request.bytes)
+        return Response(0)
+
+    async with listening(handler) as listener, connected(listener) as client:
+        half = client.http2.open(REQUEST)
+        client.http2.send_data(half, framed(b"abc")[:6])
+        client.http2.reset(half, Code.CANCEL)
+        await client.ask(body=framed(b"whole"))
+        assert (await client.status())[b"grpc-status"] == b"0"
+    assert heard == [b"whole"]
+
+
+async def test_an_answer_waits_for_a_client_that_reads_slowly() -> None:
+    answer = bytes(5_000_000)
+
+    async def handler(request: Request) -> Response:
+        return Response(0, body=answer if request.bytes == b"large" else b"")
+
+    narrow = Limits(frame_bytes=16_384, stream_window_bytes=65_535, connection_window_bytes=2**20)
+    async with listening(handler) as listener, connected(listener, narrow) as client:
+        await client.ask(body=framed(b"large"))
+        first = await client.hear(Data)
+        assert isinstance(first, Data)
+        await client.ask(body=framed(b"small"))
+        assert (await client.status())[b"grpc-status"] == b"0"  # of the small one: it is not kept waiting
+        assert client.http2.open_streams == 1
+
+
+async def test_metadata_that_cannot_be_sent_fails_the_call_alone() -> None:
+    async def handler(request: Request) -> Response:
+        return Response(0, (("Not Allowed", "x"),) if request.bytes == b"bad" else ())
+
+    async with listening(handler) as listener, connected(listener) as client:
+        await client.ask(body=framed(b"bad"))
+        reset = await client.hear(Reset)
+        assert isinstance(reset, Reset)
+        assert reset.code == Code.INTERNAL_ERROR
+        await client.ask(body=framed(b"good"))
+        assert (await client.status())[b"grpc-status"] == b"0"
+
+
+async def test_a_flood_is_cut_off() -> None:
+    async with listening() as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(f.PREFACE + f.settings({}) + f.frame(f.PING, 0, 0, bytes(8)) * 1100)
+        written = await asyncio.wait_for(reader.read(), 10)
+        assert b"too many frames that bring nothing" in written
+        writer.close()
+        async with connected(listener) as other:
+            await other.ask(body=framed(b"x"))
+            assert (await other.status())[b"grpc-status"] == b"0"
+
+
+async def test_a_client_that_does_not_heed_is_left_alone_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither answers the ping nor closes its connection."""
+    monkeypatch.setattr(grpc_listener, "_HEEDING_SECONDS", 0.1)
+    monkeypatch.setattr(grpc_listener, "_CLOSING_SECONDS", 0.1)
+    listener = GrpcListener(echo, "127.0.0.1", 0)
+    await listener.start()
+    async with connected(listener):
+        await asyncio.wait_for(listener.stop(drain_seconds=60), 20)
+
+
+async def test_a_call_that_is_on_its_way_when_the_listener_stops_is_answered() -> None:
+    listener = GrpcListener(echo, "127.0.0.1", 0)
+    await listener.start()
+    async with connected(listener) as client, asyncio.TaskGroup() as tasks:
+        tasks.create_task(listener.stop(drain_seconds=60))
+        await asyncio.sleep(0.05)
+        could = [client.http2.can_open]  # it has been told, and has not read it yet
+        await client.ask(body=framed(b"x"))
+        assert (await client.status())[b"grpc-status"] == b"0"
+        could.append(client.http2.can_open)
+        assert could == [True, False]
+        with pytest.raises(EOFError):
+            await client.hear(Broken)
+        client.close()
+
+
+async def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
+    asked = 0
+
+    async def handler(_: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        return Response(0, body=bytes(200_000))
+
+    wide = Limits(stream_window_bytes=2**31 - 1, connection_window_bytes=2**31 - 1)
+    async with listening(handler) as listener, connected(listener, wide) as client, asyncio.TaskGroup() as tasks:
+
+        async def ask() -> None:
+            for _ in range(300):
+                await client.ask(body=framed(bytes(20_000)))
+
+        tasks.create_task(ask())
+        before = -1
+        while asked > before:
+            before = asked
+            await asyncio.sleep(0.5)
+        assert asked < 200  # what fits into the system's buffers
+        for _ in range(300):
+            assert (await client.status())[b"grpc-status"] == b"0"
+    assert asked == 300
