@@ -227,9 +227,14 @@ class _Reader(Generic[Head]):
             self._stage = _UNTIL_CLOSE
 
     def _read_chunks(self, chunks: ChunkedBody, events: list[Head | bytes | End | Malformed]) -> None:
-        self._at, payload = chunks.take(self._held, self._at)
-        if payload:
-            events.append(payload)
+        payload: list[bytes | bytearray] = []
+        try:
+            self._at = chunks.take(self._held, self._at, payload)
+        finally:
+            if len(payload) == 1:
+                events.append(bytes(payload[0]))
+            elif payload:
+                events.append(b"".join(payload))
         if chunks.done:
             self._chunks = None
             self._stage = _AT_END

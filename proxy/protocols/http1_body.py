@@ -1,8 +1,8 @@
 """Chunked bodies of HTTP/1.1 (RFC 9112, section 7.1), decoded as they come.
 
-Contract: `ChunkedBody.take` is given bytes and where to begin, and says how far they belong to the body; the payload
-that they held is given as one piece, without a copy beyond the slice if they held a part of one chunk. Bytes that do
-not make a whole line yet are kept, never more than a limit allows, and not searched twice.
+Contract: `ChunkedBody.take` is given bytes and where to begin, and says how far they belong to the body; it adds the
+payload that they hold to a list, a slice for each chunk. Bytes that do not make a whole line yet are kept, never more
+than a limit allows, and trailers are not searched twice.
 
 Rules of the file:
 
@@ -80,24 +80,21 @@ class ChunkedBody:
         self.done = False
         self.trailers: Fields = ()
 
-    def take(self, data: bytes | bytearray, at: int) -> tuple[int, bytes]:
-        """How far `data` belongs to this body, from `at` on, and the payload in it. Raises Http1Error (400, 431)."""
-        pieces = []
+    def take(self, data: bytes | bytearray, at: int, payload: list[bytes | bytearray]) -> int:
+        """How far `data` belongs to this body, from `at` on; what it carries is added to `payload`, also if what comes
+        behind is bad. Raises Http1Error (400, 431)."""
         size = len(data)
         while at < size and not self.done:
             if self._left:
                 piece = data[at : at + self._left]
                 at += len(piece)
                 self._left -= len(piece)
-                pieces.append(piece)
+                payload.append(piece)
             elif self._trailing:
                 at = self._take_trailers(data, at)
             else:
                 at = self._take_line(data, at)
-        if len(pieces) == 1:
-            (piece,) = pieces
-            return at, piece if isinstance(piece, bytes) else bytes(piece)
-        return at, b"".join(pieces)
+        return at
 
     def _take_line(self, data: bytes | bytearray, at: int) -> int:
         """A chunk line, with the CRLF of the chunk before; what there is of it."""

@@ -118,12 +118,9 @@ def request_head(head: bytes, max_fields: int, max_line_bytes: int) -> RequestHe
     """The head that `head` is, without the empty line. Raises Http1Error with the status to answer."""
     lines = head.split(b"\r\n")
     line = lines[0]
-    if len(line) <= _MEMO_BYTES:
-        method, target, version = _known_request_line(line)
-    elif len(line) <= max_line_bytes:
-        method, target, version = _request_line(line)
-    else:
+    if len(line) > max_line_bytes:
         raise line_too_long(line, max_line_bytes)
+    method, target, version = _known_request_line(line) if len(line) <= _MEMO_BYTES else _request_line(line)
     fields, known = _fields(lines, max_fields)
     host = known.get(b"host")
     if host is None:
@@ -156,12 +153,9 @@ def response_head(head: bytes, method: bytes, max_fields: int, max_line_bytes: i
     """The head that `head` is, without the empty line, in answer to a request of `method`. Raises Http1Error."""
     lines = head.split(b"\r\n")
     line = lines[0]
-    if len(line) <= _MEMO_BYTES:
-        version, status, reason = _known_status_line(line)
-    elif len(line) <= max_line_bytes:
-        version, status, reason = _status_line(line)
-    else:
+    if len(line) > max_line_bytes:
         raise line_too_long(line, max_line_bytes)
+    version, status, reason = _known_status_line(line) if len(line) <= _MEMO_BYTES else _status_line(line)
     fields, known = _fields(lines, max_fields)
     options = _options(known.get(b"connection"))
     body_bytes = _framing(known, version)
