@@ -10,8 +10,9 @@ cut, but for the cuts between payloads. Nothing is ever raised for what a peer s
 
 Rules of the file:
 
-- A reader stops at the end of a message and holds what came behind it: the caller says when the next one is read
-  (`resume`, `expect`), and pauses the socket until then. So nobody is read ahead of, and pipelined requests wait.
+- A reader of requests stops at the end of one and holds what came behind it: the caller says when the next one is read
+  (`resume`), and pauses the socket until then. So nobody is read ahead of, and pipelined requests wait. Behind a
+  response there is nothing to come unless it was asked for (`expect`).
 - Payload is decoded: chunked bodies come without their chunks, at most one piece per `feed`, and who passes them on
   frames them anew (`http1_write.chunk`). Passing on the raw bytes would be no less work, and would hand the next
   server the peer's own framing, extensions and all, for a second opinion on where the message ends (RFC 9112, 7.1.1
@@ -20,8 +21,7 @@ Rules of the file:
   byte that begins no token, a bare LF, a line or a head over its limit (`Limits`).
 - One empty line before a request is ignored (RFC 9112, 2.2); a second is not.
 - Only whole lines ended by CRLF count (2.2 would let a bare LF pass).
-- After a head that hands the connection over (101, 2xx to CONNECT) or a message that is the last of its connection,
-  the reader holds the rest like any other; `rest` gives it away.
+- What comes behind a head that hands the connection over (101, 2xx to CONNECT) is held, and given away by `rest`.
 
 Deliberately elsewhere: sockets, time-outs, which answer to give, whether to close. Writing is `http1_write`.
 """
@@ -305,33 +305,39 @@ class RequestReader(_Reader[RequestHead]):
 
 
 class ResponseReader(_Reader[ResponseHead]):
-    """Reads the responses of one connection, each after `expect`. What comes without having been asked for is malformed
-    (RFC 9112, 9.2): a connection with `held_bytes` after an End must not be used again."""
+    """Reads the responses of one connection, each after `expect`.
 
-    __slots__ = ("_method",)
+    Bytes that answer no request are malformed (RFC 9112, 9.2), be it while the connection is idle or right behind an
+    End: the response before them stands, but the connection must not be used again. Behind a head that hands the
+    connection over they are held for `rest`.
+    """
+
+    __slots__ = ("_handed_over", "_method")
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         super().__init__(_AT_END, limits)
         self._method = b""
+        self._handed_over = False
 
     def expect(self, method: bytes) -> None:
         """A request of this method is being sent: its response comes next."""
-        if self._stage is not _AT_END:
-            raise ValueError(f"the reader is {self._stage.value!r}; a response must have ended")
-        if self._held:
-            raise ValueError(f"{self.held_bytes} bytes are held that answer nothing; the connection must be closed")
+        if self._stage is not _AT_END or self._handed_over:
+            raise ValueError(f"the reader is {self._stage.value!r}; a response must have ended, and HTTP go on")
         self._method = method
         self._stage = _HEAD
 
-    def feed(self, data: bytes) -> list[ResponseEvent]:
-        if self._stage is _AT_END and data:
+    def _events(self) -> list[ResponseEvent]:
+        events = super()._events()
+        if self._stage is _AT_END and self._held and not self._handed_over:
+            events.append(Malformed(502, f"{self.held_bytes} bytes answer no request; expected none"))
             self._stage = _OVER
             self._let_go()
-            return [Malformed(502, f"{len(data)} bytes answer no request; expected none")]
-        return super().feed(data)
+        return events
 
     def _head(self, head: bytes) -> ResponseHead:
-        return response_head(head, self._method, self._limits.fields, self._limits.start_line_bytes)
+        read = response_head(head, self._method, self._limits.fields, self._limits.start_line_bytes)
+        self._handed_over = read.status == 101 or (self._method == b"CONNECT" and 200 <= read.status < 300)
+        return read
 
     def _before_head(self) -> None:
         start = bytes(self._held[self._at : self._at + 5])

@@ -48,8 +48,18 @@ def our_response(method: bytes, data: bytes, *, closed: bool = False) -> Seen:
     reader = ResponseReader()
     reader.expect(method)
     events = reader.feed(data)
-    rest = reader.held_bytes
-    return _ours([*events, *reader.eof()] if closed else events, rest)
+    return _ours([*events, *reader.eof()] if closed else events, _behind_response(method, data))
+
+
+def _behind_response(method: bytes, data: bytes) -> int:
+    """How much comes behind a response's end, which a reader does not hold: what is left when it has ended."""
+    reader = ResponseReader()
+    reader.expect(method)
+    for at in range(len(data)):
+        reader.feed(data[at : at + 1])
+        if reader.at_end:
+            return len(data) - at - 1
+    return 0
 
 
 def h11_request(data: bytes, *, closed: bool = False) -> Seen:

@@ -6,6 +6,8 @@ same message. The other way round, ours is stricter on purpose: `LAXER` lists ho
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -30,6 +32,7 @@ from tests.unit.protocols.http1_oracle import (
 )
 
 FRAMING = {b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"upgrade"}
+CLIENTS = Path(__file__).parents[2] / "fuzz" / "corpus" / "http1"
 METHODS = [b"GET", b"HEAD", b"PUT", b"CONNECT"]
 
 # --- sound messages are the same --------------------------------------------------------------
@@ -109,6 +112,17 @@ def test_the_sound_responses_of_the_tables(method: bytes, data: bytes) -> None:
     ours = our_response(method, data, closed=True)
     assert ours.ended
     assert disagreement(ours, h11_response(method, data, closed=True)) == ""
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CLIENTS.iterdir()))
+def test_what_real_clients_and_servers_send(name: str) -> None:
+    data = (CLIENTS / name).read_bytes()
+    if data.startswith(b"HTTP/"):
+        ours, theirs = our_response(b"GET", data, closed=True), h11_response(b"GET", data, closed=True)
+    else:
+        ours, theirs = our_request(data), h11_request(data)
+    assert ours.ended == (name != "typed_h2_preface")
+    assert disagreement(ours, theirs) == ""
 
 
 # --- broken ones are refused, or still the same --------------------------------------------------

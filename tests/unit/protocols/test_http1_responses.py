@@ -115,13 +115,14 @@ def test_bytes_that_nobody_asked_for_are_malformed() -> None:
 
 
 def test_bytes_behind_a_response_forbid_another_request() -> None:
-    reader = ResponseReader()
-    reader.expect(b"GET")
     method, data = SOUND_RESPONSES["204 with a length"]
-    assert reader.feed(data + b"abcde")[-1] == End()  # a server that sends a body where there is none
-    assert reader.held_bytes == 5
-    with pytest.raises(ValueError, match="5 bytes are held"):
+    for pieces in ([data + b"abcde"], [data, b"abcde"]):  # a server that sends a body where there is none
+        reader = ResponseReader()
         reader.expect(method)
+        events = [event for piece in pieces for event in reader.feed(piece)]
+        assert events[1:] == [End(), Malformed(502, "5 bytes answer no request; expected none")]
+        with pytest.raises(ValueError, match="must have ended"):
+            reader.expect(method)
 
 
 def test_one_request_at_a_time() -> None:
@@ -131,11 +132,17 @@ def test_one_request_at_a_time() -> None:
         reader.expect(b"GET")
 
 
-def test_the_rest_behind_an_upgrade_is_given_away() -> None:
-    reader = ResponseReader()
-    reader.expect(b"GET")
-    assert reader.feed(SOUND_RESPONSES["upgraded"][1] + b"\x00\x00\x00")[-1] == End()
-    assert reader.rest() == b"\x00\x00\x00"
+@pytest.mark.parametrize("name", ["upgraded", "a tunnel"])
+def test_what_comes_behind_a_connection_handed_over_is_given_away(name: str) -> None:
+    method, data = SOUND_RESPONSES[name]
+    for pieces in ([data + b"\x00\x01"], [data, b"\x00", b"\x01"]):
+        reader = ResponseReader()
+        reader.expect(method)
+        assert [event for piece in pieces for event in reader.feed(piece)][-1] == End()
+        with pytest.raises(ValueError, match="HTTP go on"):
+            reader.expect(method)
+        assert reader.rest() == b"\x00\x01"
+        assert reader.feed(b"\x02") == []
 
 
 @pytest.mark.parametrize(("method", "part", "data"), BAD_RESPONSES)
@@ -148,7 +155,12 @@ def test_bad_responses(method: bytes, part: str, data: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("method", "data"),
-    [*SOUND_RESPONSES.values(), *SOUND_UNTIL_CLOSE.values(), *((method, bad) for method, _, bad in BAD_RESPONSES)],
+    [
+        *SOUND_RESPONSES.values(),
+        *((method, data + b"ab") for method, data in SOUND_RESPONSES.values()),
+        *SOUND_UNTIL_CLOSE.values(),
+        *((method, bad) for method, _, bad in BAD_RESPONSES),
+    ],
 )
 def test_how_a_response_is_cut_changes_nothing(method: bytes, data: bytes) -> None:
     whole = answer(method, [data], closed=True)
