@@ -176,8 +176,8 @@ def field_lines(lines: list[bytes], max_fields: int) -> Fields:
 def line_too_long(line: bytes | bytearray, max_line_bytes: int) -> Http1Error:
     """The error for a start line of more than `max_line_bytes`, of which `line` is the beginning (RFC 9112, 3)."""
     if b" " in line[:max_line_bytes]:
-        return Http1Error(414, f"the first line has over {max_line_bytes} bytes; expected a shorter target")
-    return Http1Error(501, f"the first word has over {max_line_bytes} bytes; expected a method")
+        return Http1Error(414, f"the first line has over {max_line_bytes} bytes; expected fewer")
+    return Http1Error(501, f"the first word has over {max_line_bytes} bytes; expected a method or a version")
 
 
 def _fields(lines: list[bytes], max_fields: int) -> tuple[Fields, dict[bytes, bytes]]:

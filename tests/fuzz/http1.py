@@ -5,8 +5,8 @@
     cd tests/fuzz && /tmp/fuzz/bin/python http1.py -dict=http1.dict -runs=1000000 /tmp/http1 corpus/http1
 
 What has to hold for any bytes: no exception; what is accepted is what h11 sees (`http1_oracle`); and how the bytes are
-cut changes nothing. The corpus holds heads as clients sent them to a socket (curl, httpx,
-qdrant-client, aiohttp, requests, urllib); those called `typed_` were written by hand after their kind.
+cut changes nothing. The corpus holds heads as clients sent them to a socket (curl, httpx, qdrant-client, aiohttp,
+requests, urllib); those called `typed_` were written by hand after their kind (browsers, k6, servers).
 """
 
 from __future__ import annotations

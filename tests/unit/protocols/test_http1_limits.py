@@ -211,6 +211,16 @@ def test_a_head_that_comes_byte_by_byte_is_not_searched_again() -> None:
     assert Counting.searched <= 12 * len(head)
 
 
+def test_a_head_that_comes_byte_by_byte_is_not_copied_again() -> None:
+    reader = RequestReader()
+    reader.feed(GET)
+    reader.feed(b"a")
+    held = reader._held
+    for _ in range(1000):
+        reader.feed(b"a")
+    assert reader._held is held
+
+
 def test_trailers_that_come_byte_by_byte_are_not_searched_again() -> None:
     body = ChunkedBody(Limits())
     body.take(b"0\r\n", 0, [])
