@@ -227,6 +227,26 @@ async def test_a_client_that_does_not_heed_is_left_alone_after_a_while(monkeypat
         await asyncio.wait_for(listener.stop(drain_seconds=60), 20)
 
 
+async def test_what_a_slow_client_has_not_read_yet_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its window takes the whole answer at once, so for HTTP/2 all is said."""
+    monkeypatch.setattr(grpc_listener, "_CLOSING_SECONDS", 0.05)
+    answer = bytes(30_000_000)
+
+    async def handler(_: Request) -> Response:
+        return Response(0, body=answer)
+
+    wide = Limits(stream_window_bytes=2**31 - 1, connection_window_bytes=2**31 - 1)
+    listener = GrpcListener(handler, "127.0.0.1", 0)
+    await listener.start()
+    async with connected(listener, wide) as client, asyncio.TaskGroup() as tasks:
+        await client.ask(body=framed(b""))
+        assert isinstance(await client.hear(Head), Head)
+        tasks.create_task(listener.stop(drain_seconds=60))
+        await asyncio.sleep(0.5)
+        assert (await client.status())[b"grpc-status"] == b"0"
+        client.close()
+
+
 async def test_a_call_that_is_on_its_way_when_the_listener_stops_is_answered() -> None:
     listener = GrpcListener(echo, "127.0.0.1", 0)
     await listener.start()
