@@ -61,6 +61,7 @@ class GrpcListener:
         self._connections: set[_Connection] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()  # a connection is
+        self._heeding_seconds: float | None = None  # while it stops
 
     @property
     def port(self) -> int:
@@ -82,8 +83,9 @@ class GrpcListener:
             return
         self._server.close()
         deadline = time.monotonic() + drain_seconds + linger_seconds
+        self._heeding_seconds = max(_HEEDING_SECONDS, linger_seconds)
         for connection in tuple(self._connections):
-            connection.drain(max(_HEEDING_SECONDS, linger_seconds))
+            connection.drain(self._heeding_seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_seconds + linger_seconds):
                 while self._connections:
@@ -104,6 +106,8 @@ class GrpcListener:
 
     def made(self, connection: _Connection) -> None:
         self._connections.add(connection)
+        if self._heeding_seconds is not None:  # it was accepted just before
+            connection.drain(self._heeding_seconds)
 
     def lost(self, connection: _Connection) -> None:
         self._connections.discard(connection)
@@ -175,8 +179,8 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.client = str(peer[0]) if peer else ""
-        self._listener.made(self)
         self._after(_GREETING_SECONDS, self.abort)
+        self._listener.made(self)
         self._write()
 
     def data_received(self, data: bytes) -> None:
@@ -192,11 +196,11 @@ class _Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """A client that does not read its answers is not read either."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     # --- the listener's ------------------------------------------------------------------------------
@@ -276,14 +280,21 @@ class _Connection(asyncio.Protocol):
     def _write(self) -> None:
         self._will_write = False
         written = self._http2.take()
-        if self._transport is None or self._has_said_all:
+        if self._transport is None or self._transport.is_closing() or self._has_said_all:
             return
         if written:
             self._transport.write(written)
-        if self._http2.is_drained and not self._transport.is_closing():
+        if self._http2.is_drained:
             self._has_said_all = True
             self._transport.write_eof()
-            self._after(_CLOSING_SECONDS, self.abort)
+            self._after(_CLOSING_SECONDS, self._close)
+
+    def _close(self) -> None:
+        """All has been said. What the client has not read yet is not cut off."""
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            self._after(_CLOSING_SECONDS, self._close)
+        else:
+            self.abort()
 
     def _finish_draining(self) -> None:
         self._http2.finish_draining()

@@ -229,6 +229,7 @@ async def test_a_client_that_does_not_heed_is_left_alone_after_a_while(monkeypat
 
 async def test_what_a_slow_client_has_not_read_yet_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its window takes the whole answer at once, so for HTTP/2 all is said."""
+    monkeypatch.setattr(grpc_listener, "_HEEDING_SECONDS", 0.05)
     monkeypatch.setattr(grpc_listener, "_CLOSING_SECONDS", 0.05)
     answer = bytes(30_000_000)
 
