@@ -253,7 +253,7 @@ class _Connection(asyncio.Protocol):
             case Ready() if not self._drains:
                 self._after(0.0, None)
             case Broken():
-                _log.info("a connection was broken off", extra={"client": self.client, "reason": event.why})
+                _log.info("a connection was broken off", extra={"reason": event.why})
                 self._write()
                 if self._transport is not None:
                     self._transport.close()

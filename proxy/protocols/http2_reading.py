@@ -75,7 +75,8 @@ class FrameReader:
     def _preface_is_whole(self, data: bytes) -> bool:
         start = data[: len(f.PREFACE)]
         if not f.PREFACE.startswith(start):
-            raise Http2Error(Code.PROTOCOL_ERROR, f"a connection that begins with {start!r}, which is not HTTP/2")
+            # No more of it: what follows may be nobody's business.
+            raise Http2Error(Code.PROTOCOL_ERROR, f"a connection that begins with {start[:4]!r}, which is not HTTP/2")
         return len(start) == len(f.PREFACE)
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Frame | None:
