@@ -38,3 +38,10 @@ def test_a_pause_never_grows_beyond_five_seconds() -> None:
     throttle = Throttle()
     throttle.after_page(0.01)
     assert max(throttle.after_page(60.0) for _ in range(50)) <= 5.0
+
+
+def test_a_store_that_stays_slow_is_still_worked_with_for_a_fifth_of_the_time() -> None:
+    """As a Milvus that was killed is for minutes: it is not our load that makes it slow."""
+    throttle = Throttle()
+    throttle.after_page(0.005)
+    assert [throttle.after_page(0.05) for _ in range(50)][-1] <= 4 * 0.05
