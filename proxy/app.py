@@ -271,7 +271,7 @@ class App:
             if listener.transport == "http":
                 made = HttpListener(pipeline, host, port, sock=taken)
             else:
-                made = GrpcListener(pipeline, host, port, sock=taken)
+                made = GrpcListener(pipeline, host, port, sock=taken, max_body_bytes=listener.max_body_bytes)
             await made.start()
             self._listeners.append((listener, made))
         token = config.control.token

@@ -20,23 +20,34 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import cast
 
+from proxy.errors import BodyTooLarge
 from proxy.protocols import grpc
-from proxy.protocols.grpc import MessageError, fields_of, framed, message_in, metadata_in, status_fields, timeout_in
+from proxy.protocols.grpc import (
+    MessageError,
+    fields_of,
+    framed,
+    is_grpc,
+    message_in,
+    metadata_in,
+    status_fields,
+    timeout_in,
+)
 from proxy.protocols.hpack import Field, FieldBlock
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.sockets import listening
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Handler, Request, Response
+from proxy.wire import Body, Handler, Request, Response
 
 _GREETING_SECONDS = 20.0  # for a client to send its first settings
 _HEEDING_SECONDS = 1.0  # for one to answer, before it is left alone
 _CLOSING_SECONDS = 2.0
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
 _HEAD: tuple[Field, ...] = (
     (b":status", b"200"),
     (b"content-type", b"application/grpc"),
@@ -50,9 +61,19 @@ class GrpcListener:
 
     host, port: where to listen; port 0 lets the system choose (see `port`).
     sock: a socket that already listens, in place of host and port.
+    max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size.
     """
 
-    def __init__(self, handler: Handler, host: str, port: int, *, sock: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        host: str,
+        port: int,
+        *,
+        sock: socket.socket | None = None,
+        max_body_bytes: int | None = None,
+    ) -> None:
+        self.max_body_bytes = max_body_bytes
         self._handler = handler
         self._host = host
         self._port = port
@@ -82,6 +103,8 @@ class GrpcListener:
         if self._server is None:
             return
         self._server.close()
+        for _ in range(3):  # what has been accepted becomes a connection
+            await asyncio.sleep(0)
         deadline = time.monotonic() + drain_seconds + linger_seconds
         self._heeding_seconds = max(_HEEDING_SECONDS, linger_seconds)
         for connection in tuple(self._connections):
@@ -121,15 +144,23 @@ class GrpcListener:
 
     async def _answer(self, connection: _Connection, stream_id: int, call: _Call) -> None:
         try:
-            response = await self._handler(call.request(connection.client))
+            response = await self._handler(call.request(connection.client, self.max_body_bytes))
             body = response.body if isinstance(response.body, bytes) else await _whole(response)
+            connection.answer(stream_id, response, body)
         except MessageError as error:
-            response, body = Response(error.status, message=str(error)), b""
+            connection.answer(stream_id, Response(error.status, message=str(error)), b"")
+        except asyncio.CancelledError:  # at the end of a drain, or of something that the handler waited for
+            message = "the call was cut off here; it may have been carried out"
+            connection.answer(stream_id, Response(grpc.UNKNOWN, message=message), b"")
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
         except Exception:  # noqa: BLE001 - a defect (handlers answer errors themselves): logged, and the client told
             _log.exception("handler failed", extra={"method": call.path})
-            response = Response(grpc.INTERNAL, message="internal error; the proxy's log has the details")
-            body = b""
-        connection.answer(stream_id, response, body)
+            message = "internal error; the proxy's log has the details"
+            connection.answer(stream_id, Response(grpc.INTERNAL, message=message), b"")
+        finally:
+            connection.ended(stream_id)
 
 
 @dataclass(slots=True)
@@ -137,25 +168,45 @@ class _Call:
     """A request that comes in."""
 
     block: FieldBlock
+    began: float  # on the loop's clock
     chunks: list[bytes] = field(default_factory=list)
+    size_bytes: int = 0
 
     @property
     def path(self) -> str:
         return self.block.pseudo[b":path"].decode("latin-1")
 
-    def request(self, client: str) -> Request:
+    def add(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+        self.size_bytes += len(chunk)
+
+    def is_too_large(self, limit_bytes: int | None) -> bool:
+        return limit_bytes is not None and self.size_bytes > limit_bytes + grpc.PREFIX_BYTES
+
+    def request(self, client: str, limit_bytes: int | None) -> Request:
         """Raises MessageError."""
         fields = self.block.fields
-        coding = next((value for name, value in fields if name == b"grpc-encoding"), b"identity")
+        timeout_seconds = timeout_in(fields)
+        if timeout_seconds is not None:
+            timeout_seconds = max(0.0, timeout_seconds - (asyncio.get_running_loop().time() - self.began))
         return Request(
             transport="grpc",
             method="",
             path=self.path,
             headers=metadata_in(fields),
-            body=message_in(b"".join(self.chunks), coding),
+            body=self._body(limit_bytes),
             client=client,
-            timeout_seconds=timeout_in(fields),
+            timeout_seconds=timeout_seconds,
         )
+
+    def _body(self, limit_bytes: int | None) -> Body:
+        coding = next((value for name, value in self.block.fields if name == b"grpc-encoding"), b"identity")
+        try:
+            if limit_bytes is not None and self.is_too_large(limit_bytes):
+                raise BodyTooLarge(limit_bytes)
+            return message_in(b"".join(self.chunks), coding, limit_bytes)
+        except BodyTooLarge as error:
+            return _Raising(error)
 
 
 class _Connection(asyncio.Protocol):
@@ -179,6 +230,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.client = str(peer[0]) if peer else ""
+        _keep_alive(transport.get_extra_info("socket"))
         self._after(_GREETING_SECONDS, self.abort)
         self._listener.made(self)
         self._write()
@@ -206,9 +258,9 @@ class _Connection(asyncio.Protocol):
     # --- the listener's ------------------------------------------------------------------------------
 
     def answer(self, stream_id: int, response: Response, body: bytes) -> None:
-        trailers = fields_of(response.trailers) + status_fields(response.status, response.message)
         http2 = self._http2
         try:
+            trailers = fields_of(response.trailers) + status_fields(response.status, response.message)
             if response.status != grpc.OK and not response.headers:
                 http2.send_head(stream_id, (*_HEAD, *trailers), ends=True)
             else:
@@ -221,8 +273,14 @@ class _Connection(asyncio.Protocol):
             http2.reset(stream_id, Code.INTERNAL_ERROR)
         self._write_soon()
 
+    def ended(self, stream_id: int) -> None:
+        """Its handler has."""
+        self._http2.release(stream_id)
+
     def drain(self, heeding_seconds: float) -> None:
         """Tell the client to go elsewhere, and go on until it has, for at most so long beyond its calls."""
+        if self._has_said_all:
+            return
         self._drains = True
         self._http2.drain()
         self._after(heeding_seconds, self._finish_draining)
@@ -242,33 +300,37 @@ class _Connection(asyncio.Protocol):
                 self._http2.consume(event.stream_id, event.size_bytes)
                 call = self._calls.get(event.stream_id)
                 if call is not None:
-                    call.chunks.append(event.data)
-                    if event.ends:
-                        self._listener.called(self, event.stream_id, self._calls.pop(event.stream_id))
+                    call.add(event.data)
+                    if event.ends or call.is_too_large(self._listener.max_body_bytes):
+                        self._call(event.stream_id, call)
             case Trailers():
-                if (call := self._calls.pop(event.stream_id, None)) is not None:
-                    self._listener.called(self, event.stream_id, call)
+                if (call := self._calls.get(event.stream_id)) is not None:
+                    self._call(event.stream_id, call)
             case Reset():
                 self._calls.pop(event.stream_id, None)
             case Ready() if not self._drains:
                 self._after(0.0, None)
             case Broken():
                 _log.info("a connection was broken off", extra={"reason": event.why})
-                self._write()
-                if self._transport is not None:
-                    self._transport.close()
+                self._say_all()
 
     def _begin(self, head: Head) -> None:
         block = head.block
         content_type = next((value for name, value in block.fields if name == b"content-type"), b"")
         if block.pseudo[b":method"] != b"POST":
             self._http2.send_head(head.stream_id, ((b":status", b"405"), (b"allow", b"POST")), ends=True)
-        elif not content_type.startswith(b"application/grpc"):
+        elif not is_grpc(content_type):
             self._http2.send_head(head.stream_id, ((b":status", b"415"),), ends=True)
-        elif head.ends:
-            self._listener.called(self, head.stream_id, _Call(block))
         else:
-            self._calls[head.stream_id] = _Call(block)
+            self._calls[head.stream_id] = call = _Call(block, self._loop.time())
+            if head.ends:
+                self._call(head.stream_id, call)
+
+    def _call(self, stream_id: int, call: _Call) -> None:
+        """Its request is whole, or will be no good."""
+        del self._calls[stream_id]
+        self._http2.hold(stream_id)
+        self._listener.called(self, stream_id, call)
 
     # --- writing, and the end ----------------------------------------------------------------------------
 
@@ -285,9 +347,17 @@ class _Connection(asyncio.Protocol):
         if written:
             self._transport.write(written)
         if self._http2.is_drained:
-            self._has_said_all = True
-            self._transport.write_eof()
-            self._after(_CLOSING_SECONDS, self._close)
+            self._say_all()
+
+    def _say_all(self) -> None:
+        """The last that is written. The client closes when it has read it; who closes first may cut it off."""
+        written = self._http2.take()
+        if self._transport is None or self._transport.is_closing() or self._has_said_all:
+            return
+        self._has_said_all = True
+        self._transport.write(written)
+        self._transport.write_eof()
+        self._after(_CLOSING_SECONDS, self._close)
 
     def _close(self) -> None:
         """All has been said. What the client has not read yet is not cut off."""
@@ -305,6 +375,27 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, act) if act is not None else None
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """A client that vanishes without a word must not keep its connection for ever."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE.items():
+        if (number := getattr(socket, option, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+class _Raising:
+    """A body that cannot be had."""
+
+    def __init__(self, error: BodyTooLarge) -> None:
+        self._error = error
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise self._error
 
 
 async def _whole(response: Response) -> bytes:

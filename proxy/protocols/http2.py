@@ -55,7 +55,12 @@ _STREAMS_AT_FIRST = 100  # that a client opens before it has read how many it ma
 _DRAINING = b"draining"  # payload of a ping
 _REQUIRED = frozenset({b":method", b":scheme", b":path"})
 _ALLOWED = _REQUIRED | {b":authority"}
-_TOO_LARGE = ((b":status", b"431"), (b"content-length", b"0"))
+_TOO_LARGE = (
+    (b":status", b"431"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-status", b"8"),
+    (b"grpc-message", b"the metadata is too large"),
+)
 
 
 class Connection:
@@ -75,6 +80,8 @@ class Connection:
         self._sender = FrameSender(self._allowance, self._end_local, self._emptied)
         self._streams: dict[int, Stream] = {}
         self._abandoned: dict[int, None] = {}
+        self._held: set[int] = set()
+        self._orphans = 0  # held, and gone
         self._events: list[Event] = []
         self._receive_window = limits.connection_window_bytes
         self._owed_bytes = 0
@@ -195,6 +202,18 @@ class Connection:
                 stream.receive_window += stream.owed_bytes
                 stream.owed_bytes = 0
 
+    def hold(self, stream_id: int) -> None:
+        """The request of a stream is being worked on, until `release`: also if its client takes it back, and so no
+        longer counts it among the streams that it has open."""
+        if stream_id in self._streams:
+            self._held.add(stream_id)
+
+    def release(self, stream_id: int) -> None:
+        if stream_id in self._held:
+            self._held.discard(stream_id)
+            if stream_id not in self._streams:
+                self._orphans -= 1
+
     def ping(self, payload: bytes) -> None:
         """Eight bytes, which come back in a `Pong`."""
         assert len(payload) == f.PING_BYTES
@@ -219,9 +238,8 @@ class Connection:
         """The connection is over at once: write what there is, and close it."""
         if not self.is_broken:
             self.is_broken = True
-            for stream in self._streams.values():
-                self._sender.forget(stream)
-            self._streams.clear()
+            for stream in list(self._streams.values()):
+                self._forget(stream)
             self._sender.put(f.goaway(self._last_peer_id, code, why.encode()[:200]))
 
     # --- the ends of streams ------------------------------------------------------------------------
@@ -262,6 +280,8 @@ class Connection:
     def _forget(self, stream: Stream) -> None:
         del self._streams[stream.id]
         self._sender.forget(stream)
+        if stream.id in self._held:
+            self._orphans += 1
 
     def _emptied(self, stream: Stream) -> None:
         if stream.id in self._streams:
@@ -340,19 +360,20 @@ class Connection:
         if stream_id > self._last_taken:  # the client was told, and will send it elsewhere
             self._allowance.spend(cost.FRAME)
             return
-        is_full = len(self._streams) >= self._limits.streams
+        limits = self._limits
+        is_full = len(self._streams) >= limits.streams or self._orphans >= limits.orphans
         self._last_peer_id = stream_id
-        stream = Stream(stream_id, self._peer_window, self._limits.stream_window_bytes)
+        stream = Stream(stream_id, self._peer_window, limits.stream_window_bytes)
         stream.headed = True
         stream.remote_open = not ends
         stream.expected_bytes = block.content_length
         self._streams[stream_id] = stream
         if is_full:
-            self._allowance.spend(cost.FRAME)
+            self._allowance.spend(cost.SMALL)
             self.reset(stream_id, Code.REFUSED_STREAM)
         elif why := block.problem or _problem_of_request(block) or _wrong_length(stream, 0, ends):
             self._fail(stream, Code.PROTOCOL_ERROR, why)
-        elif block.size_bytes > self._limits.fields_bytes:
+        elif block.size_bytes > limits.fields_bytes:
             self._allowance.spend(cost.FRAME)
             self.send_head(stream_id, _TOO_LARGE, ends=True)
         else:
@@ -390,7 +411,7 @@ class Connection:
     def _on_stray(self, stream_id: int, what: str) -> None:
         """Data or fields of a stream that the peer may not write to."""
         if stream_id in self._abandoned:
-            self._allowance.spend(cost.WINDOW)
+            self._allowance.spend(cost.SMALL)
         elif self._is_idle(stream_id):
             raise Http2Error(Code.PROTOCOL_ERROR, f"{what} of stream {stream_id}, which nobody has opened")
         elif stream_id <= self._last_taken:
@@ -408,7 +429,7 @@ class Connection:
         _check_size("RST_STREAM", payload, f.NUMBER_BYTES)
         if self._is_idle(stream_id):
             raise Http2Error(Code.PROTOCOL_ERROR, f"RST_STREAM of stream {stream_id}, which nobody has opened")
-        self._allowance.spend(cost.RESET)
+        self._allowance.spend(cost.SMALL)
         self._abandoned.pop(stream_id, None)
         stream = self._streams.get(stream_id)
         if stream is not None:
@@ -418,7 +439,7 @@ class Connection:
 
     def _on_window(self, _: int, stream_id: int, payload: bytes) -> None:
         _check_size("WINDOW_UPDATE", payload, f.NUMBER_BYTES)
-        self._allowance.spend(cost.WINDOW)
+        self._allowance.spend(cost.SMALL)
         more = f.number_in(payload) & f.LARGEST_WINDOW
         stream = self._streams.get(stream_id)
         if not stream_id:
@@ -463,6 +484,7 @@ class Connection:
             return
         if len(payload) % f.SETTING_BYTES:
             raise Http2Error(Code.FRAME_SIZE_ERROR, f"settings of {len(payload)} bytes")
+        self._allowance.spend(cost.FRAME * (len(payload) // f.SETTING_BYTES))  # one may walk all streams
         for key, value in f.settings_in(payload):
             self._set(key, value)
         self._sender.put(f.frame(f.SETTINGS, f.ACK, 0, b""))

@@ -1,8 +1,12 @@
 """What a peer may spend on frames that bring nothing.
 
-Pings, settings, resets, empty data, single bytes of a window: each is cheap to send and costs us something, and none is
-bounded by a window. They are paid for out of an allowance, which grows with time and with work done. A peer that spends
-more is sending such frames for their own sake; a busy client that cancels now and then is far from that.
+Pings, settings, empty data, single bytes of a window: each is cheap to send and costs us something, and none is bounded
+by a window. They are paid for out of an allowance, which grows with time and with work done. A peer that spends more is
+sending such frames for their own sake.
+
+The end of a stream costs next to nothing, since a client whose store hangs ends every call when its deadline passes.
+What streams would cost that are opened and reset at once is bounded otherwise: by the calls that are still being worked
+on (`Connection.hold`).
 """
 
 from __future__ import annotations
@@ -10,8 +14,7 @@ from __future__ import annotations
 from proxy.protocols.http2_frames import Code, Http2Error
 
 FRAME = 1.0
-RESET = 2.0
-WINDOW = 0.05
+SMALL = 0.05
 
 _MOST = 1000.0
 _PER_SECOND = 50.0

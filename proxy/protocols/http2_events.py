@@ -15,10 +15,12 @@ class Role(Enum):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What the peer may do. `streams`: open at once. `fields_bytes`: of one block, as decoded; a request with more is
-    answered 431, more than twice of it, or a block that takes as much undecoded, ends the connection."""
+    """What the peer may do. `streams`: open at once; `orphans`: taken back while they are still being worked on.
+    `fields_bytes`: of one block, as decoded; a request with more is answered 431, more than twice of it, or a block
+    that takes as much undecoded, ends the connection."""
 
     streams: int = 1024
+    orphans: int = 8192
     frame_bytes: int = 65_536
     stream_window_bytes: int = 2**20
     connection_window_bytes: int = 2**24

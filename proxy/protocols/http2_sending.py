@@ -86,7 +86,7 @@ class FrameSender:
         size = len(data)
         if ends:
             stream.local_open = False
-        if stream.queue or size > self.frame_bytes or size > stream.send_window or size > self._window:
+        if stream.queue or size > min(self.frame_bytes, max(0, stream.send_window), max(0, self._window)):
             stream.queue.append((memoryview(data), ends))
             stream.waiting_bytes += size
             self.pump(stream)
@@ -107,6 +107,8 @@ class FrameSender:
         while self._waiting and self._window > 0:
             stream = self._waiting.pop(next(iter(self._waiting)))
             self._put_next(stream)
+            while stream.queue and _needs_no_window(stream.queue[0]):
+                self._put_next(stream)
             self._wait_in_turn(stream)
             if not stream.queue:
                 self._emptied(stream)
@@ -131,8 +133,8 @@ class FrameSender:
                 self._ended(stream)
             return True
         data, ends = item
-        size = min(len(data), self.frame_bytes, stream.send_window, self._window)
-        if size <= 0 < len(data):
+        size = max(0, min(len(data), self.frame_bytes, stream.send_window, self._window))
+        if not size and data:
             return False
         stream.waiting_bytes -= size
         if size == len(data):
@@ -163,3 +165,7 @@ class FrameSender:
             last = f.END_HEADERS if start + size >= len(block) else 0
             parts.append(f.frame(f.CONTINUATION, last, stream_id, block[start : start + size]))
         return b"".join(parts)
+
+
+def _needs_no_window(item: tuple[memoryview, bool] | bytes) -> bool:
+    return isinstance(item, bytes) or not item[0]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+import uvloop
 
+from proxy.errors import BodyTooLarge
 from proxy.listeners import grpc_listener
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.protocols import http2_frames as f
@@ -17,7 +21,7 @@ from proxy.protocols.hpack import Field
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Head, Limits, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code
-from proxy.wire import Handler, Request, Response
+from proxy.wire import Handler, Request, Response, collected
 
 REQUEST: tuple[Field, ...] = (
     (b":method", b"POST"),
@@ -27,6 +31,12 @@ REQUEST: tuple[Field, ...] = (
     (b"te", b"trailers"),
     (b"content-type", b"application/grpc"),
 )
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The proxy runs on uvloop, which differs in when it reads, writes and accepts."""
+    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 async def echo(request: Request) -> Response:
@@ -270,21 +280,140 @@ async def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> N
     async def handler(_: Request) -> Response:
         nonlocal asked
         asked += 1
-        return Response(0, body=bytes(200_000))
+        return Response(0, body=bytes(100_000))
 
     wide = Limits(stream_window_bytes=2**31 - 1, connection_window_bytes=2**31 - 1)
     async with listening(handler) as listener, connected(listener, wide) as client, asyncio.TaskGroup() as tasks:
 
         async def ask() -> None:
             for _ in range(300):
-                await client.ask(body=framed(bytes(20_000)))
+                await client.ask(body=framed(bytes(60_000)))
 
         tasks.create_task(ask())
         before = -1
         while asked > before:
             before = asked
             await asyncio.sleep(0.5)
-        assert asked < 200  # what fits into the system's buffers
+        assert asked < 200  # what fits into the system's buffers, and what is read at a time
         for _ in range(300):
             assert (await client.status())[b"grpc-status"] == b"0"
     assert asked == 300
+
+
+async def test_a_message_over_the_limit_is_the_handlers_to_answer() -> None:
+    """As the vendor would; and before all of it has come."""
+
+    async def handler(request: Request) -> Response:
+        try:
+            await collected(request, limit_bytes=2**30)
+        except BodyTooLarge as error:
+            return Response(11, message=f"over {error.limit_bytes} bytes")
+        return Response(0)
+
+    listener = GrpcListener(handler, "127.0.0.1", 0, max_body_bytes=1000)
+    await listener.start()
+    async with connected(listener) as client:
+        await client.ask(body=framed(bytes(1000)))
+        assert (await client.status())[b"grpc-status"] == b"0"
+        half = client.http2.open(REQUEST)
+        client.http2.send_data(half, framed(bytes(1_000_000))[:2000])
+        await client.say()
+        assert (await client.status())[b"grpc-message"] == b"over 1000 bytes"
+        packed = gzip.compress(bytes(1_000_000))
+        await client.ask((*REQUEST, (b"grpc-encoding", b"gzip")), b"\x01" + len(packed).to_bytes(4) + packed)
+        assert (await client.status())[b"grpc-status"] == b"11"
+    await listener.stop(drain_seconds=5)
+
+
+async def test_every_call_is_answered_whatever_becomes_of_its_handler() -> None:
+    async def handler(request: Request) -> Response:
+        if request.bytes == b"cancelled":
+            raise asyncio.CancelledError
+        return Response(5, message="no such \udcff")
+
+    async with listening(handler) as listener, connected(listener) as client:
+        await client.ask(body=framed(b"cancelled"))
+        said = await client.status()
+        assert (said[b"grpc-status"], said[b"grpc-message"]) == (
+            b"2",
+            b"the call was cut off here; it may have been carried out",
+        )
+        await client.ask(body=framed(b"odd"))
+        reset = await client.hear(Reset)
+        assert isinstance(reset, Reset)
+        assert reset.code == Code.INTERNAL_ERROR
+        assert client.http2.open_streams == 0
+
+
+async def test_what_is_cut_off_at_the_end_of_a_drain_is_told_so() -> None:
+    begun = asyncio.Event()
+
+    async def handler(_: Request) -> Response:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    listener = GrpcListener(handler, "127.0.0.1", 0)
+    await listener.start()
+    async with connected(listener) as client, asyncio.TaskGroup() as tasks:
+        await client.ask(body=framed(b""))
+        await begun.wait()
+        tasks.create_task(listener.stop(drain_seconds=0.2))
+        assert (await client.status())[b"grpc-status"] == b"2"
+        client.close()
+
+
+async def test_what_an_upload_takes_of_its_deadline_is_not_granted_again() -> None:
+    granted: list[float | None] = []
+
+    async def handler(request: Request) -> Response:
+        granted.append(request.timeout_seconds)
+        return Response(0)
+
+    async with listening(handler) as listener, connected(listener) as client:
+        stream_id = client.http2.open((*REQUEST, (b"grpc-timeout", b"60S")))
+        await client.say()
+        await asyncio.sleep(0.5)
+        client.http2.send_data(stream_id, framed(b"x"), ends=True)
+        await client.say()
+        await client.status()
+    assert granted[0] is not None
+    assert 50 < granted[0] < 59.7
+
+
+async def test_a_connection_that_was_accepted_just_before_a_stop_is_served() -> None:
+    for turns in range(6):
+        listener = GrpcListener(echo, "127.0.0.1", 0)
+        await listener.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        client = Client(reader, writer, Limits())
+        async with asyncio.TaskGroup() as tasks:
+            stopping = tasks.create_task(listener.stop(drain_seconds=20))
+            await client.ask(body=framed(b"x"))
+            assert (await client.status())[b"grpc-status"] == b"0"
+            assert not stopping.done()
+            client.close()
+
+
+async def test_a_client_that_goes_and_stays_does_not_keep_a_listener_from_stopping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grpc_listener, "_CLOSING_SECONDS", 0.3)
+    listener = GrpcListener(echo, "127.0.0.1", 0)
+    await listener.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(f.PREFACE + f.settings({}) + f.goaway(0, Code.NO_ERROR))
+    while await reader.read(1000):  # until it has said all
+        pass
+    await asyncio.wait_for(listener.stop(drain_seconds=60), 20)
+    writer.close()
+
+
+async def test_a_client_that_vanishes_is_noticed() -> None:
+    async with listening() as listener, connected(listener):
+        (connection,) = listener._connections
+        assert connection._transport is not None
+        sock = connection._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

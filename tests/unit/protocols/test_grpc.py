@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.errors import BodyTooLarge
 from proxy.protocols.grpc import (
     INTERNAL,
     UNIMPLEMENTED,
@@ -16,6 +18,7 @@ from proxy.protocols.grpc import (
     Metadata,
     fields_of,
     framed,
+    is_grpc,
     message_in,
     metadata_in,
     status_fields,
@@ -97,6 +100,51 @@ def test_deadlines(text: bytes, seconds: float | None) -> None:
     assert timeout_in([]) is None
 
 
+def test_many_values_in_one_are_left_as_they_are() -> None:
+    """A few bytes on the way must not become thousands of entries."""
+    assert len(metadata_in([(b"a-bin", b"AA," * 30 + b"AA")])) == 31
+    assert metadata_in([(b"a-bin", b"," * 3900)]) == (("a-bin", b"," * 3900),)
+
+
+def test_what_only_begins_like_a_field_of_the_protocol_is_metadata() -> None:
+    assert metadata_in([(b"grpc-timeout-x", b"1"), (b"grpc-trace-bin", b"AA")]) == (
+        ("grpc-timeout-x", "1"),
+        ("grpc-trace-bin", b"\0"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_so"),
+    [
+        (b"application/grpc", True),
+        (b"application/grpc+proto", True),
+        (b"application/grpc;charset=utf-8", True),
+        (b"application/grpc-web", False),
+        (b"application/grpc-web+proto", False),
+        (b"application/json", False),
+        (b"", False),
+    ],
+)
+def test_content_types(content_type: bytes, is_so: bool) -> None:
+    assert is_grpc(content_type) is is_so
+
+
+def test_a_message_over_the_limit_is_refused_before_it_is_whole() -> None:
+    bomb = gzip.compress(bytes(10_000_000))
+    packed = b"\x01" + len(bomb).to_bytes(4) + bomb
+    tracemalloc.start()
+    with pytest.raises(BodyTooLarge):
+        message_in(packed, b"gzip", 1000)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert message_in(packed, b"gzip", 10_000_000) == bytes(10_000_000)
+    with pytest.raises(BodyTooLarge):
+        message_in(packed, b"gzip", 9_999_999)
+    with pytest.raises(BodyTooLarge):
+        message_in(framed(b"abc"), b"identity", 2)
+    assert message_in(framed(b"abc"), b"identity", 3) == b"abc"
+
+
 @pytest.mark.parametrize("message", [b"", b"x", bytes(100_000)])
 def test_a_message_is_framed_and_taken_out(message: bytes) -> None:
     assert message_in(framed(message), b"identity") == message
@@ -115,6 +163,7 @@ def test_a_message_is_framed_and_taken_out(message: bytes) -> None:
         (b"\x02\0\0\0\x01a", b"identity", INTERNAL, "a message begins with 2"),
         (b"\x01\0\0\0\x01a", b"br", UNIMPLEMENTED, "compressed with 'br' .accepted: identity, deflate, gzip"),
         (b"\x01\0\0\0\x01a", b"gzip", INTERNAL, "cannot be uncompressed"),
+        (b"\x01\0\0\0\x14" + gzip.compress(b"abc" * 100)[:20], b"gzip", INTERNAL, "it ends too early"),
     ],
 )
 def test_what_is_no_message_is_refused(body: bytes, coding: bytes, status: int, why: str) -> None:

@@ -338,6 +338,37 @@ def test_trailers_wait_for_the_data_before_them() -> None:
     assert connection.open_streams == 0
 
 
+def test_trailers_need_no_window() -> None:
+    """Also where the data before them has used up the last of both, and where nobody ever widens the stream's."""
+    connection = server()
+    said(connection, headers(1, ends=True), headers(3, ends=True))
+    connection.send_head(1, ANSWER)
+    connection.send_data(1, bytes(30_000))
+    connection.send_head(3, ANSWER)
+    connection.send_data(3, bytes(WINDOW))
+    connection.send_trailers(3, TRAILERS)
+    connection.take()
+    assert said(connection, f.window_update(0, 30_000)) == []
+    assert frames(connection.take())[-1] == (f.HEADERS, f.END_HEADERS | f.END_STREAM, 3, encode(TRAILERS))
+    assert connection.open_streams == 1
+
+
+def test_an_empty_end_needs_no_window_behind_data_and_below_zero_either() -> None:
+    connection = client(initial_window_size=2**20)
+    large, behind, shrunk = (connection.open(REQUEST) for _ in range(3))
+    connection.send_data(shrunk, bytes(10_000))
+    connection.send_data(large, bytes(100_000))
+    connection.send_data(behind, bytes(100))
+    connection.send_data(behind, b"", ends=True)
+    connection.take()
+    said(connection, f.settings({f.Setting.INITIAL_WINDOW_SIZE: 100}))
+    connection.send_data(shrunk, b"", ends=True)
+    assert frames(connection.take())[-1] == (f.DATA, f.END_STREAM, shrunk, b"")
+    said(connection, f.window_update(0, 100))
+    written = frames(connection.take())
+    assert [frame[1:] for frame in written] == [(0, behind, bytes(100)), (f.END_STREAM, behind, b"")]
+
+
 def test_nothing_follows_the_end() -> None:
     connection = client(initial_window_size=1)
     stream_id = connection.open(REQUEST)
@@ -676,7 +707,15 @@ def test_fields_that_are_too_large_are_told_so() -> None:
     (answer, reset) = frames(connection.take())
     assert (answer[0], answer[3], reset[0]) == (
         f.HEADERS,
-        b"\x20" + encode(((b":status", b"431"), (b"content-length", b"0"))),
+        b"\x20"
+        + encode(
+            (
+                (b":status", b"431"),
+                (b"content-type", b"application/grpc"),
+                (b"grpc-status", b"8"),
+                (b"grpc-message", b"the metadata is too large"),
+            )
+        ),
         f.RST_STREAM,
     )
     fault = broken(said(connection, headers(5, (*REQUEST, *large, *large))))

@@ -9,14 +9,24 @@ from proxy.protocols.hpack import encode
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Limits
 from proxy.protocols.http2_frames import Code
-from tests.unit.protocols.http2_dialogue import ANSWER, REQUEST, TRAILERS, client, data, headers, said, server
+from tests.unit.protocols.http2_dialogue import (
+    ANSWER,
+    REQUEST,
+    TRAILERS,
+    client,
+    data,
+    headers,
+    resets,
+    said,
+    server,
+)
 
 FLOODS = {
     "pings": lambda n: f.frame(f.PING, 0, 0, bytes(8)),
     "answers to pings": lambda n: f.frame(f.PING, f.ACK, 0, bytes(8)),
     "settings": lambda n: f.settings({}),
     "acknowledgements": lambda n: f.frame(f.SETTINGS, f.ACK, 0, b""),
-    "resets": lambda n: headers(2 * n + 3) + f.rst_stream(2 * n + 3, Code.CANCEL),
+    "requests that are taken back": lambda n: headers(2 * n + 3) + f.rst_stream(2 * n + 3, Code.CANCEL),
     "resets of nothing": lambda n: f.rst_stream(1, Code.CANCEL),
     "empty data": lambda n: data(1),
     "padding": lambda n: f.frame(f.DATA, f.PADDED, 1, b"\x00"),
@@ -49,7 +59,31 @@ def test_a_flood_is_cut_off(kind: str) -> None:
             break
     else:
         pytest.fail("it goes on for ever")
-    assert written < 100_000
+    assert written < 300_000
+
+
+def test_settings_are_paid_for_one_by_one() -> None:
+    """Each of a window may walk all streams."""
+    connection = server()
+    many = f.frame(f.SETTINGS, 0, 0, f.settings({f.Setting.INITIAL_WINDOW_SIZE: 1})[9:] * 1001)
+    assert isinstance(said(connection, many)[-1], Broken)
+
+
+def test_what_is_worked_on_is_bounded_also_when_its_client_takes_it_back() -> None:
+    connection = server(Limits(streams=4, orphans=10))
+    for stream_id in range(1, 21, 2):
+        assert len(said(connection, headers(stream_id))) == 1
+        connection.hold(stream_id)
+        said(connection, f.rst_stream(stream_id, Code.CANCEL))
+    assert said(connection, headers(21)) == []
+    assert resets(connection.take()) == [(21, Code.REFUSED_STREAM)]
+    connection.release(1)
+    connection.release(1)
+    assert len(said(connection, headers(23), headers(25))) == 2  # an orphan less, and streams of their own
+    connection.hold(23)
+    connection.release(23)
+    said(connection, f.rst_stream(23, Code.CANCEL))
+    assert len(said(connection, headers(27))) == 1
 
 
 def test_fields_that_go_on_for_ever_are_cut_off() -> None:
@@ -120,6 +154,25 @@ def test_an_upload_pays_for_its_pings() -> None:
         connection.consume(1, 16_384)
         connection.take()
     assert not connection.is_broken
+
+
+@pytest.mark.parametrize("calls_per_second", [20, 200, 1000])
+def test_a_client_whose_calls_all_time_out_is_not_cut_off(calls_per_second: int) -> None:
+    """The store hangs. Its other calls, to a store that is well, go through the same connection."""
+    connection = server()
+    under_way: list[int] = []
+    for number in range(60 * calls_per_second):
+        stream_id, now = 2 * number + 1, number / calls_per_second
+        said(connection, headers(stream_id), data(stream_id, b"x" * 300, ends=True), at_seconds=now)
+        connection.consume(stream_id, 300)
+        connection.hold(stream_id)
+        under_way.append(stream_id)
+        if len(under_way) > calls_per_second // 2:  # a deadline of half a second
+            said(connection, f.rst_stream(under_way.pop(0), Code.CANCEL), at_seconds=now)
+        if number >= 4 * calls_per_second:
+            connection.release(2 * (number - 4 * calls_per_second) + 1)  # of the store's time-out
+        assert not connection.is_broken
+        assert resets(connection.take()) == []
 
 
 def test_a_client_that_keeps_an_idle_connection_alive_is_not_cut_off() -> None:
