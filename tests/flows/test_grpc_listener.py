@@ -82,7 +82,7 @@ class Client:
             if not data:
                 raise EOFError
             self.heard += self.http2.receive(data, 0.0)
-            await self.say()
+            self._writer.write(self.http2.take())  # who waited here while the listener waits would wait for ever
 
     async def ask(self, fields: Sequence[Field] = REQUEST, body: bytes | None = None) -> int:
         """The stream of a request; without a body if it is None."""
