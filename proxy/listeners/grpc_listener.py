@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from proxy.errors import BodyTooLarge
+from proxy.listeners.acceptor import Acceptor
 from proxy.protocols import grpc
 from proxy.protocols.grpc import (
     MessageError,
@@ -78,11 +79,10 @@ class GrpcListener:
         self._host = host
         self._port = port
         self._socket = sock
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._connections: set[_Connection] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()  # a connection is
-        self._heeding_seconds: float | None = None  # while it stops
 
     @property
     def port(self) -> int:
@@ -96,19 +96,16 @@ class GrpcListener:
         if self._socket is None:
             self._socket = listening(self._host, self._port)
         self._port = self._socket.getsockname()[1]
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), sock=self._socket, backlog=4096)
+        self._acceptor = Acceptor(self._socket, lambda: _Connection(self))
+        self._acceptor.start()
 
     async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
-        if self._server is None:
+        if self._acceptor is None:
             return
-        self._server.close()
-        for _ in range(3):  # what has been accepted becomes a connection
-            await asyncio.sleep(0)
+        await self._acceptor.stop(leaves_the_rest=linger_seconds > 0)
         deadline = time.monotonic() + drain_seconds + linger_seconds
-        self._heeding_seconds = max(_HEEDING_SECONDS, linger_seconds)
         for connection in tuple(self._connections):
-            connection.drain(self._heeding_seconds)
+            connection.drain(max(_HEEDING_SECONDS, linger_seconds))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_seconds + linger_seconds):
                 while self._connections:
@@ -123,14 +120,11 @@ class GrpcListener:
             await asyncio.wait(self._running)
         for connection in tuple(self._connections):
             connection.abort()
-        await self._server.wait_closed()
 
     # --- what connections tell -------------------------------------------------------------------
 
     def made(self, connection: _Connection) -> None:
         self._connections.add(connection)
-        if self._heeding_seconds is not None:  # it was accepted just before
-            connection.drain(self._heeding_seconds)
 
     def lost(self, connection: _Connection) -> None:
         self._connections.discard(connection)
