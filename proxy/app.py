@@ -56,7 +56,7 @@ from proxy.serving.primaries import Front
 from proxy.serving.reads import Reader
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
-from proxy.sockets import Handover, take
+from proxy.sockets import Handover, Inherited, take
 from proxy.stores import Forwarder, Store
 from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.memory import MemoryStore
@@ -109,7 +109,7 @@ class App:
         self._hook = hook
         self._listeners: list[tuple[ListenerConfig, Listener]] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._taken: Mapping[str, socket.socket] = {}
+        self._inherited = Inherited()
 
     @property
     def handover_path(self) -> Path:
@@ -117,13 +117,14 @@ class App:
 
     async def start(self, taken: Mapping[str, socket.socket] | None = None) -> None:
         """`taken`: listening sockets of the process before, by the names that `sockets` gives them."""
-        self._taken = taken or {}
+        self._inherited = Inherited(taken)
         config = self.live_config.config
         logs.configure(config.logging.format, config.logging.level)
         longest = max(store.longest_request_seconds for store in config.stores.values())
         self.journal = Journal.open(Path(config.data_dir) / "journal.db", longest)
         self._build(config)
         await self._open_sockets(config)
+        self._inherited.close()
         self.membership.start()
         self._tasks.append(spawn(self.sweeper.run(), name="sweeper"))
         for name, route in self.routes.items():
@@ -267,7 +268,7 @@ class App:
                 listener, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
             )
             made: Listener
-            taken = self._taken.get(f"listener {listener.name}")
+            taken = self._inherited.take(f"listener {listener.name}", host, port)
             if listener.transport == "http":
                 made = HttpListener(pipeline, host, port, sock=taken)
             else:
@@ -289,16 +290,19 @@ class App:
             ready=self.not_ready,
             moves=self.moves,
         )
+        host, port = split_address(config.control.address)
         self.control = Server(
             api(operator, self.exposition, self.not_ready, secret),
-            *split_address(config.control.address),
-            self._taken.get("control"),
+            host,
+            port,
+            self._inherited.take("control", host, port),
         )
         await self.control.start()
         self.probes: Server | None = None
         if config.probes.address is not None:
-            address = split_address(config.probes.address)
-            self.probes = Server(probes(self.exposition, self.not_ready), *address, self._taken.get("probes"))
+            host, port = split_address(config.probes.address)
+            taken = self._inherited.take("probes", host, port)
+            self.probes = Server(probes(self.exposition, self.not_ready), host, port, taken)
             await self.probes.start()
 
     def _elsewhere(self, upstream: Upstream) -> list[Elsewhere]:

@@ -3,7 +3,8 @@
 The process that serves listens on a Unix socket in `data_dir`. The next one connects there, is given the sockets
 themselves (not the addresses: a connection that waits to be accepted stays in the same queue), starts, and says that it
 is ready. From then on the old one accepts nothing more, answers what it has, and ends. If the new one fails before,
-nothing has changed.
+nothing has changed. It takes those sockets that are where its own configuration says, and closes the others: as long as
+anybody has one open, the system lets clients in whom nobody serves.
 """
 
 from __future__ import annotations
@@ -86,6 +87,38 @@ class Handover:
                 _log.warning("the process that took the sockets has ended; this one goes on")
 
 
+class Inherited:
+    """Listening sockets of the process before, by the names that they had there."""
+
+    def __init__(self, sockets: Mapping[str, socket.socket] | None = None) -> None:
+        self._sockets = dict(sockets or {})
+
+    def take(self, name: str, host: str, port: int) -> socket.socket | None:
+        """The one that listens there, if there is one; any port of the same name, if `port` is 0."""
+        for each in sorted(self._sockets, key=lambda each: each != name):
+            if (port or each == name) and _listens_at(self._sockets[each], host, port):
+                return self._sockets.pop(each)
+        return None
+
+    def close(self) -> None:
+        """Those that nobody has taken."""
+        for name, each in self._sockets.items():
+            _log.info("a socket of the process before is not used any more", extra={"socket": name})
+            each.close()
+        self._sockets.clear()
+
+
+def _listens_at(sock: socket.socket, host: str, port: int) -> bool:
+    bound = sock.getsockname()
+    if port not in (0, bound[1]):
+        return False
+    try:
+        meant = socket.getaddrinfo(host, port, sock.family, socket.SOCK_STREAM)
+    except OSError:  # an address of the other family, or a name that is not known
+        return False
+    return any(address[0] == bound[0] for *_, address in meant)
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """Sockets of the process before, by name. `ready` tells it to end."""
@@ -107,6 +140,8 @@ def take(path: Path) -> Taken | None:
         door.connect(str(path))
         names, descriptors, _, _ = socket.recv_fds(door, 65_536, _LIMIT)
     except OSError:
+        names = b""
+    if not names:  # nobody is there, or it is ending
         door.close()
         return None
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import pytest
 from qdrant_client import QdrantClient, models
 
-from examples.engines import EngineError, poll
+from examples.engines import EngineError, free_ports, poll
 from proxy.errors import GateClosed
 from tests.support.both_stores import assert_equal
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations, ProxyProcess
 from tests.support.owners import another
+from tests.support.sockets import is_refused
 
 DIM = 4
 KEYS = range(12)
@@ -250,6 +251,26 @@ def test_a_restart_drops_no_request(migrations: Migrations, running: ExitStack) 
     assert racers.errors == []
     migration.finished(job)
     assert_equal(migration, name)
+
+
+def test_what_the_next_process_does_not_use_is_closed(migrations: Migrations, running: ExitStack) -> None:
+    """As long as it had a socket open in which nobody listens, clients would connect and wait for ever."""
+    migration = migrations(as_process=True, start=False)
+    (probes_port, moved_port) = free_ports(2)
+    migration.config["probes"] = {"address": f"127.0.0.1:{probes_port}"}
+    migration.save()
+    migration.process.start()
+    running.callback(migration.process.stop)
+    assert not is_refused(probes_port)
+    del migration.config["probes"]
+    migration.config["listeners"][0]["address"] = f"127.0.0.1:{moved_port}"
+    migration.save()
+    successor = Successor(migration.directory, migration.config_path, moved_port)
+    running.callback(successor.stop)
+    successor.start()
+    assert poll(lambda: not migration.process.is_running(), PATIENCE_SECONDS)
+    ports = [migration.rest_port, probes_port, moved_port, migration.grpc_port]
+    assert [is_refused(port) for port in ports] == [True, True, False, False]
 
 
 def test_a_grpc_port_of_another_proxy_is_not_shared(migrations: Migrations) -> None:
