@@ -82,19 +82,19 @@ async def serve(config_path: Path, take_over: bool = False) -> None:
     if take_over and taken is None:
         raise ConfigError(f"no proxy offers its sockets at {app.handover_path}; start without --take-over")
     await app.start(taken.sockets if taken is not None else {})
-    if taken is not None:
-        taken.ready()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     handover = Handover(app.handover_path, app.sockets(), stop.set)
     handover.start()
+    if taken is not None:
+        taken.ready()
     following = spawn(app.live_config.follow(), name="configuration")
     await stop.wait()
     _log.info("stopping", extra={"reason": "another process takes over" if handover.is_taken else "a signal"})
     following.cancel()
-    await app.stop(LINGER_SECONDS if handover.is_taken else 0.0)
     await handover.close()
+    await app.stop(LINGER_SECONDS if handover.is_taken else 0.0)
 
 
 class App:

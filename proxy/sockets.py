@@ -5,6 +5,9 @@ themselves (not the addresses: a connection that waits to be accepted stays in t
 is ready. From then on the old one accepts nothing more, answers what it has, and ends. If the new one fails before,
 nothing has changed. It takes those sockets that are where its own configuration says, and closes the others: as long as
 anybody has one open, the system lets clients in whom nobody serves.
+
+Of several that come at once each takes from the one before: it opens its own door before it says that it is ready, and
+whoever waits at the old one is sent there.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +27,8 @@ from proxy.telemetry.tasks import spawn
 
 _READY = b"ready"
 _LIMIT = 64  # sockets
+_PATIENCE_SECONDS = 10.0
+_RETRY_SECONDS = 0.05
 _log = logging.getLogger("crossfade.handover")
 
 
@@ -58,7 +64,7 @@ class Handover:
         self._door.setblocking(False)
         self._door.bind(str(self._path))
         os.chmod(self._path, 0o600)
-        self._door.listen(1)
+        self._door.listen(16)
         self._task = spawn(self._serve(), name="handover")
 
     async def close(self) -> None:
@@ -81,6 +87,7 @@ class Handover:
                     _log.warning("the sockets were not taken over", extra={"error": error})
                     continue
                 if said == _READY:
+                    self._door.close()  # who waits there is hung up on, and goes to the new one
                     self.is_taken = True
                     self._taken()
                     return
@@ -133,18 +140,29 @@ class Taken:
 
 
 def take(path: Path) -> Taken | None:
-    """The sockets of the process that serves now; None if there is none."""
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        door.settimeout(5.0)
-        door.connect(str(path))
-        names, descriptors, _, _ = socket.recv_fds(door, 65_536, _LIMIT)
-    except OSError:
-        names = b""
-    if not names:  # nobody is there, or it is ending
-        door.close()
-        return None
+    """The sockets of the process that serves now; None if there is none, or if it ends."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (left_seconds := deadline - time.monotonic()) > 0:
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        door.settimeout(left_seconds)
+        try:
+            door.connect(str(path))
+        except OSError:
+            door.close()
+            return None
+        try:
+            names, descriptors, _, _ = socket.recv_fds(door, 65_536, _LIMIT)
+        except OSError:
+            names = b""
+        if names:
+            return Taken(_named(json.loads(names), descriptors), door)
+        door.close()  # it is ending, or another process was faster, and has the door by now
+        time.sleep(_RETRY_SECONDS)
+    return None
+
+
+def _named(names: Sequence[str], descriptors: Sequence[int]) -> dict[str, socket.socket]:
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     for each in sockets:
         each.setblocking(False)
-    return Taken(dict(zip(json.loads(names), sockets, strict=True)), door)
+    return dict(zip(names, sockets, strict=True))

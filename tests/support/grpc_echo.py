@@ -60,8 +60,8 @@ async def serve(path: Path, port: int) -> None:
         before.ready()
     print("serving", flush=True)
     await stopping.wait()
-    await listener.stop(10.0, LINGER_SECONDS)
     await handover.close()
+    await listener.stop(10.0, LINGER_SECONDS)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.sockets import Inherited, listening, take
+from proxy.sockets import Handover, Inherited, listening, take
 from tests.support.sockets import is_refused
 
 
@@ -68,3 +69,46 @@ def test_from_a_process_that_is_ending_nothing_is_taken(tmp_path: Path, opened: 
     ending = pool.submit(lambda: door.accept()[0].close())
     assert take(path) is None
     ending.result()
+
+
+async def test_of_two_that_come_at_once_the_second_takes_from_the_first(tmp_path: Path, opened: ExitStack) -> None:
+    path, sock = tmp_path / "door", opened.enter_context(listening("127.0.0.1", 0))
+    ended = [asyncio.Event(), asyncio.Event()]
+    old = Handover(path, {"first": sock}, ended[0].set)
+    old.start()
+    takers = [asyncio.ensure_future(asyncio.to_thread(take, path)) for _ in range(2)]  # noqa: TID251
+    (done,), (waits,) = await asyncio.wait(takers, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    taken = done.result()
+    assert taken is not None
+    new = Handover(path, taken.sockets, ended[1].set)
+    new.start()
+    taken.ready()
+    await asyncio.wait_for(ended[0].wait(), 10)
+    assert old.is_taken
+    last = await waits
+    assert last is not None
+    assert not new.is_taken
+    last.ready()
+    await asyncio.wait_for(ended[1].wait(), 10)
+    assert last.sockets["first"].getsockname() == sock.getsockname()
+    for each in (taken.sockets["first"], last.sockets["first"]):
+        each.close()
+    await old.close()
+    await new.close()
+
+
+async def test_a_process_that_takes_and_dies_changes_nothing(tmp_path: Path, opened: ExitStack) -> None:
+    path, sock = tmp_path / "door", opened.enter_context(listening("127.0.0.1", 0))
+    ended = asyncio.Event()
+    old = Handover(path, {"first": sock}, ended.set)
+    old.start()
+    for ends_well in (False, True):
+        taken = await asyncio.to_thread(take, path)
+        assert taken is not None
+        taken.sockets["first"].close()
+        if ends_well:
+            taken.ready()
+        else:
+            taken._door.close()
+    await asyncio.wait_for(ended.wait(), 10)
+    await old.close()
