@@ -341,6 +341,7 @@ class _Connection(asyncio.Protocol):
         if written:
             self._transport.write(written)
         if self._http2.is_drained:
+            self._http2.finish_draining()  # also if it is the client that goes: nobody could answer what it sends now
             self._say_all()
 
     def _say_all(self) -> None:

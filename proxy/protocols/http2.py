@@ -358,7 +358,7 @@ class Connection:
         if not stream_id & 1:
             raise Http2Error(Code.PROTOCOL_ERROR, f"a client's stream {stream_id}, which is even")
         if stream_id > self._last_taken:  # the client was told, and will send it elsewhere
-            self._allowance.spend(cost.FRAME)
+            self._allowance.spend(cost.SMALL)  # more, and a busy one would lose the answers that it waits for
             return
         limits = self._limits
         is_full = len(self._streams) >= limits.streams or self._orphans >= limits.orphans

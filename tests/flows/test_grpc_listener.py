@@ -19,7 +19,7 @@ from proxy.protocols import http2_frames as f
 from proxy.protocols.grpc import framed
 from proxy.protocols.hpack import Field
 from proxy.protocols.http2 import Connection
-from proxy.protocols.http2_events import Broken, Data, Event, Head, Limits, Ready, Reset, Role, Trailers
+from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Limits, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.wire import Handler, Request, Response, collected
 
@@ -409,6 +409,65 @@ async def test_a_client_that_goes_and_stays_does_not_keep_a_listener_from_stoppi
         pass
     await asyncio.wait_for(listener.stop(drain_seconds=60), 20)
     writer.close()
+
+
+async def test_what_a_client_sends_after_it_said_that_it_goes_is_not_done_in_secret() -> None:
+    """Nothing can be answered any more by then; that it was not taken is said before."""
+    asked: list[bytes] = []
+
+    async def handler(request: Request) -> Response:
+        asked.append(request.bytes)
+        return Response(0)
+
+    async with listening(handler) as listener, connected(listener) as client:
+        await client.ask(body=framed(b"first"))
+        await client.status()
+        client._writer.write(f.goaway(0, Code.NO_ERROR))
+        going = await client.hear(Going)
+        while isinstance(going, Going) and going.last_id == f.LARGEST_ID:
+            going = await client.hear(Going)
+        assert isinstance(going, Going)
+        assert going.last_id == 1
+        late = Connection(Role.CLIENT)
+        late.take()
+        late._next_id = 3
+        late.open(REQUEST)
+        late.send_data(3, framed(b"late"), ends=True)
+        client._writer.write(late.take())
+        with pytest.raises(EOFError):
+            await client.hear(Broken)
+        await asyncio.sleep(0.1)
+    assert asked == [b"first"]
+
+
+async def test_a_busy_client_that_hears_late_of_a_drain_gets_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it goes on to send meanwhile is not taken, and is no flood."""
+    monkeypatch.setattr(grpc_listener, "_HEEDING_SECONDS", 0.05)
+    begun, proceed = asyncio.Event(), asyncio.Event()
+
+    async def handler(_: Request) -> Response:
+        begun.set()
+        await proceed.wait()
+        return Response(0)
+
+    listener = GrpcListener(handler, "127.0.0.1", 0)
+    await listener.start()
+    async with connected(listener) as client, asyncio.TaskGroup() as tasks:
+        await client.ask(body=framed(b""))
+        await begun.wait()
+        tasks.create_task(listener.stop(drain_seconds=20))
+        await asyncio.sleep(0.3)
+        late = Connection(Role.CLIENT)
+        late._has_settings, late._peer_streams, late._next_id = True, 5000, 3
+        late.take()
+        for _ in range(3000):
+            late.open(REQUEST, ends=True)
+        client._writer.write(late.take())
+        await client._writer.drain()
+        await asyncio.sleep(0.3)
+        proceed.set()
+        assert (await client.status())[b"grpc-status"] == b"0"
+        client.close()
 
 
 async def test_a_client_that_vanishes_is_noticed() -> None:
