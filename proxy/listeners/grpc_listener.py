@@ -163,19 +163,14 @@ class _Call:
 
     block: FieldBlock
     began: float  # on the loop's clock
-    chunks: list[bytes] = field(default_factory=list)
-    size_bytes: int = 0
+    body: bytearray = field(default_factory=bytearray)  # as many bytes of memory, however small the frames are
 
     @property
     def path(self) -> str:
         return self.block.pseudo[b":path"].decode("latin-1")
 
-    def add(self, chunk: bytes) -> None:
-        self.chunks.append(chunk)
-        self.size_bytes += len(chunk)
-
     def is_too_large(self, limit_bytes: int | None) -> bool:
-        return limit_bytes is not None and self.size_bytes > limit_bytes + grpc.PREFIX_BYTES
+        return limit_bytes is not None and len(self.body) > limit_bytes + grpc.PREFIX_BYTES
 
     def request(self, client: str, limit_bytes: int | None) -> Request:
         """Raises MessageError."""
@@ -188,17 +183,17 @@ class _Call:
             method="",
             path=self.path,
             headers=metadata_in(fields),
-            body=self._body(limit_bytes),
+            body=self._message(limit_bytes),
             client=client,
             timeout_seconds=timeout_seconds,
         )
 
-    def _body(self, limit_bytes: int | None) -> Body:
+    def _message(self, limit_bytes: int | None) -> Body:
         coding = next((value for name, value in self.block.fields if name == b"grpc-encoding"), b"identity")
         try:
             if limit_bytes is not None and self.is_too_large(limit_bytes):
                 raise BodyTooLarge(limit_bytes)
-            return message_in(b"".join(self.chunks), coding, limit_bytes)
+            return message_in(bytes(self.body), coding, limit_bytes)
         except BodyTooLarge as error:
             return _Raising(error)
 
@@ -294,7 +289,7 @@ class _Connection(asyncio.Protocol):
                 self._http2.consume(event.stream_id, event.size_bytes)
                 call = self._calls.get(event.stream_id)
                 if call is not None:
-                    call.add(event.data)
+                    call.body += event.data
                     if event.ends or call.is_too_large(self._listener.max_body_bytes):
                         self._call(event.stream_id, call)
             case Trailers():
