@@ -780,8 +780,10 @@ async def test_grpc_round_trip() -> None:
 async def test_a_large_answer_that_is_being_written_when_the_listener_stops_arrives_whole() -> None:
     """Nothing may be written between its parts, however slowly the client reads."""
     answer = bytes(24 * MEBIBYTE)
+    asked = asyncio.Semaphore(0)
 
     async def handler(_: Request) -> Response:
+        asked.release()
         return Response(0, (), answer)
 
     options = (
@@ -795,7 +797,9 @@ async def test_a_large_answer_that_is_being_written_when_the_listener_stops_arri
         channels = [grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}", options=options) for _ in range(4)]
         async with asyncio.TaskGroup() as tasks:
             calling = [tasks.create_task(_called(channel)) for channel in channels]
-            await asyncio.sleep(0.02 + 0.01 * round_)
+            for _ in channels:
+                await asked.acquire()
+            await asyncio.sleep(0.01 * round_)
             stopping = tasks.create_task(listener.stop(drain_seconds=30))
         stopping.result()
         assert [each.result() for each in calling] == [len(answer)] * len(channels)

@@ -229,6 +229,14 @@ class Successor(ProxyProcess):
     def command(self) -> list[str]:
         return [*super().command(), "--take-over"]
 
+    def answers(self) -> bool:
+        """It says so itself: at its ports the process before answers as well."""
+        return '"serving"' in self.log_tail()
+
+
+def successor_of(migration: Migration, name: str, port: int) -> Successor:
+    return Successor(migration.directory / name, migration.config_path, port)
+
 
 def test_a_restart_drops_no_request(migrations: Migrations, running: ExitStack) -> None:
     """The next process takes the sockets, the old one answers what it has and ends; clients of both transports notice
@@ -239,7 +247,7 @@ def test_a_restart_drops_no_request(migrations: Migrations, running: ExitStack) 
     direct.upsert(name, [models.PointStruct(id=100 + key, vector=vector(key)) for key in range(60)])
     job = migration.control.start_job("backfill", ROUTE)
     clients = [migration.client(), migration.client(grpc=True), migration.client(), migration.client(grpc=True)]
-    successors = [Successor(migration.directory, migration.config_path, migration.rest_port) for _ in range(2)]
+    successors = [successor_of(migration, name, migration.rest_port) for name in ("second", "third")]
     with racing(clients, name) as racers:
         for successor in successors:
             running.callback(successor.stop)
@@ -265,7 +273,7 @@ def test_what_the_next_process_does_not_use_is_closed(migrations: Migrations, ru
     del migration.config["probes"]
     migration.config["listeners"][0]["address"] = f"127.0.0.1:{moved_port}"
     migration.save()
-    successor = Successor(migration.directory, migration.config_path, moved_port)
+    successor = successor_of(migration, "second", moved_port)
     running.callback(successor.stop)
     successor.start()
     assert poll(lambda: not migration.process.is_running(), PATIENCE_SECONDS)
@@ -283,6 +291,6 @@ def test_a_grpc_port_of_another_proxy_is_not_shared(migrations: Migrations) -> N
 
 def test_without_a_proxy_to_take_over_from_it_does_not_start(migrations: Migrations) -> None:
     migration = migrations(as_process=True, start=False)
-    successor = Successor(migration.directory, migration.config_path, migration.rest_port)
+    successor = successor_of(migration, "second", migration.rest_port)
     with pytest.raises(EngineError, match="no proxy offers its sockets"):
         successor.start()
