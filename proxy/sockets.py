@@ -110,7 +110,7 @@ class Inherited:
     def close(self) -> None:
         """Those that nobody has taken."""
         for name, each in self._sockets.items():
-            _log.info("a socket of the process before is not used any more", extra={"socket": name})
+            _log.info("a socket of the process before is not used any more", extra={"listener": name})
             each.close()
         self._sockets.clear()
 
