@@ -95,6 +95,12 @@ class GrpcForwarder:
             if line.retired and line.calls == 0:
                 await self._close(line)
 
+    @property
+    def connected(self) -> bool:
+        """Whether the connection on which the next call goes out is there. Once lost it is not made again by itself:
+        the next call does that."""
+        return self._line.channel.get_state() is grpc.ChannelConnectivity.READY
+
     async def close(self) -> None:
         """Close every connection; calls under way end as Unclear."""
         for line in (self._line, *self._retired):

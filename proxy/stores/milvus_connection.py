@@ -1,14 +1,21 @@
 """One connection to a Milvus: the handshake, calls by name, and errors mapped at the door.
 
 A server says in its handshake what it is (version, Milvus Lite or not) and gives an identifier that later calls carry.
-Both are asked for again after the connection was refused: another server may stand there then.
+Every new connection begins with it, before any other call: another server may stand there then.
+
+Milvus Lite opens a collection when it is first asked for, and two requests that ask at the same time open it twice:
+what the one that is forgotten had acknowledged is lost (`get_collection` of db.py, 3.2.2, looks and stores without a
+lock; ShowCollections goes through it too). So the handshake has it open all of them, one after the other, and nothing
+goes beside the making of a collection. That is for the calls of this process; Lite has no way to be safe from others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +26,8 @@ from proxy.dialects.milvus.messages import SERVICE, milvus
 from proxy.dialects.milvus.status import ResultTooLargeError, raise_for_status
 from proxy.errors import CrossfadeError, Refused, Throttled, Unavailable, Unclear
 from proxy.stores.forward_grpc import GrpcForwarder
+from proxy.stores.turns import Turns
+from proxy.telemetry.tasks import spawn
 from proxy.wire import Headers, Request, Response
 
 _OPTIONS = (
@@ -77,7 +86,8 @@ class MilvusConnection:
         credentials = grpc.ssl_channel_credentials() if tls else None
         self._forwarder = GrpcForwarder(address, tls=credentials, timeout_seconds=timeout_seconds, options=_OPTIONS)
         self._server: Server | None = None
-        self._handshake = asyncio.Lock()
+        self._handshake: asyncio.Task[CrossfadeError | None] | None = None
+        self._turns = Turns()  # on Milvus Lite
 
     @property
     def known_server(self) -> Server | None:
@@ -85,24 +95,21 @@ class MilvusConnection:
         return self._server
 
     async def server(self) -> Server:
-        """The server behind the address. Raises Unavailable, Unclear, Refused (a key that it does not accept)."""
-        if self._server is None:
-            async with self._handshake:
-                if self._server is None:
-                    self._server = await self._connect()
-        return self._server
+        """The server at the other end of the present connection. Raises Unavailable, Refused (a key that it does not
+        accept)."""
+        while (server := self._server) is None or not self._forwarder.connected:
+            if self._handshake is None:
+                self._handshake = spawn(self._shake_hands(), name=f"handshake with {self._address}")
+            if (failure := await asyncio.shield(self._handshake)) is not None:
+                raise failure
+        return server
 
     async def call(self, method: str, request: Any, reply: Any, *, collection: str = "", writes: bool = False) -> Any:
         """The reply (of the message class `reply`) to one RPC; its status is success. Raises what `raise_for_status`
         and `GrpcForwarder` raise. `writes`: a failure in the middle may have left something behind."""
-        server = await self.server()
-        try:
-            return await self._call(
-                method, request, reply, (("identifier", str(server.identifier)),), collection, writes
-            )
-        except Unavailable:
-            self._server = None
-            raise
+        async with await self._turn(method):
+            identifier = str((await self.server()).identifier)
+            return await self._call(method, request, reply, (("identifier", identifier),), collection, writes)
 
     async def version(self) -> str:
         """What the server answers right now."""
@@ -111,10 +118,28 @@ class MilvusConnection:
     async def close(self) -> None:
         await self._forwarder.close()
 
-    async def _connect(self) -> Server:
-        connected = await self._call("Connect", requests.connect(), milvus.ConnectResponse)
-        answered = await self._call("GetVersion", milvus.GetVersionRequest(), milvus.GetVersionResponse)
-        return Server(answered.version, connected.identifier)
+    async def _turn(self, method: str) -> AbstractAsyncContextManager[None]:
+        if not (await self.server()).lite:
+            return nullcontext()
+        return self._turns.alone() if method == "CreateCollection" else self._turns.together()
+
+    async def _shake_hands(self) -> CrossfadeError | None:
+        """One for all who wait, and so is its failure. None of them has sent anything: Unavailable, never Unclear."""
+        try:
+            connected = await self._call("Connect", requests.connect(), milvus.ConnectResponse)
+            answered = await self._call("GetVersion", milvus.GetVersionRequest(), milvus.GetVersionResponse)
+            server = Server(answered.version, connected.identifier)
+            if server.lite:
+                with contextlib.suppress(Refused):  # one that cannot be opened is told of when it is asked for
+                    await self._call("ShowCollections", milvus.ShowCollectionsRequest(), milvus.ShowCollectionsResponse)
+        except Unclear as error:
+            return Unavailable(str(error))
+        except CrossfadeError as error:
+            return error
+        finally:
+            self._handshake = None
+        self._server = server
+        return None
 
     async def _call(
         self, method: str, request: Any, reply: Any, headers: Headers = (), collection: str = "", writes: bool = False
