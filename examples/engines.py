@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import random
 import shutil
@@ -30,7 +31,9 @@ from typing import Self
 import yaml
 
 _PR_SET_PDEATHSIG = 1
-_chance = random.SystemRandom()  # a test may have seeded the other one, alike in processes that run side by side
+_PORTS = range(20_000, 32_000)
+# Not from the generator that a test may have seeded, alike in processes that run side by side.
+_ports = itertools.islice(itertools.cycle(_PORTS), random.SystemRandom().randrange(len(_PORTS)), None)
 
 
 class EngineError(Exception):
@@ -38,12 +41,11 @@ class EngineError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from."""
+    """Ports of 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from. One after
+    the other, from anywhere: not those that others were given just now and do not listen on yet."""
     found: dict[int, socket.socket] = {}
     while len(found) < count:
-        port = _chance.randrange(20_000, 32_000)
-        if port in found:
-            continue
+        port = next(_ports)
         listener = socket.socket()
         try:
             listener.bind(("0.0.0.0", port))
