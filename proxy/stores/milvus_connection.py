@@ -132,8 +132,9 @@ class MilvusConnection:
             if server.lite:
                 with contextlib.suppress(Refused):  # one that cannot be opened is told of when it is asked for
                     await self._call("ShowCollections", milvus.ShowCollectionsRequest(), milvus.ShowCollectionsResponse)
-        except Unclear as error:
-            return Unavailable(str(error))
+        except Unclear:
+            problem = "takes connections, but does not answer the handshake"
+            return Unavailable(f"{self._address} {problem}; check that the store runs and is reachable")
         except CrossfadeError as error:
             return error
         finally:
