@@ -5,8 +5,9 @@ Every new connection begins with it, before any other call: another server may s
 
 Milvus Lite opens a collection when it is first asked for, and two requests that ask at the same time open it twice:
 what the one that is forgotten had acknowledged is lost (`get_collection` of db.py, 3.2.2, looks and stores without a
-lock; ShowCollections goes through it too). So the handshake has it open all of them, one after the other, and nothing
-goes beside the making of a collection. That is for the calls of this process; Lite has no way to be safe from others.
+lock; ShowCollections goes through it too). So the handshake has it open all of them, one after the other, and is not
+begun again while that goes on; and nothing goes beside the making of a collection. That is for the calls of this
+process; Lite has no way to be safe from others.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )
+_OPENING_SECONDS = 60.0  # for Lite to open its collections, however little time a call is given
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 # gRPC status codes that a server may answer with, although Milvus says almost everything in band.
@@ -83,6 +85,7 @@ class MilvusConnection:
             headers.append(("authorization", base64.b64encode(token.encode()).decode()))
         self._headers: Headers = tuple(headers)
         self._address = address
+        self._timeout_seconds = timeout_seconds
         credentials = grpc.ssl_channel_credentials() if tls else None
         self._forwarder = GrpcForwarder(address, tls=credentials, timeout_seconds=timeout_seconds, options=_OPTIONS)
         self._server: Server | None = None
@@ -98,9 +101,13 @@ class MilvusConnection:
         """The server at the other end of the present connection. Raises Unavailable, Refused (a key that it does not
         accept)."""
         while (server := self._server) is None or not self._forwarder.connected:
-            if self._handshake is None:
-                self._handshake = spawn(self._shake_hands(), name=f"handshake with {self._address}")
-            if (failure := await asyncio.shield(self._handshake)) is not None:
+            handshake = self._handshake
+            if handshake is None:
+                handshake = self._handshake = spawn(self._shake_hands(), name=f"handshake with {self._address}")
+            await asyncio.wait({handshake}, timeout=self._timeout_seconds)
+            if not handshake.done():
+                raise self._silent()
+            if (failure := handshake.result()) is not None:
                 raise failure
         return server
 
@@ -131,10 +138,12 @@ class MilvusConnection:
             server = Server(answered.version, connected.identifier)
             if server.lite:
                 with contextlib.suppress(Refused):  # one that cannot be opened is told of when it is asked for
-                    await self._call("ShowCollections", milvus.ShowCollectionsRequest(), milvus.ShowCollectionsResponse)
+                    opening = milvus.ShowCollectionsRequest()
+                    await self._call(
+                        "ShowCollections", opening, milvus.ShowCollectionsResponse, patience_seconds=_OPENING_SECONDS
+                    )
         except Unclear:
-            problem = "takes connections, but does not answer the handshake"
-            return Unavailable(f"{self._address} {problem}; check that the store runs and is reachable")
+            return self._silent()
         except CrossfadeError as error:
             return error
         finally:
@@ -143,15 +152,26 @@ class MilvusConnection:
         return None
 
     async def _call(
-        self, method: str, request: Any, reply: Any, headers: Headers = (), collection: str = "", writes: bool = False
+        self,
+        method: str,
+        request: Any,
+        reply: Any,
+        headers: Headers = (),
+        collection: str = "",
+        writes: bool = False,
+        patience_seconds: float = 0.0,
     ) -> Any:
         sent = Request("grpc", "", SERVICE + method, self._headers + headers, request.SerializeToString())
-        response = await self._forwarder.forward(sent)
+        response = await self._forwarder.forward(sent, patience_seconds)
         if response.status != 0:
             raise self._error(method, response, writes)
         message = reply.FromString(response.body)
         raise_for_status(message if hasattr(message, "error_code") else message.status, collection, writes=writes)
         return message
+
+    def _silent(self) -> Unavailable:
+        problem = "takes connections, but does not answer the handshake"
+        return Unavailable(f"{self._address} {problem}; check that the store runs and is reachable")
 
     def _error(self, method: str, response: Response, writes: bool) -> CrossfadeError:
         """What a status in gRPC's own terms means."""
