@@ -182,14 +182,16 @@ class ChildProcess:
 
 
 class MilvusLite(ChildProcess):
-    """`milvus-lite server`. One process a directory. Writes to a collection must come one at a time.
+    """`milvus-lite server`. One process a directory. Writes to a collection must come one at a time: with one of its
+    `workers` it carries out one request at a time, and loses nothing that it acknowledged, whatever is sent at once.
 
     `start` removes what a crash in the middle of making or dropping a collection leaves, as its operator would have
     to: a directory without a schema, which Lite neither lists nor drops, and over which it makes no collection.
     """
 
-    def __init__(self, directory: Path, port: int | None = None) -> None:
+    def __init__(self, directory: Path, port: int | None = None, *, workers: int = 10) -> None:
         self._port = port or free_ports(1)[0]
+        self._workers = workers
         super().__init__(directory, self._port)
 
     def command(self) -> list[str]:
@@ -197,6 +199,7 @@ class MilvusLite(ChildProcess):
         return [
             *([str(program)] if program.exists() else [sys.executable, "-m", "milvus_lite"]),
             *("server", "--data-dir", str(self.directory / "data"), "--host", "127.0.0.1", "--port", str(self._port)),
+            *("--max-workers", str(self._workers)),
         ]
 
     def start(self) -> Self:

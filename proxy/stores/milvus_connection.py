@@ -89,6 +89,7 @@ class MilvusConnection:
         credentials = grpc.ssl_channel_credentials() if tls else None
         self._forwarder = GrpcForwarder(address, tls=credentials, timeout_seconds=timeout_seconds, options=_OPTIONS)
         self._server: Server | None = None
+        self._is_greeted = False
         self._handshake: asyncio.Task[CrossfadeError | None] | None = None
         self._turns = Turns()  # on Milvus Lite
 
@@ -100,7 +101,7 @@ class MilvusConnection:
     async def server(self) -> Server:
         """The server at the other end of the present connection. Raises Unavailable, Refused (a key that it does not
         accept)."""
-        while (server := self._server) is None or not self._forwarder.connected:
+        while (server := self._server) is None or not (self._is_greeted and self._forwarder.connected):
             handshake = self._handshake
             if handshake is None:
                 handshake = self._handshake = spawn(self._shake_hands(), name=f"handshake with {self._address}")
@@ -132,6 +133,7 @@ class MilvusConnection:
 
     async def _shake_hands(self) -> CrossfadeError | None:
         """One for all who wait, and so is its failure. None of them has sent anything: Unavailable, never Unclear."""
+        self._is_greeted = False  # the first call makes the connection, on which nobody may send before the last
         try:
             connected = await self._call("Connect", requests.connect(), milvus.ConnectResponse)
             answered = await self._call("GetVersion", milvus.GetVersionRequest(), milvus.GetVersionResponse)
@@ -148,7 +150,7 @@ class MilvusConnection:
             return error
         finally:
             self._handshake = None
-        self._server = server
+        self._server, self._is_greeted = server, True
         return None
 
     async def _call(

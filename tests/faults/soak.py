@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as running:
         diary = running.enter_context(Diary(directory / "diary.jsonl"))
-        grounds = running.enter_context(Grounds(directory, MilvusLite(directory / "target")))
+        grounds = running.enter_context(Grounds(directory, MilvusLite(directory / "target", workers=1)))
         scene = running.enter_context(grounds.scene(AfterCutover.route, disk_fails=False))
         _Play(scene, soak, diary, faults, given.cutover, random.Random(given.seed)).play(console)
     _tell(soak, console)
