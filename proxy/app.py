@@ -56,7 +56,7 @@ from proxy.serving.primaries import Front
 from proxy.serving.reads import Reader
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
-from proxy.sockets import Handover, refuse_taken, take
+from proxy.sockets import Handover, Inherited, take
 from proxy.stores import Forwarder, Store
 from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.memory import MemoryStore
@@ -82,19 +82,19 @@ async def serve(config_path: Path, take_over: bool = False) -> None:
     if take_over and taken is None:
         raise ConfigError(f"no proxy offers its sockets at {app.handover_path}; start without --take-over")
     await app.start(taken.sockets if taken is not None else {})
-    if taken is not None:
-        taken.ready()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     handover = Handover(app.handover_path, app.sockets(), stop.set)
     handover.start()
+    if taken is not None:
+        taken.ready()
     following = spawn(app.live_config.follow(), name="configuration")
     await stop.wait()
     _log.info("stopping", extra={"reason": "another process takes over" if handover.is_taken else "a signal"})
     following.cancel()
-    await app.stop(LINGER_SECONDS if handover.is_taken else 0.0)
     await handover.close()
+    await app.stop(LINGER_SECONDS if handover.is_taken else 0.0)
 
 
 class App:
@@ -109,7 +109,7 @@ class App:
         self._hook = hook
         self._listeners: list[tuple[ListenerConfig, Listener]] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._taken: Mapping[str, socket.socket] = {}
+        self._inherited = Inherited()
 
     @property
     def handover_path(self) -> Path:
@@ -117,7 +117,7 @@ class App:
 
     async def start(self, taken: Mapping[str, socket.socket] | None = None) -> None:
         """`taken`: listening sockets of the process before, by the names that `sockets` gives them."""
-        self._taken = taken or {}
+        self._inherited = Inherited(taken)
         config = self.live_config.config
         logs.configure(config.logging.format, config.logging.level)
         longest = max(store.longest_request_seconds for store in config.stores.values())
@@ -125,6 +125,7 @@ class App:
         self._build(config)
         await asyncio.gather(*(route.replicator.bind() for route in self.routes.values()))
         await self._open_sockets(config)
+        self._inherited.close()
         self.membership.start()
         self._tasks.append(spawn(self.sweeper.run(), name="sweeper"))
         for name, route in self.routes.items():
@@ -268,12 +269,11 @@ class App:
                 listener, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
             )
             made: Listener
+            taken = self._inherited.take(f"listener {listener.name}", host, port)
             if listener.transport == "http":
-                made = HttpListener(pipeline, host, port, sock=self._taken.get(f"listener {listener.name}"))
+                made = HttpListener(pipeline, host, port, sock=taken)
             else:
-                if not self._taken:  # else the process before has the port, and shares it
-                    refuse_taken(host, port)
-                made = GrpcListener(pipeline, host, port, reuse_port=True)
+                made = GrpcListener(pipeline, host, port, sock=taken, max_body_bytes=listener.max_body_bytes)
             await made.start()
             self._listeners.append((listener, made))
         token = config.control.token
@@ -291,16 +291,19 @@ class App:
             ready=self.not_ready,
             moves=self.moves,
         )
+        host, port = split_address(config.control.address)
         self.control = Server(
             api(operator, self.exposition, self.not_ready, secret),
-            *split_address(config.control.address),
-            self._taken.get("control"),
+            host,
+            port,
+            self._inherited.take("control", host, port),
         )
         await self.control.start()
         self.probes: Server | None = None
         if config.probes.address is not None:
-            address = split_address(config.probes.address)
-            self.probes = Server(probes(self.exposition, self.not_ready), *address, self._taken.get("probes"))
+            host, port = split_address(config.probes.address)
+            taken = self._inherited.take("probes", host, port)
+            self.probes = Server(probes(self.exposition, self.not_ready), host, port, taken)
             await self.probes.start()
 
     def _elsewhere(self, upstream: Upstream) -> list[Elsewhere]:

@@ -3,10 +3,11 @@
 The process that serves listens on a Unix socket in `data_dir`. The next one connects there, is given the sockets
 themselves (not the addresses: a connection that waits to be accepted stays in the same queue), starts, and says that it
 is ready. From then on the old one accepts nothing more, answers what it has, and ends. If the new one fails before,
-nothing has changed.
+nothing has changed. It takes those sockets that are where its own configuration says, and closes the others: as long as
+anybody has one open, the system lets clients in whom nobody serves.
 
-gRPC's library cannot take a socket over. Its port is shared instead (SO_REUSEPORT): both accept for a moment, and then
-the old one leaves it (listeners/shared_port.py).
+Of several that come at once each takes from the one before: it opens its own door before it says that it is ready, and
+whoever waits at the old one is sent there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from proxy.telemetry.tasks import spawn
 
 _READY = b"ready"
 _LIMIT = 64  # sockets
+_PATIENCE_SECONDS = 10.0
+_RETRY_SECONDS = 0.05
 _log = logging.getLogger("crossfade.handover")
 
 
@@ -41,12 +45,6 @@ def listening(host: str, port: int, backlog: int = 4096) -> socket.socket:
         made.close()
         raise OSError(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from error
     return made
-
-
-def refuse_taken(host: str, port: int) -> None:
-    """Raises OSError if somebody listens there. For a port that is then shared, which the system would allow."""
-    if port:
-        listening(host, port, backlog=1).close()
 
 
 class Handover:
@@ -66,7 +64,7 @@ class Handover:
         self._door.setblocking(False)
         self._door.bind(str(self._path))
         os.chmod(self._path, 0o600)
-        self._door.listen(1)
+        self._door.listen(16)
         self._task = spawn(self._serve(), name="handover")
 
     async def close(self) -> None:
@@ -89,10 +87,43 @@ class Handover:
                     _log.warning("the sockets were not taken over", extra={"error": error})
                     continue
                 if said == _READY:
+                    self._door.close()  # who waits there is hung up on, and goes to the new one
                     self.is_taken = True
                     self._taken()
                     return
                 _log.warning("the process that took the sockets has ended; this one goes on")
+
+
+class Inherited:
+    """Listening sockets of the process before, by the names that they had there."""
+
+    def __init__(self, sockets: Mapping[str, socket.socket] | None = None) -> None:
+        self._sockets = dict(sockets or {})
+
+    def take(self, name: str, host: str, port: int) -> socket.socket | None:
+        """The one that listens there, if there is one; any port of the same name, if `port` is 0."""
+        for each in sorted(self._sockets, key=lambda each: each != name):
+            if (port or each == name) and _listens_at(self._sockets[each], host, port):
+                return self._sockets.pop(each)
+        return None
+
+    def close(self) -> None:
+        """Those that nobody has taken."""
+        for name, each in self._sockets.items():
+            _log.info("a socket of the process before is not used any more", extra={"socket": name})
+            each.close()
+        self._sockets.clear()
+
+
+def _listens_at(sock: socket.socket, host: str, port: int) -> bool:
+    bound = sock.getsockname()
+    if port not in (0, bound[1]):
+        return False
+    try:
+        meant = socket.getaddrinfo(host, port, sock.family, socket.SOCK_STREAM)
+    except OSError:  # an address of the other family, or a name that is not known
+        return False
+    return any(address[0] == bound[0] for *_, address in meant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +140,29 @@ class Taken:
 
 
 def take(path: Path) -> Taken | None:
-    """The sockets of the process that serves now; None if there is none."""
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        door.settimeout(5.0)
-        door.connect(str(path))
-        names, descriptors, _, _ = socket.recv_fds(door, 65_536, _LIMIT)
-    except OSError:
-        door.close()
-        return None
+    """The sockets of the process that serves now; None if there is none, or if it ends."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (left_seconds := deadline - time.monotonic()) > 0:
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        door.settimeout(left_seconds)
+        try:
+            door.connect(str(path))
+        except OSError:
+            door.close()
+            return None
+        try:
+            names, descriptors, _, _ = socket.recv_fds(door, 65_536, _LIMIT)
+        except OSError:
+            names = b""
+        if names:
+            return Taken(_named(json.loads(names), descriptors), door)
+        door.close()  # it is ending, or another process was faster, and has the door by now
+        time.sleep(_RETRY_SECONDS)
+    return None
+
+
+def _named(names: Sequence[str], descriptors: Sequence[int]) -> dict[str, socket.socket]:
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     for each in sockets:
         each.setblocking(False)
-    return Taken(dict(zip(json.loads(names), sockets, strict=True)), door)
+    return dict(zip(names, sockets, strict=True))

@@ -1,89 +1,116 @@
-"""The gRPC listener: grpc.aio with one generic handler for every method, bytes in and bytes out.
+"""The gRPC listener: our own HTTP/2 (protocols/http2.py) on asyncio, every method unary, bytes in and bytes out.
 
 Rules of the file:
 
-- Every method is served as unary, known or not (the health service included): what it means is the handler's
-  business.
+- Every method is served as unary, known or not (the health service included): what it means is the handler's business.
 - Metadata becomes headers in their order; values of "-bin" keys are bytes. The answer's headers become initial
   metadata, its status, message and trailers the end of the call.
-- grpc.aio cancels a method when its client hangs up or its deadline passes. The handler therefore runs in a
-  task of its own, which only the end of `stop` cancels.
-- A connection lives for half a minute and is then told to go (GOAWAY), after which its client opens the next:
-  only so does one that is never idle reach the process that has taken over. The library's own stop says
-  CANCELLED to calls that arrive in its instant.
-- Message sizes are unlimited and pings are tolerated at any pace: clients of several vendors send both large
-  batches and frequent keepalives.
+- A client that hangs up, or whose deadline passes, ends its stream and not the handler, which only the end of `stop`
+  cancels.
+- Messages may have any size, and a client may send any number of pings with its work; what costs more than it brings is
+  cut off (protocols/http2_allowance.py).
+- To stop is a matter of order: GOAWAY, then a ping; once that has come back, no request can be on its way that would
+  not be taken; and a connection is closed by the client, who has read all, or else after a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import cast
 
-import grpc
-
-from proxy.listeners import shared_port
-from proxy.telemetry.tasks import spawn
-from proxy.wire import Handler, Request, Response
-
-_log = logging.getLogger("crossfade.listeners.grpc")
-
-_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_metadata_size", 64 * 1024),
-    ("grpc.absolute_max_metadata_size", 64 * 1024),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.max_connection_age_ms", 30_000),  # give or take a tenth; what has begun may end, however long it takes
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
-    ("grpc.http2.max_ping_strikes", 0),
+from proxy.errors import BodyTooLarge
+from proxy.listeners.acceptor import Acceptor
+from proxy.protocols import grpc
+from proxy.protocols.grpc import (
+    MessageError,
+    fields_of,
+    framed,
+    is_grpc,
+    message_in,
+    metadata_in,
+    status_fields,
+    timeout_in,
 )
-# By object, not by number: grpc.aio takes the number 16 (UNAUTHENTICATED) for UNKNOWN.
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+from proxy.protocols.hpack import Field, FieldBlock
+from proxy.protocols.http2 import Connection
+from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Trailers
+from proxy.protocols.http2_frames import Code
+from proxy.sockets import listening
+from proxy.telemetry.tasks import spawn
+from proxy.wire import Body, Handler, Request, Response
+
+_GREETING_SECONDS = 20.0  # for a client to send its first settings
+_HEEDING_SECONDS = 1.0  # for one to answer, before it is left alone
+_CLOSING_SECONDS = 2.0
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
+_HEAD: tuple[Field, ...] = (
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", grpc.ACCEPTED_CODINGS),
+)
+_log = logging.getLogger("crossfade.listeners.grpc")
 
 
 class GrpcListener:
-    """A `Listener` for gRPC without TLS. Make it inside the running event loop.
+    """A `Listener` for gRPC without TLS.
 
     host, port: where to listen; port 0 lets the system choose (see `port`).
-    reuse_port: share the port with other processes.
+    sock: a socket that already listens, in place of host and port.
+    max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size.
     """
 
-    def __init__(self, handler: Handler, host: str, port: int, *, reuse_port: bool = False) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        host: str,
+        port: int,
+        *,
+        sock: socket.socket | None = None,
+        max_body_bytes: int | None = None,
+    ) -> None:
+        self.max_body_bytes = max_body_bytes
         self._handler = handler
         self._host = host
         self._port = port
-        self._running: set[asyncio.Task[Response]] = set()
-        self._server = grpc.aio.server(
-            handlers=(_EveryMethod(self._serve),), options=(*_OPTIONS, ("grpc.so_reuseport", int(reuse_port)))
-        )
+        self._socket = sock
+        self._acceptor: Acceptor | None = None
+        self._connections: set[_Connection] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._gone = asyncio.Event()  # a connection is
 
     @property
     def port(self) -> int:
         return self._port
 
     @property
-    def socket(self) -> None:
-        return None
+    def socket(self) -> socket.socket | None:
+        return self._socket
 
     async def start(self) -> None:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        try:
-            self._port = self._server.add_insecure_port(f"{host}:{self._port}")
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {host}:{self._port}: {error}") from error
-        await self._server.start()
+        if self._socket is None:
+            self._socket = listening(self._host, self._port)
+        self._port = self._socket.getsockname()[1]
+        self._acceptor = Acceptor(self._socket, lambda: _Connection(self))
+        self._acceptor.start()
 
     async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
-        """With `linger_seconds` the port goes on in the hands of another process."""
-        if linger_seconds:
-            await shared_port.leave(self._port, linger_seconds)
-        deadline = time.monotonic() + drain_seconds
-        await self._server.stop(drain_seconds)
+        if self._acceptor is None:
+            return
+        await self._acceptor.stop(leaves_the_rest=linger_seconds > 0)
+        deadline = time.monotonic() + drain_seconds + linger_seconds
+        for connection in tuple(self._connections):
+            connection.drain(max(_HEEDING_SECONDS, linger_seconds))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_seconds + linger_seconds):
+                while self._connections:
+                    self._gone.clear()
+                    await self._gone.wait()
         if self._running:  # their clients have gone, or the drain was too short
             await asyncio.wait(self._running, timeout=max(0.0, deadline - time.monotonic()))
         if self._running:
@@ -91,66 +118,276 @@ class GrpcListener:
             for task in self._running:
                 task.cancel()
             await asyncio.wait(self._running)
+        for connection in tuple(self._connections):
+            connection.abort()
 
-    async def _serve(self, method: str, message: bytes, context: Any) -> bytes:
-        task = spawn(self._answer(_request(method, message, context)), name="grpc call")
+    # --- what connections tell -------------------------------------------------------------------
+
+    def made(self, connection: _Connection) -> None:
+        self._connections.add(connection)
+
+    def lost(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        self._gone.set()
+
+    def called(self, connection: _Connection, stream_id: int, call: _Call) -> None:
+        """The request of a stream is whole."""
+        task = spawn(self._answer(connection, stream_id, call), name="grpc call")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        response = await asyncio.shield(task)
-        if response.headers:
-            await context.send_initial_metadata(response.headers)
-        if response.trailers:
-            context.set_trailing_metadata(response.trailers)
-        if response.message:
-            context.set_details(response.message)
-        if response.status != 0:
-            context.set_code(_CODES.get(response.status, grpc.StatusCode.UNKNOWN))
-            return b""
-        return await _whole(response)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, connection: _Connection, stream_id: int, call: _Call) -> None:
         try:
-            return await self._handler(request)
+            response = await self._handler(call.request(connection.client, self.max_body_bytes))
+            body = response.body if isinstance(response.body, bytes) else await _whole(response)
+            connection.answer(stream_id, response, body)
+        except MessageError as error:
+            connection.answer(stream_id, Response(error.status, message=str(error)), b"")
+        except asyncio.CancelledError:  # at the end of a drain, or of something that the handler waited for
+            message = "the call was cut off here; it may have been carried out"
+            connection.answer(stream_id, Response(grpc.UNKNOWN, message=message), b"")
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
         except Exception:  # noqa: BLE001 - a defect (handlers answer errors themselves): logged, and the client told
-            _log.exception("handler failed", extra={"method": request.path})
-            return Response(
-                grpc.StatusCode.INTERNAL.value[0], message="internal error; the proxy's log has the details"
-            )
+            _log.exception("handler failed", extra={"method": call.path})
+            message = "internal error; the proxy's log has the details"
+            connection.answer(stream_id, Response(grpc.INTERNAL, message=message), b"")
+        finally:
+            connection.ended(stream_id)
 
 
-class _EveryMethod:
-    """grpc's GenericRpcHandler (by shape): claims every method there is."""
+@dataclass(slots=True)
+class _Call:
+    """A request that comes in."""
 
-    def __init__(self, serve: Callable[[str, bytes, Any], Awaitable[bytes]]) -> None:
-        self._serve = serve
+    block: FieldBlock
+    began: float  # on the loop's clock
+    body: bytearray = field(default_factory=bytearray)  # as many bytes of memory, however small the frames are
 
-    def service(self, details: Any) -> Any:
-        method: str = details.method
+    @property
+    def path(self) -> str:
+        return self.block.pseudo[b":path"].decode("latin-1")
 
-        async def unary(message: bytes, context: Any) -> bytes:
-            return await self._serve(method, message, context)
+    def is_too_large(self, limit_bytes: int | None) -> bool:
+        return limit_bytes is not None and len(self.body) > limit_bytes + grpc.PREFIX_BYTES
 
-        return grpc.unary_unary_rpc_method_handler(unary)
+    def request(self, client: str, limit_bytes: int | None) -> Request:
+        """Raises MessageError."""
+        fields = self.block.fields
+        timeout_seconds = timeout_in(fields)
+        if timeout_seconds is not None:
+            timeout_seconds = max(0.0, timeout_seconds - (asyncio.get_running_loop().time() - self.began))
+        return Request(
+            transport="grpc",
+            method="",
+            path=self.path,
+            headers=metadata_in(fields),
+            body=self._message(limit_bytes),
+            client=client,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def _message(self, limit_bytes: int | None) -> Body:
+        coding = next((value for name, value in self.block.fields if name == b"grpc-encoding"), b"identity")
+        try:
+            if limit_bytes is not None and self.is_too_large(limit_bytes):
+                raise BodyTooLarge(limit_bytes)
+            return message_in(bytes(self.body), coding, limit_bytes)
+        except BodyTooLarge as error:
+            return _Raising(error)
 
 
-def _request(method: str, message: bytes, context: Any) -> Request:
-    return Request(
-        transport="grpc",
-        method="",
-        path=method,
-        headers=tuple((key, value) for key, value in context.invocation_metadata()),
-        body=message,
-        client=_address(context.peer()),
-        timeout_seconds=context.time_remaining(),
-    )
+class _Connection(asyncio.Protocol):
+    """One client's connection. What it has to say is written once a turn of the loop."""
+
+    def __init__(self, listener: GrpcListener) -> None:
+        self._listener = listener
+        self._http2 = Connection(Role.SERVER)
+        self._calls: dict[int, _Call] = {}  # that are not whole yet
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None  # for what a client has to do in time
+        self._will_write = False
+        self._drains = False
+        self._has_said_all = False
+        self.client = ""
+
+    # --- asyncio's ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.client = str(peer[0]) if peer else ""
+        _keep_alive(transport.get_extra_info("socket"))
+        self._after(_GREETING_SECONDS, self.abort)
+        self._listener.made(self)
+        self._write()
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._http2.receive(data, self._loop.time()):
+            self._heed(event)
+        self._write()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._calls.clear()
+        self._after(0.0, None)
+        self._listener.lost(self)
+
+    def pause_writing(self) -> None:
+        """A client that does not read its answers is not read either."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # --- the listener's ------------------------------------------------------------------------------
+
+    def answer(self, stream_id: int, response: Response, body: bytes) -> None:
+        http2 = self._http2
+        try:
+            trailers = fields_of(response.trailers) + status_fields(response.status, response.message)
+            if response.status != grpc.OK and not response.headers:
+                http2.send_head(stream_id, (*_HEAD, *trailers), ends=True)
+            else:
+                http2.send_head(stream_id, (*_HEAD, *fields_of(response.headers)))
+                if response.status == grpc.OK:
+                    http2.send_data(stream_id, framed(body))
+                http2.send_trailers(stream_id, trailers)
+        except ValueError as error:  # metadata of a store that HTTP/2 does not allow
+            _log.warning("an answer cannot be sent", extra={"error": error})
+            http2.reset(stream_id, Code.INTERNAL_ERROR)
+        self._write_soon()
+
+    def ended(self, stream_id: int) -> None:
+        """Its handler has."""
+        self._http2.release(stream_id)
+
+    def drain(self, heeding_seconds: float) -> None:
+        """Tell the client to go elsewhere, and go on until it has, for at most so long beyond its calls."""
+        if self._has_said_all:
+            return
+        self._drains = True
+        self._http2.drain()
+        self._after(heeding_seconds, self._finish_draining)
+        self._write()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- what happens ----------------------------------------------------------------------------------
+
+    def _heed(self, event: Event) -> None:
+        match event:
+            case Head():
+                self._begin(event)
+            case Data():
+                self._http2.consume(event.stream_id, event.size_bytes)
+                call = self._calls.get(event.stream_id)
+                if call is not None:
+                    call.body += event.data
+                    if event.ends or call.is_too_large(self._listener.max_body_bytes):
+                        self._call(event.stream_id, call)
+            case Trailers():
+                if (call := self._calls.get(event.stream_id)) is not None:
+                    self._call(event.stream_id, call)
+            case Reset():
+                self._calls.pop(event.stream_id, None)
+            case Ready() if not self._drains:
+                self._after(0.0, None)
+            case Broken():
+                _log.info("a connection was broken off", extra={"reason": event.why})
+                self._say_all()
+
+    def _begin(self, head: Head) -> None:
+        block = head.block
+        content_type = next((value for name, value in block.fields if name == b"content-type"), b"")
+        if block.pseudo[b":method"] != b"POST":
+            self._http2.send_head(head.stream_id, ((b":status", b"405"), (b"allow", b"POST")), ends=True)
+        elif not is_grpc(content_type):
+            self._http2.send_head(head.stream_id, ((b":status", b"415"),), ends=True)
+        else:
+            self._calls[head.stream_id] = call = _Call(block, self._loop.time())
+            if head.ends:
+                self._call(head.stream_id, call)
+
+    def _call(self, stream_id: int, call: _Call) -> None:
+        """Its request is whole, or will be no good."""
+        del self._calls[stream_id]
+        self._http2.hold(stream_id)
+        self._listener.called(self, stream_id, call)
+
+    # --- writing, and the end ----------------------------------------------------------------------------
+
+    def _write_soon(self) -> None:
+        if not self._will_write:
+            self._will_write = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._will_write = False
+        written = self._http2.take()
+        if self._transport is None or self._transport.is_closing() or self._has_said_all:
+            return
+        if written:
+            self._transport.write(written)
+        if self._http2.is_drained:
+            self._http2.finish_draining()  # also if it is the client that goes: nobody could answer what it sends now
+            self._say_all()
+
+    def _say_all(self) -> None:
+        """The last that is written. The client closes when it has read it; who closes first may cut it off."""
+        written = self._http2.take()
+        if self._transport is None or self._transport.is_closing() or self._has_said_all:
+            return
+        self._has_said_all = True
+        self._transport.write(written)
+        self._transport.write_eof()
+        self._after(_CLOSING_SECONDS, self._close)
+
+    def _close(self) -> None:
+        """All has been said. What the client has not read yet is not cut off."""
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            self._after(_CLOSING_SECONDS, self._close)
+        else:
+            self.abort()
+
+    def _finish_draining(self) -> None:
+        self._http2.finish_draining()
+        self._write()
+
+    def _after(self, seconds: float, act: Callable[[], None] | None) -> None:
+        """In place of what was to be done before; None: of nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, act) if act is not None else None
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """A client that vanishes without a word must not keep its connection for ever."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE.items():
+        if (number := getattr(socket, option, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+class _Raising:
+    """A body that cannot be had."""
+
+    def __init__(self, error: BodyTooLarge) -> None:
+        self._error = error
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise self._error
 
 
 async def _whole(response: Response) -> bytes:
-    if isinstance(response.body, bytes):
-        return response.body
+    assert not isinstance(response.body, bytes)
     return b"".join([chunk async for chunk in response.body])
-
-
-def _address(peer: str) -> str:
-    """The IP address of grpc's "ipv4:1.2.3.4:56" or "ipv6:%5B::1%5D:56"."""
-    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")

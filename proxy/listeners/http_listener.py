@@ -7,6 +7,8 @@ Rules of the file:
   decompressed. Limits on size are the pipeline's, but for `max_body_bytes`, which also bounds streams.
 - A client that disconnects ends the stream of its body with `InvalidRequest`; the handler runs on.
 - `Expect: 100-continue` is granted when the handler first reads the body.
+- To stop is to answer what has come by then, and the first request of a connection that has just come; a client that
+  sends a later one at that instant is hung up on, as HTTP/1.1 has no word for "no more here" before an answer.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from proxy.errors import BodyTooLarge, InvalidRequest
+from proxy.listeners.acceptor import Acceptor
 from proxy.listeners.http_reply import HttpReply, neutral
 from proxy.sockets import listening
 from proxy.wire import Handler, Request, Response
@@ -33,6 +36,7 @@ _log = logging.getLogger("crossfade.listeners.http")
 _HEAD_LIMIT_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
 _IDLE_SECONDS = 3600.0  # longer than clients keep idle connections, so that they close them, not we
+_COMING_SECONDS = 1.0  # for a request that has begun, or is the first of its connection
 _FORCED_CLOSE_SECONDS = 0.1
 
 
@@ -60,12 +64,13 @@ class HttpListener:
         self._max_body_bytes = max_body_bytes
         self._backlog = backlog
         self._socket = sock
-        self._sockets: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._http: web.Server | None = None
         self._busy: set[web.RequestHandler] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self._gone = asyncio.Event()  # a connection is
+        self._open: set[_Connection] = set()  # aiohttp's own list has some that are gone
+        self._changed = asyncio.Event()  # a request has begun, or a connection has gone
         self._stopping = False
 
     @property
@@ -90,50 +95,63 @@ class HttpListener:
         if self._socket is None:
             self._socket = listening(self._host, self._port, self._backlog)
         self._port = self._socket.getsockname()[1]
-        self._sockets = await loop.create_server(
-            lambda: _Connection(http, self._gone.set, loop=loop, **options), sock=self._socket, backlog=self._backlog
-        )
         self._http = http
+        self._acceptor = Acceptor(self._socket, lambda: _Connection(http, self, loop=loop, **options))
+        self._acceptor.start()
 
     async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
-        if self._sockets is None or self._http is None:
+        if self._acceptor is None or self._http is None:
             return
         self._stopping = True
-        self._sockets.close()
-        await self._linger(self._http, linger_seconds)
-        # Only idle connections: closing a busy one would also stop reading the body that its handler waits for.
-        for connection in self._http.connections:
-            if connection not in self._busy:
-                connection.force_close()
+        await self._acceptor.stop(leaves_the_rest=linger_seconds > 0)
+        await self._while(lambda: bool(self._open), linger_seconds)
+        for _ in range(2):  # what has come is read
+            await asyncio.sleep(0)
+        self._close(lambda connection: not connection.awaits_request)
+        await self._while(lambda: any(each.awaits_request for each in self._open), _COMING_SECONDS)
+        self._close(lambda _: True)
         try:
             async with asyncio.timeout(drain_seconds):
                 await self._quiet.wait()
         except TimeoutError:
             _log.warning("requests cut off at the end of the drain", extra={"count": len(self._busy)})
         await self._http.shutdown(_FORCED_CLOSE_SECONDS)
-        await self._sockets.wait_closed()
 
-    async def _linger(self, http: web.Server, seconds: float) -> None:
+    def made(self, connection: _Connection) -> None:
+        self._open.add(connection)
+
+    def lost(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+        self._changed.set()
+
+    def _close(self, unwanted: Callable[[_Connection], bool]) -> None:
+        """Only idle ones: closing a busy one would also stop reading the body that its handler waits for."""
+        for connection in tuple(self._open):
+            if connection not in self._busy and unwanted(connection):
+                connection.force_close()
+
+    async def _while(self, condition: Callable[[], bool], at_most_seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while http.connections:
-                    self._gone.clear()
-                    await self._gone.wait()
+            async with asyncio.timeout(at_most_seconds):
+                while condition():
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def _exchange(self, incoming: web.BaseRequest) -> web.StreamResponse:
         """One request and its answer, from its head to the last byte written."""
         connection = incoming.protocol
         assert isinstance(connection, _Connection)
-        connection.body = incoming.content
+        connection.begin(incoming.content)
         self._busy.add(connection)
         self._quiet.clear()
+        self._changed.set()
         try:
             response = await self._answer(incoming)
             reply = HttpReply(response, closing=self._stopping or connection.broken)
             await reply.send(incoming)
             return reply
         finally:
-            connection.body = None
+            connection.end()
             self._busy.discard(connection)
             if not self._busy:
                 self._quiet.set()
@@ -189,24 +207,40 @@ class HttpListener:
 class _Connection(web.RequestHandler):
     """aiohttp's protocol object, but for what it does with bytes that are not HTTP.
 
-    `body` is that of the request being answered. aiohttp queues a parser's error as if it were the next request,
-    and leaves whoever reads a malformed body waiting for ever; here the body ends, and so does the connection.
+    `body` is that of the request being answered. `awaits_request`: one has begun to come, or the first is still to
+    come. aiohttp queues a parser's error as if it were the next request, and leaves whoever reads a malformed body
+    waiting for ever; here the body ends, and so does the connection.
     """
 
-    __slots__ = ("body", "broken", "gone")
+    __slots__ = ("awaits_request", "body", "broken", "listener")
 
-    def __init__(self, server: web.Server, gone: Callable[[], None], **options: Any) -> None:
+    def __init__(self, server: web.Server, listener: HttpListener, **options: Any) -> None:
         super().__init__(server, **options)
-        self.gone = gone
+        self.listener = listener
         self.body: StreamReader | None = None
         self.broken = False
+        self.awaits_request = True
+
+    def begin(self, body: StreamReader) -> None:
+        """To answer a request."""
+        self.body = body
+        self.awaits_request = False
+
+    def end(self) -> None:
+        self.body = None
+        self.awaits_request = bool(self._messages)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.listener.made(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self.gone()
+        self.listener.lost(self)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self.awaits_request = self.awaits_request or self.body is None
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
             self.broken = True
             for body in (self.body, *(body for _, body in self._messages)):

@@ -528,14 +528,18 @@ async def test_a_socket_is_taken_over_with_the_connections_that_wait_in_it() -> 
     assert len(first.requests) + len(second.requests) == 3
 
 
-async def test_a_grpc_port_is_shared_only_on_request() -> None:
-    first = GrpcListener(Recorder(), "127.0.0.1", 0, reuse_port=True)
-    await first.start()
-    second = GrpcListener(Recorder(), "127.0.0.1", first.port, reuse_port=True)
-    await second.start()
-    assert second.port == first.port
-    await second.stop(drain_seconds=1)
-    await first.stop(drain_seconds=1)
+async def test_a_grpc_socket_is_taken_over_while_it_listens() -> None:
+    first, second = Recorder(Response(0, (), b"1")), Recorder(Response(0, (), b"2"))
+    old = GrpcListener(first, "127.0.0.1", 0)
+    await old.start()
+    assert old.socket is not None
+    new = GrpcListener(second, "127.0.0.1", 0, sock=old.socket.dup())
+    await new.start()
+    assert new.port == old.port
+    await old.stop(drain_seconds=1)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{new.port}") as channel:
+        assert await channel.unary_unary("/a/B")(b"") == b"2"
+    await new.stop(drain_seconds=1)
 
 
 async def test_clients_without_keep_alive() -> None:
@@ -776,8 +780,10 @@ async def test_grpc_round_trip() -> None:
 async def test_a_large_answer_that_is_being_written_when_the_listener_stops_arrives_whole() -> None:
     """Nothing may be written between its parts, however slowly the client reads."""
     answer = bytes(24 * MEBIBYTE)
+    asked = asyncio.Semaphore(0)
 
     async def handler(_: Request) -> Response:
+        asked.release()
         return Response(0, (), answer)
 
     options = (
@@ -791,7 +797,9 @@ async def test_a_large_answer_that_is_being_written_when_the_listener_stops_arri
         channels = [grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}", options=options) for _ in range(4)]
         async with asyncio.TaskGroup() as tasks:
             calling = [tasks.create_task(_called(channel)) for channel in channels]
-            await asyncio.sleep(0.02 + 0.01 * round_)
+            for _ in channels:
+                await asked.acquire()
+            await asyncio.sleep(0.01 * round_)
             stopping = tasks.create_task(listener.stop(drain_seconds=30))
         stopping.result()
         assert [each.result() for each in calling] == [len(answer)] * len(channels)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import pytest
 from qdrant_client import QdrantClient, models
 
-from examples.engines import EngineError, poll
+from examples.engines import EngineError, free_ports, poll
 from proxy.errors import GateClosed
 from tests.support.both_stores import assert_equal
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations, ProxyProcess
 from tests.support.owners import another
+from tests.support.sockets import is_refused
 
 DIM = 4
 KEYS = range(12)
@@ -228,6 +229,14 @@ class Successor(ProxyProcess):
     def command(self) -> list[str]:
         return [*super().command(), "--take-over"]
 
+    def answers(self) -> bool:
+        """It says so itself: at its ports the process before answers as well."""
+        return '"serving"' in self.log_tail()
+
+
+def successor_of(migration: Migration, name: str, port: int) -> Successor:
+    return Successor(migration.directory / name, migration.config_path, port)
+
 
 def test_a_restart_drops_no_request(migrations: Migrations, running: ExitStack) -> None:
     """The next process takes the sockets, the old one answers what it has and ends; clients of both transports notice
@@ -238,7 +247,7 @@ def test_a_restart_drops_no_request(migrations: Migrations, running: ExitStack) 
     direct.upsert(name, [models.PointStruct(id=100 + key, vector=vector(key)) for key in range(60)])
     job = migration.control.start_job("backfill", ROUTE)
     clients = [migration.client(), migration.client(grpc=True), migration.client(), migration.client(grpc=True)]
-    successors = [Successor(migration.directory, migration.config_path, migration.rest_port) for _ in range(2)]
+    successors = [successor_of(migration, name, migration.rest_port) for name in ("second", "third")]
     with racing(clients, name) as racers:
         for successor in successors:
             running.callback(successor.stop)
@@ -252,6 +261,26 @@ def test_a_restart_drops_no_request(migrations: Migrations, running: ExitStack) 
     assert_equal(migration, name)
 
 
+def test_what_the_next_process_does_not_use_is_closed(migrations: Migrations, running: ExitStack) -> None:
+    """As long as it had a socket open in which nobody listens, clients would connect and wait for ever."""
+    migration = migrations(as_process=True, start=False)
+    (probes_port, moved_port) = free_ports(2)
+    migration.config["probes"] = {"address": f"127.0.0.1:{probes_port}"}
+    migration.save()
+    migration.process.start()
+    running.callback(migration.process.stop)
+    assert not is_refused(probes_port)
+    del migration.config["probes"]
+    migration.config["listeners"][0]["address"] = f"127.0.0.1:{moved_port}"
+    migration.save()
+    successor = successor_of(migration, "second", moved_port)
+    running.callback(successor.stop)
+    successor.start()
+    assert poll(lambda: not migration.process.is_running(), PATIENCE_SECONDS)
+    ports = [migration.rest_port, probes_port, moved_port, migration.grpc_port]
+    assert [is_refused(port) for port in ports] == [True, True, False, False]
+
+
 def test_a_grpc_port_of_another_proxy_is_not_shared(migrations: Migrations) -> None:
     first, second = migrations(), migrations(as_process=True, start=False)
     second.config["listeners"][1]["address"] = f"127.0.0.1:{first.grpc_port}"
@@ -262,6 +291,6 @@ def test_a_grpc_port_of_another_proxy_is_not_shared(migrations: Migrations) -> N
 
 def test_without_a_proxy_to_take_over_from_it_does_not_start(migrations: Migrations) -> None:
     migration = migrations(as_process=True, start=False)
-    successor = Successor(migration.directory, migration.config_path, migration.rest_port)
+    successor = successor_of(migration, "second", migration.rest_port)
     with pytest.raises(EngineError, match="no proxy offers its sockets"):
         successor.start()

@@ -1,11 +1,10 @@
 """A gRPC listener of ours in a process of its own, which answers every call with its process id and then what it was
-sent. SIGTERM has it leave the port to the next."""
+sent. The next one that is started on the same directory takes its socket over."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +13,23 @@ import grpc
 
 from examples.engines import ChildProcess
 from proxy.listeners.grpc_listener import GrpcListener
-from proxy.wire import Request, Response, collected
+from proxy.sockets import Handover, take
+from proxy.wire import Request, Response
 
 METHOD = "/echo.Echo/Call"
-LINGER_SECONDS = 60.0
+LINGER_SECONDS = 30.0
 
 
 class GrpcEcho(ChildProcess):
+    """`shared`: where the processes meet."""
+
+    def __init__(self, directory: Path, shared: Path, port: int) -> None:
+        super().__init__(directory, port)
+        self._shared = shared
+
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "tests.support.grpc_echo", self.address.rpartition(":")[2]]
+        port = self.address.rpartition(":")[2]
+        return [sys.executable, "-m", "tests.support.grpc_echo", str(self._shared), port]
 
     def environment(self) -> Mapping[str, str]:
         return {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -31,30 +38,31 @@ class GrpcEcho(ChildProcess):
         """It says so itself: at its port another may answer as well."""
         return "serving" in self.log_tail()
 
-    def leave(self) -> None:
-        self._signal(signal.SIGTERM)
-
 
 def new_channel(address: str) -> grpc.Channel:
     """A channel with a connection of its own."""
     return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
-async def serve(port: int) -> None:
+async def serve(path: Path, port: int) -> None:
     async def echo(request: Request) -> Response:
-        whole = await collected(request, limit_bytes=2**20)
         await asyncio.sleep(0.002)
-        assert isinstance(whole.body, bytes)
-        return Response(0, body=b"%d" % os.getpid() + whole.body)
+        return Response(0, body=b"%d" % os.getpid() + request.bytes)
 
-    listener = GrpcListener(echo, "127.0.0.1", port, reuse_port=True)
+    before = take(path)
+    listener = GrpcListener(echo, "127.0.0.1", port, sock=before.sockets["grpc"] if before is not None else None)
     await listener.start()
-    print("serving", flush=True)
+    assert listener.socket is not None
     stopping = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    handover = Handover(path, {"grpc": listener.socket}, stopping.set)
+    handover.start()
+    if before is not None:
+        before.ready()
+    print("serving", flush=True)
     await stopping.wait()
+    await handover.close()
     await listener.stop(10.0, LINGER_SECONDS)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))

@@ -186,3 +186,12 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
     while (await reader.readline()).strip():
         pass  # trailers
     return b"".join(parts)
+
+
+def is_refused(port: int) -> bool:
+    """Whether a client that connects to `port` is told at once that nobody is there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    except ConnectionRefusedError:
+        return True
+    return False

@@ -1,0 +1,150 @@
+"""gRPC over HTTP/2, for unary calls: fields to metadata, bytes to messages, and back.
+
+Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md and doc/compression.md.
+
+The protocol's own fields (`te`, `content-type`, `grpc-timeout`, `grpc-encoding`, ...) are no metadata. Values of keys
+that end in "-bin" are base64 on the way and bytes here. A compressed message is given uncompressed; none is sent
+compressed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Iterable
+from struct import Struct
+from urllib.parse import quote_from_bytes
+
+from proxy.errors import BodyTooLarge
+from proxy.protocols.hpack import Field
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+OK = 0
+UNKNOWN = 2
+UNIMPLEMENTED = 12
+INTERNAL = 13
+ACCEPTED_CODINGS = b"identity, deflate, gzip"
+
+_CONTENT_TYPE = b"application/grpc"
+_PREFIX = Struct(">BI")  # whether it is compressed, and its size
+PREFIX_BYTES = _PREFIX.size
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_LONGEST_TIMEOUT = 9  # eight digits and a unit
+_MOST_VALUES = 32  # in one field; more are left as they are
+_NO_METADATA = frozenset(
+    {b"te", b"content-type", b"content-length", b"host", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"}
+)
+_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
+_UNESCAPED = "".join(chr(byte) for byte in range(0x20, 0x7F) if byte != ord("%"))
+
+
+class MessageError(Exception):
+    """What came is no message of a unary call. `status`: of gRPC."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+def metadata_in(fields: Iterable[Field]) -> Metadata:
+    """What the client said beyond the protocol's own, in its order."""
+    found: list[tuple[str, str | bytes]] = []
+    for name, value in fields:
+        if name in _NO_METADATA or name[:1] == b":":
+            continue
+        if name.endswith(b"-bin"):
+            values = value.split(b",") if value.count(b",") < _MOST_VALUES else [value]
+            found += ((name.decode("ascii"), _unpacked(each)) for each in values)
+        else:
+            found.append((name.decode("ascii"), _text(value)))
+    return tuple(found)
+
+
+def fields_of(metadata: Iterable[tuple[str, str | bytes]]) -> list[Field]:
+    return [
+        (name.encode(), base64.b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode())
+        for name, value in metadata
+    ]
+
+
+def status_fields(status: int, message: str) -> list[Field]:
+    fields = [(b"grpc-status", b"%d" % status)]
+    if message:
+        fields.append((b"grpc-message", quote_from_bytes(message.encode(), safe=_UNESCAPED).encode()))
+    return fields
+
+
+def timeout_in(fields: Iterable[Field]) -> float | None:
+    """Seconds that the client still grants; None if it does not say, or not so that it can be read."""
+    for name, value in fields:
+        if name == b"grpc-timeout":
+            text = value.decode("latin-1")
+            if 1 < len(text) <= _LONGEST_TIMEOUT and text[:-1].isascii() and text[:-1].isdigit():
+                unit = _UNITS.get(text[-1])
+                return int(text[:-1]) * unit if unit is not None else None
+    return None
+
+
+def is_grpc(content_type: bytes) -> bool:
+    """Whether it names gRPC itself, with any coding of its messages ("application/grpc+proto"), and not gRPC-Web."""
+    return content_type.startswith(_CONTENT_TYPE) and content_type[len(_CONTENT_TYPE) :][:1] in (b"", b"+", b";", b" ")
+
+
+def message_in(body: bytes, coding: bytes, limit_bytes: int | None = None) -> bytes:
+    """The one message of `body`, uncompressed; `coding` is what `grpc-encoding` says. Raises MessageError; BodyTooLarge
+    if it has more than `limit_bytes`."""
+    if len(body) < _PREFIX.size:
+        raise MessageError(INTERNAL, f"a unary call has one message; this one has {len(body)} bytes of one")
+    compressed, size = _PREFIX.unpack_from(body)
+    if size != len(body) - _PREFIX.size:
+        raise MessageError(
+            INTERNAL, f"a unary call has one message; the first has {size} bytes of {len(body) - _PREFIX.size}"
+        )
+    message = body[_PREFIX.size :]
+    if compressed not in (0, 1):
+        raise MessageError(INTERNAL, f"a message begins with {compressed} (expected 0 or 1: is it compressed)")
+    if compressed:
+        message = _uncompressed(message, coding, limit_bytes)
+    if limit_bytes is not None and len(message) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    return message
+
+
+def framed(message: bytes) -> bytes:
+    return _PREFIX.pack(0, len(message)) + message
+
+
+def _uncompressed(message: bytes, coding: bytes, limit_bytes: int | None) -> bytes:
+    """At most a byte more than `limit_bytes`."""
+    if coding == b"identity":
+        return message
+    if coding not in _WINDOW_BITS:
+        raise MessageError(
+            UNIMPLEMENTED,
+            f"a message is compressed with {coding.decode('latin-1')[:40]!r} (accepted: {ACCEPTED_CODINGS.decode()})",
+        )
+    stream = zlib.decompressobj(_WINDOW_BITS[coding])
+    try:
+        found = stream.decompress(message, 0 if limit_bytes is None else limit_bytes + 1)
+    except zlib.error as error:
+        raise MessageError(INTERNAL, f"a message cannot be uncompressed: {error}") from None
+    if not stream.eof and (limit_bytes is None or len(found) <= limit_bytes):
+        raise MessageError(INTERNAL, "a message cannot be uncompressed: it ends too early")
+    return found
+
+
+def _unpacked(value: bytes) -> bytes:
+    value = value.strip()
+    try:
+        return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+    except binascii.Error:
+        return value
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

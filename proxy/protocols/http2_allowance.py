@@ -1,0 +1,56 @@
+"""What a peer may spend on frames that bring nothing.
+
+Pings, settings, empty data, single bytes of a window: each is cheap to send and costs us something, and none is bounded
+by a window. They are paid for out of an allowance, which grows with time and with work done. A peer that spends more is
+sending such frames for their own sake.
+
+The end of a stream costs next to nothing, since a client whose store hangs ends every call when its deadline passes.
+What streams would cost that are opened and reset at once is bounded otherwise: by the calls that are still being worked
+on (`Connection.hold`).
+"""
+
+from __future__ import annotations
+
+from proxy.protocols.http2_frames import Code, Http2Error
+
+FRAME = 1.0
+SMALL = 0.05
+
+_MOST = 1000.0
+_PER_SECOND = 50.0
+_PER_STREAM = 2.0
+_PER_RECEIVED_BYTE = 1 / 2048
+_PER_SENT_BYTE = 1 / 16384
+
+
+class Allowance:
+    """Of one connection."""
+
+    def __init__(self) -> None:
+        self._left = _MOST
+        self._at: float | None = None
+
+    def at(self, now_seconds: float) -> None:
+        """Time has passed."""
+        if self._at is not None:
+            self._earn((now_seconds - self._at) * _PER_SECOND)
+        self._at = now_seconds
+
+    def ended(self) -> None:
+        """A stream has ended as it should."""
+        self._earn(_PER_STREAM)
+
+    def received(self, size_bytes: int) -> None:
+        self._earn(size_bytes * _PER_RECEIVED_BYTE)
+
+    def sent(self, size_bytes: int) -> None:
+        self._earn(size_bytes * _PER_SENT_BYTE)
+
+    def spend(self, cost: float) -> None:
+        """Raises Http2Error if there is nothing left."""
+        self._left -= cost
+        if self._left < 0:
+            raise Http2Error(Code.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+
+    def _earn(self, allowance: float) -> None:
+        self._left = min(_MOST, self._left + allowance)

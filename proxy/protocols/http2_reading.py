@@ -1,0 +1,137 @@
+"""Bytes to frames: the preface, frames that arrive in pieces, padding, fields that go on in CONTINUATION frames.
+
+A frame is given once it is whole, a HEADERS frame once its last CONTINUATION is, as if it had been one. Nothing is
+kept beyond one frame, or one block of fields; pieces are joined once, however small they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from proxy.protocols import http2_allowance as cost
+from proxy.protocols import http2_frames as f
+from proxy.protocols.http2_allowance import Allowance
+from proxy.protocols.http2_frames import Code, Http2Error
+
+Frame = tuple[int, int, int, bytes]  # kind, flags, stream, payload without padding; of HEADERS the block of fields
+
+
+class FrameReader:
+    """`has_preface`: the peer begins with HTTP/2's preface. `block_bytes`: the most that a block of fields may take."""
+
+    def __init__(self, allowance: Allowance, has_preface: bool, frame_bytes: int, block_bytes: int) -> None:
+        self._allowance = allowance
+        self._frame_bytes = frame_bytes
+        self._block_limit_bytes = block_bytes
+        self._awaits_preface = has_preface
+        self._chunks: list[bytes] = []
+        self._chunks_bytes = 0
+        self._needed_bytes = f.HEAD_BYTES
+        self._block: list[bytes] = []  # of a HEADERS that goes on
+        self._block_bytes = 0
+        self._block_stream = 0
+        self._block_flags = 0
+
+    def frames(self, data: bytes) -> Iterator[Frame]:
+        """The frames that `data` completes. Raises Http2Error."""
+        if self._chunks:
+            self._chunks.append(data)
+            self._chunks_bytes += len(data)
+            if self._chunks_bytes < self._needed_bytes:
+                return
+            data = b"".join(self._chunks)
+            self._chunks, self._chunks_bytes = [], 0
+        at, end = 0, len(data)
+        if self._awaits_preface:
+            if not self._preface_is_whole(data):
+                self._chunks, self._chunks_bytes, self._needed_bytes = [data], end, 0
+                return
+            self._awaits_preface, at = False, len(f.PREFACE)
+        needed = f.HEAD_BYTES
+        while end - at >= f.HEAD_BYTES:
+            size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            if size > self._frame_bytes:
+                raise Http2Error(
+                    Code.FRAME_SIZE_ERROR, f"a frame of {size} bytes, where {self._frame_bytes} are allowed"
+                )
+            stop = at + f.HEAD_BYTES + size
+            if stop > end:
+                needed = f.HEAD_BYTES + size
+                break
+            frame = self._frame(
+                data[at + 3],
+                data[at + 4],
+                int.from_bytes(data[at + 5 : at + 9]) & f.LARGEST_ID,
+                data[at + f.HEAD_BYTES : stop],
+            )
+            at = stop
+            if frame is not None:
+                yield frame
+        self._needed_bytes = needed
+        if at < end:
+            self._chunks = [data[at:]]
+            self._chunks_bytes = end - at
+
+    def _preface_is_whole(self, data: bytes) -> bool:
+        start = data[: len(f.PREFACE)]
+        if not f.PREFACE.startswith(start):
+            # No more of it: what follows may be nobody's business.
+            raise Http2Error(Code.PROTOCOL_ERROR, f"a connection that begins with {start[:4]!r}, which is not HTTP/2")
+        return len(start) == len(f.PREFACE)
+
+    def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Frame | None:
+        if self._block_stream:
+            if kind != f.CONTINUATION or stream_id != self._block_stream:
+                raise Http2Error(Code.PROTOCOL_ERROR, f"a frame of kind {kind} within the fields of a stream")
+            return self._continuation(flags, stream_id, payload)
+        if kind == f.DATA:
+            return kind, flags, stream_id, payload
+        if kind == f.HEADERS:
+            return self._headers(flags, stream_id, payload)
+        if kind == f.CONTINUATION:
+            raise Http2Error(Code.PROTOCOL_ERROR, f"fields of stream {stream_id} go on that have not begun")
+        return kind, flags, stream_id, payload
+
+    def _headers(self, flags: int, stream_id: int, payload: bytes) -> Frame | None:
+        if not stream_id:
+            raise Http2Error(Code.PROTOCOL_ERROR, "fields of stream 0")
+        block = unpadded(flags, payload)
+        if flags & f.WITH_PRIORITY:
+            if len(block) < f.PRIORITY_BYTES:
+                raise Http2Error(Code.FRAME_SIZE_ERROR, f"a priority of {len(block)} bytes")
+            check_priority(stream_id, block)
+            block = block[f.PRIORITY_BYTES :]
+        if flags & f.END_HEADERS:
+            return f.HEADERS, flags, stream_id, block
+        self._block, self._block_bytes = [block], len(block)
+        self._block_stream, self._block_flags = stream_id, flags
+        return None
+
+    def _continuation(self, flags: int, stream_id: int, payload: bytes) -> Frame | None:
+        self._allowance.spend(cost.FRAME)
+        self._block.append(payload)
+        self._block_bytes += len(payload)
+        if self._block_bytes > self._block_limit_bytes:
+            raise Http2Error(Code.ENHANCE_YOUR_CALM, f"fields of more than {self._block_limit_bytes} bytes")
+        if not flags & f.END_HEADERS:
+            return None
+        block = b"".join(self._block)
+        self._block, self._block_stream = [], 0
+        return f.HEADERS, self._block_flags, stream_id, block
+
+
+def unpadded(flags: int, payload: bytes) -> bytes:
+    """Raises Http2Error."""
+    if not flags & f.PADDED:
+        return payload
+    if not payload:
+        raise Http2Error(Code.FRAME_SIZE_ERROR, "padding without its length")
+    if payload[0] >= len(payload):
+        raise Http2Error(Code.PROTOCOL_ERROR, f"{payload[0]} bytes of padding in a frame of {len(payload)}")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def check_priority(stream_id: int, priority: bytes) -> None:
+    """Raises Http2Error. Otherwise priorities are not heeded (RFC 9113, 5.3.2)."""
+    if f.number_in(priority[:4]) & f.LARGEST_ID == stream_id:
+        raise Http2Error(Code.PROTOCOL_ERROR, f"stream {stream_id} depends on itself")
