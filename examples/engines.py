@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import random
 import shutil
@@ -30,7 +31,9 @@ from typing import Self
 import yaml
 
 _PR_SET_PDEATHSIG = 1
-_chance = random.SystemRandom()  # a test may have seeded the other one, alike in processes that run side by side
+_PORTS = range(20_000, 32_000)
+# Not from the generator that a test may have seeded, alike in processes that run side by side.
+_ports = itertools.islice(itertools.cycle(_PORTS), random.SystemRandom().randrange(len(_PORTS)), None)
 
 
 class EngineError(Exception):
@@ -38,12 +41,11 @@ class EngineError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from."""
+    """Ports of 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from. One after
+    the other, from anywhere: not those that others were given just now and do not listen on yet."""
     found: dict[int, socket.socket] = {}
     while len(found) < count:
-        port = _chance.randrange(20_000, 32_000)
-        if port in found:
-            continue
+        port = next(_ports)
         listener = socket.socket()
         try:
             listener.bind(("0.0.0.0", port))
@@ -180,14 +182,16 @@ class ChildProcess:
 
 
 class MilvusLite(ChildProcess):
-    """`milvus-lite server`. One process a directory. Writes to a collection must come one at a time.
+    """`milvus-lite server`. One process a directory. Writes to a collection must come one at a time: with one of its
+    `workers` it carries out one request at a time, and loses nothing that it acknowledged, whatever is sent at once.
 
     `start` removes what a crash in the middle of making or dropping a collection leaves, as its operator would have
     to: a directory without a schema, which Lite neither lists nor drops, and over which it makes no collection.
     """
 
-    def __init__(self, directory: Path, port: int | None = None) -> None:
+    def __init__(self, directory: Path, port: int | None = None, *, workers: int = 10) -> None:
         self._port = port or free_ports(1)[0]
+        self._workers = workers
         super().__init__(directory, self._port)
 
     def command(self) -> list[str]:
@@ -195,6 +199,7 @@ class MilvusLite(ChildProcess):
         return [
             *([str(program)] if program.exists() else [sys.executable, "-m", "milvus_lite"]),
             *("server", "--data-dir", str(self.directory / "data"), "--host", "127.0.0.1", "--port", str(self._port)),
+            *("--max-workers", str(self._workers)),
         ]
 
     def start(self) -> Self:

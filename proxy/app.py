@@ -123,6 +123,7 @@ class App:
         longest = max(store.longest_request_seconds for store in config.stores.values())
         self.journal = Journal.open(Path(config.data_dir) / "journal.db", longest)
         self._build(config)
+        await asyncio.gather(*(route.replicator.bind() for route in self.routes.values()))
         await self._open_sockets(config)
         self._inherited.close()
         self.membership.start()

@@ -37,6 +37,7 @@ class AliasFollower:
         self._settled = asyncio.Event()
         self._settled.set()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def settled(self) -> bool:
@@ -47,7 +48,7 @@ class AliasFollower:
         """The primary's aliases are others than before."""
         self._changed = True
         self._settled.clear()
-        if self._task is None or self._task.done():
+        if not self._closed and (self._task is None or self._task.done()):
             self._task = spawn(self._follow(), name=f"aliases of {self._route}")
 
     @contextmanager
@@ -70,6 +71,8 @@ class AliasFollower:
         self.paused = False
 
     async def close(self) -> None:
+        """What has changed since is given after the next start."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -49,7 +49,7 @@ from proxy.replication.ledger import Effects
 from proxy.replication.owners import OwnerLock
 from proxy.replication.state_file import State, StateFile, matters, state_of
 
-_BEFORE_DOING = (*r.OPENING, r.NameKeys, r.Note, r.Prepare)
+_BEFORE_DOING = (*r.OPENING, r.NameKeys, r.Note, r.Prepare, r.Bind)
 _MOVING = (r.Ready, r.Commit)
 _log = logging.getLogger("crossfade.journal")
 _RETRY_SECONDS = 0.5

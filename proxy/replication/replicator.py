@@ -190,10 +190,19 @@ class Replicator:
         journal.subscribe(self._applied)
         membership.on_lead(self._take_over)
         membership.on_gone(self._distrust)
-        self._bind()
         self._recover()
 
     # --- the life of the route -------------------------------------------------------------
+
+    async def bind(self) -> None:
+        """Before the first request: say which databases the stores are, where that is news. Raises JournalError."""
+        addresses = (self.stores.source_address, self.stores.target_address)
+        if self.book.bound != addresses:
+            if self.book.bound is not None:
+                problem = f"its stores were {' -> '.join(self.book.bound)} and are {' -> '.join(addresses)}"
+                words = {"route": self.route, "problem": problem}
+                _log.warning("the collections of a route have to be swept", extra=words)
+            await self.journal.append(r.Bind(route=self.route, source=addresses[0], target=addresses[1]))
 
     @property
     def mirroring(self) -> bool:
@@ -417,16 +426,6 @@ class Replicator:
         self.book.ledgers.pop(collection, None)
         del self._workshops[collection]
         spawn(workshop.reconciler.close(), name="a collection that is none")
-
-    def _bind(self) -> None:
-        """Say which databases the stores are, where that is news."""
-        addresses = (self.stores.source_address, self.stores.target_address)
-        if self.book.bound != addresses:
-            if self.book.bound is not None:
-                problem = f"its stores were {' -> '.join(self.book.bound)} and are {' -> '.join(addresses)}"
-                words = {"route": self.route, "problem": problem}
-                _log.warning("the collections of a route have to be swept", extra=words)
-            self.journal.append(r.Bind(route=self.route, source=addresses[0], target=addresses[1]))
 
     def _recover(self) -> None:
         """Start the holds again, in full. What earlier processes left open is closed by whoever leads."""

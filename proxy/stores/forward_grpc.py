@@ -84,16 +84,23 @@ class GrpcForwarder:
         self._line = self._open()
         self._retired: list[_Line] = []
 
-    async def forward(self, request: Request) -> Response:
-        """The server's own answer, with its gRPC status. Raises Unavailable or Unclear."""
+    async def forward(self, request: Request, patience_seconds: float = 0.0) -> Response:
+        """The server's own answer, with its gRPC status; waited for as long as `patience_seconds`, if that is longer
+        than `timeout_seconds`. Raises Unavailable or Unclear."""
         line = self._line
         line.calls += 1
         try:
-            return await self._call(line, request)
+            return await self._call(line, request, max(patience_seconds, self._timeout_seconds))
         finally:
             line.calls -= 1
             if line.retired and line.calls == 0:
                 await self._close(line)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection on which the next call goes out is there. Once lost it is not made again by itself:
+        the next call does that."""
+        return self._line.channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def close(self) -> None:
         """Close every connection; calls under way end as Unclear."""
@@ -101,8 +108,7 @@ class GrpcForwarder:
             await line.channel.close()
         self._retired.clear()
 
-    async def _call(self, line: _Line, request: Request) -> Response:
-        seconds = self._timeout_seconds
+    async def _call(self, line: _Line, request: Request, seconds: float) -> Response:
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
         call = line.channel.unary_unary(request.path)(

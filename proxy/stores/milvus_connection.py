@@ -1,14 +1,22 @@
 """One connection to a Milvus: the handshake, calls by name, and errors mapped at the door.
 
 A server says in its handshake what it is (version, Milvus Lite or not) and gives an identifier that later calls carry.
-Both are asked for again after the connection was refused: another server may stand there then.
+Every new connection begins with it, before any other call: another server may stand there then.
+
+Milvus Lite opens a collection when it is first asked for, and two requests that ask at the same time open it twice:
+what the one that is forgotten had acknowledged is lost (`get_collection` of db.py, 3.2.2, looks and stores without a
+lock; ShowCollections goes through it too). So the handshake has it open all of them, one after the other, and is not
+begun again while that goes on; and nothing goes beside the making of a collection. That is for the calls of this
+process; Lite has no way to be safe from others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +27,8 @@ from proxy.dialects.milvus.messages import SERVICE, milvus
 from proxy.dialects.milvus.status import ResultTooLargeError, raise_for_status
 from proxy.errors import CrossfadeError, Refused, Throttled, Unavailable, Unclear
 from proxy.stores.forward_grpc import GrpcForwarder
+from proxy.stores.turns import Turns
+from proxy.telemetry.tasks import spawn
 from proxy.wire import Headers, Request, Response
 
 _OPTIONS = (
@@ -29,6 +39,7 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )
+_OPENING_SECONDS = 60.0  # for Lite to open its collections, however little time a call is given
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 # gRPC status codes that a server may answer with, although Milvus says almost everything in band.
@@ -74,10 +85,13 @@ class MilvusConnection:
             headers.append(("authorization", base64.b64encode(token.encode()).decode()))
         self._headers: Headers = tuple(headers)
         self._address = address
+        self._timeout_seconds = timeout_seconds
         credentials = grpc.ssl_channel_credentials() if tls else None
         self._forwarder = GrpcForwarder(address, tls=credentials, timeout_seconds=timeout_seconds, options=_OPTIONS)
         self._server: Server | None = None
-        self._handshake = asyncio.Lock()
+        self._is_greeted = False
+        self._handshake: asyncio.Task[CrossfadeError | None] | None = None
+        self._turns = Turns()  # on Milvus Lite
 
     @property
     def known_server(self) -> Server | None:
@@ -85,24 +99,25 @@ class MilvusConnection:
         return self._server
 
     async def server(self) -> Server:
-        """The server behind the address. Raises Unavailable, Unclear, Refused (a key that it does not accept)."""
-        if self._server is None:
-            async with self._handshake:
-                if self._server is None:
-                    self._server = await self._connect()
-        return self._server
+        """The server at the other end of the present connection. Raises Unavailable, Refused (a key that it does not
+        accept)."""
+        while (server := self._server) is None or not (self._is_greeted and self._forwarder.connected):
+            handshake = self._handshake
+            if handshake is None:
+                handshake = self._handshake = spawn(self._shake_hands(), name=f"handshake with {self._address}")
+            await asyncio.wait({handshake}, timeout=self._timeout_seconds)
+            if not handshake.done():
+                raise self._silent()
+            if (failure := handshake.result()) is not None:
+                raise failure
+        return server
 
     async def call(self, method: str, request: Any, reply: Any, *, collection: str = "", writes: bool = False) -> Any:
         """The reply (of the message class `reply`) to one RPC; its status is success. Raises what `raise_for_status`
         and `GrpcForwarder` raise. `writes`: a failure in the middle may have left something behind."""
-        server = await self.server()
-        try:
-            return await self._call(
-                method, request, reply, (("identifier", str(server.identifier)),), collection, writes
-            )
-        except Unavailable:
-            self._server = None
-            raise
+        async with await self._turn(method):
+            identifier = str((await self.server()).identifier)
+            return await self._call(method, request, reply, (("identifier", identifier),), collection, writes)
 
     async def version(self) -> str:
         """What the server answers right now."""
@@ -111,21 +126,54 @@ class MilvusConnection:
     async def close(self) -> None:
         await self._forwarder.close()
 
-    async def _connect(self) -> Server:
-        connected = await self._call("Connect", requests.connect(), milvus.ConnectResponse)
-        answered = await self._call("GetVersion", milvus.GetVersionRequest(), milvus.GetVersionResponse)
-        return Server(answered.version, connected.identifier)
+    async def _turn(self, method: str) -> AbstractAsyncContextManager[None]:
+        if not (await self.server()).lite:
+            return nullcontext()
+        return self._turns.alone() if method == "CreateCollection" else self._turns.together()
+
+    async def _shake_hands(self) -> CrossfadeError | None:
+        """One for all who wait, and so is its failure. None of them has sent anything: Unavailable, never Unclear."""
+        self._is_greeted = False  # the first call makes the connection, on which nobody may send before the last
+        try:
+            connected = await self._call("Connect", requests.connect(), milvus.ConnectResponse)
+            answered = await self._call("GetVersion", milvus.GetVersionRequest(), milvus.GetVersionResponse)
+            server = Server(answered.version, connected.identifier)
+            if server.lite:
+                with contextlib.suppress(Refused):  # one that cannot be opened is told of when it is asked for
+                    opening = milvus.ShowCollectionsRequest()
+                    await self._call(
+                        "ShowCollections", opening, milvus.ShowCollectionsResponse, patience_seconds=_OPENING_SECONDS
+                    )
+        except Unclear:
+            return self._silent()
+        except CrossfadeError as error:
+            return error
+        finally:
+            self._handshake = None
+        self._server, self._is_greeted = server, True
+        return None
 
     async def _call(
-        self, method: str, request: Any, reply: Any, headers: Headers = (), collection: str = "", writes: bool = False
+        self,
+        method: str,
+        request: Any,
+        reply: Any,
+        headers: Headers = (),
+        collection: str = "",
+        writes: bool = False,
+        patience_seconds: float = 0.0,
     ) -> Any:
         sent = Request("grpc", "", SERVICE + method, self._headers + headers, request.SerializeToString())
-        response = await self._forwarder.forward(sent)
+        response = await self._forwarder.forward(sent, patience_seconds)
         if response.status != 0:
             raise self._error(method, response, writes)
         message = reply.FromString(response.body)
         raise_for_status(message if hasattr(message, "error_code") else message.status, collection, writes=writes)
         return message
+
+    def _silent(self) -> Unavailable:
+        problem = "takes connections, but does not answer the handshake"
+        return Unavailable(f"{self._address} {problem}; check that the store runs and is reachable")
 
     def _error(self, method: str, response: Response, writes: bool) -> CrossfadeError:
         """What a status in gRPC's own terms means."""

@@ -261,3 +261,50 @@ async def test_what_lite_leaves_of_a_collection_it_died_over_is_named(
     store = MilvusStore(short_lived.address)
     await store.create("docs", SPEC)
     await store.close()
+
+
+# --- what only Milvus Lite needs (milvus_connection.py) ------------------------------------------------
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def lite(tmp_path: Path) -> AsyncIterator[tuple[MilvusLite, MilvusStore]]:
+    with MilvusLite(tmp_path) as engine:
+        store = MilvusStore(engine.address, timeout_seconds=10)
+        await store.create("docs", SPEC)
+        yield engine, store
+        await store.close()
+
+
+async def test_a_write_beside_the_first_looks_after_a_restart_stays(lite: tuple[MilvusLite, MilvusStore]) -> None:
+    """By itself Lite loses every third."""
+    engine, store = lite
+    stayed = 0
+    for value in range(8):
+        await asyncio.to_thread(engine.restart)
+        looks = (store.collections(), store.aliases(), *(store.describe("docs") for _ in range(3)))
+        *_, written = await asyncio.gather(*looks, store.upsert("docs", [point(1, n=value)]), return_exceptions=True)
+        await answering(store, "docs")
+        if not isinstance(written, BaseException):
+            assert (await store.fetch("docs", [1]))[1].payload == {"n": value}
+            stayed += 1
+    assert stayed
+
+
+async def test_collections_are_made_beside_looks_at_all_of_them(lite: tuple[MilvusLite, MilvusStore]) -> None:
+    """One that Lite has opened twice has no index."""
+    _, store = lite
+    made = False
+
+    async def look() -> None:
+        while not made:
+            await store.collections()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(look())
+        for number in range(100):
+            await store.create("beside", SPEC)
+            await store.upsert("beside", [point(number)])
+            assert list(await store.fetch("beside", [number])) == [number]
+            await store.drop("beside")
+        made = True

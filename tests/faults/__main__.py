@@ -87,7 +87,7 @@ def _stops_milvus(cell: Cell) -> bool:
 
 def _grounds(directory: Path, cell: Cell) -> AbstractContextManager[Grounds]:
     if cell.engine == "lite":
-        return Grounds(directory, MilvusLite(directory / "target"))
+        return Grounds(directory, MilvusLite(directory / "target", workers=1))
     leases = _LONG_LEASES if _stops_milvus(cell) else _SHORT_LEASES
     return Grounds(directory, MilvusServer(directory / "target", session_ttl_seconds=leases))
 

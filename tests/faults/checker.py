@@ -24,24 +24,28 @@ State = Payload | None  # None: there is no such point
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One write of one key: what it would leave, and what the client was told."""
+    """One write of one key: what it would leave, what the client was told, and when (seconds since 1970)."""
 
     leaves: State
     kind: Kind
+    began: float = 0.0
+    ended: float = 0.0
 
 
 @dataclass(slots=True)
 class Findings:
-    """One line a key."""
+    """One line a key; `keys` are those that have one."""
 
     lost: list[str] = field(default_factory=list)
     resurrected: list[str] = field(default_factory=list)
     lies: list[str] = field(default_factory=list)
+    keys: set[int] = field(default_factory=set)
 
     def extend(self, other: Findings) -> None:
         self.lost += other.lost
         self.resurrected += other.resurrected
         self.lies += other.lies
+        self.keys |= other.keys
 
 
 def possible(before: State, attempts: Sequence[Attempt]) -> list[State]:
@@ -70,6 +74,7 @@ def check(
         there = found.get(key)
         if there in allowed:
             continue
+        findings.keys.add(key)
         line = f"{where} {key}: {there}, may be {_told(allowed)}; attempts {_told(attempts[-4:])}"
         refused = [attempt.leaves for attempt in attempts if said(attempt.kind) is Said.NOT_THERE]
         if there in refused and there is not None:
@@ -78,7 +83,9 @@ def check(
             findings.resurrected.append(line)
         else:
             findings.lost.append(line)
-    findings.lies += [f"{where} {key}: nobody wrote it" for key in found.keys() - before.keys() - history.keys()]
+    strange = found.keys() - before.keys() - history.keys()
+    findings.keys |= strange
+    findings.lies += [f"{where} {key}: nobody wrote it" for key in strange]
     return findings
 
 

@@ -51,6 +51,8 @@ _NOT_DIRECT = frozenset({Kind.JOURNAL, Kind.UNLISTED})
 # Where the target is the primary, partial updates rewrite whole points, so nothing is written to a key while a request
 # of unknown outcome may still land on it. While the primary is being moved, writes wait for the decision.
 _WHOLE_POINTS = frozenset({Kind.LANDING, Kind.IN_PART})
+# A new connection to a Milvus begins with a handshake, before which no write is sent.
+_HANDSHAKE = frozenset({Kind.UNAVAILABLE})
 _UNDECIDED = frozenset({Kind.MOVING})
 _QUIET = frozenset({"journal fsync slow"})
 _WITH_A_HANGING_TARGET = frozenset({"journal log truncated"})  # so that something is known that can be lost
@@ -66,7 +68,7 @@ def allowed(fault: str, mirrored: bool, primary: Side = "source") -> frozenset[K
     if fault in _WITH_A_HANGING_TARGET and primary != "source":
         kinds |= OF_THE_PRIMARY["stopped"]
     if kinds and primary != "source":
-        kinds |= _WHOLE_POINTS
+        kinds |= _WHOLE_POINTS | (_HANDSHAKE if area == "target" else frozenset())
     if primary == "either" and fault not in _QUIET:
         kinds |= _UNDECIDED
     return kinds if mirrored else kinds - _NOT_DIRECT

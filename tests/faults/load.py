@@ -14,6 +14,7 @@ Each key has one writer, whose writes carry a turn. What a writer does with its 
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -184,16 +185,17 @@ class Writer:
         return self._attempt(states, lambda: self.client.upsert(self.collection, points, wait=wait))
 
     def _attempt(self, leaves: Mapping[int, State], call: Callable[[], Any]) -> Said:
-        kind = Kind.DONE
+        kind, began = Kind.DONE, time.time()
         try:
             call()
         except Exception as error:  # noqa: BLE001  sorted by kind, and judged at the end
             kind = kind_of(error)
             self.told.append((kind, f"{type(error).__name__}: {error}"))
+        ended = time.time()
         self.attempts += 1
         answer = said(kind)
         for key, state in leaves.items():
-            self.history[key].append(Attempt(state, kind))
+            self.history[key].append(Attempt(state, kind, began, ended))
             if answer is Said.THERE:
                 self._states[key] = state
         self.acknowledged += answer is Said.THERE

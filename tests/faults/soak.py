@@ -4,7 +4,8 @@ primary moved there and back twice; then rest, and a look at both stores.
 Beside what the matrix looks at (lost, resurrected, different, told wrongly): the proxy's memory and file descriptors
 must stay flat, and its journal bounded. So the proxy is the one process that is not killed here. Memory is flat if the
 median of the last third of the run is within 15 % of that of the second (the first fills caches). Exit code 1 if
-anything is not as it should be.
+anything is not as it should be; then the directory of the run is kept, with the engines' data, all logs, and
+`diary.jsonl`: each fault, each move, and of every key that is not right all that was attempted, with times.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -30,6 +32,7 @@ from bench.process_figures import resident_bytes
 from examples.engines import MilvusLite
 from proxy.errors import CrossfadeError
 from tests.faults.checker import Findings, check
+from tests.faults.diary import Diary
 from tests.faults.expectations import allowed, wrong
 from tests.faults.injection import FAULTS, Fault
 from tests.faults.load import Load, load, old_points
@@ -104,60 +107,107 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--only", default="", help="faults whose name contains this, such as 'target kill -9'")
+    parser.add_argument("--cutover", action="store_true", help="the target is the primary from the start to the end")
+    parser.add_argument("--directory", type=Path, help="play there, and keep it whatever is found")
     given = parser.parse_args(arguments)
+    faults = [fault for fault in _STRUCK if given.only in fault.name]
+    if not faults:
+        parser.error(f"no fault of a store is named {given.only!r}: {', '.join(fault.name for fault in _STRUCK)}")
     console = Console(width=max(120, Console().width))
     soak = Soak(given.minutes)
-    with tempfile.TemporaryDirectory(prefix="soak_") as made, ExitStack() as running:
-        directory = Path(made)
-        grounds = running.enter_context(Grounds(directory, MilvusLite(directory / "target")))
+    directory = given.directory or Path(tempfile.mkdtemp(prefix="soak_"))
+    directory.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as running:
+        diary = running.enter_context(Diary(directory / "diary.jsonl"))
+        grounds = running.enter_context(Grounds(directory, MilvusLite(directory / "target", workers=1)))
         scene = running.enter_context(grounds.scene(AfterCutover.route, disk_fails=False))
-        _play(scene, soak, random.Random(given.seed), console)
+        _Play(scene, soak, diary, faults, given.cutover, random.Random(given.seed)).play(console)
     _tell(soak, console)
     if given.json is not None:
         given.json.write_text(json.dumps(_figures(soak), indent=1))
+    if soak.problems or given.directory is not None:
+        console.print(f"kept: {directory}", markup=False, highlight=False)
+    else:
+        shutil.rmtree(directory)
     return 1 if soak.problems else 0
 
 
-def _play(scene: Scene, soak: Soak, chance: random.Random, console: Console) -> None:
-    scene.mirrored = True
-    scene.proxy.start()
-    migration = scene.migration
-    migration.backfill()
-    migration.rest()
-    migration.weight(100)
-    seconds = 60 * soak.minutes
-    flips = [seconds * (number + 1) / (_FLIPS + 1) for number in range(_FLIPS)]
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with (
-        load(migration, scene.collection, filters=True, fresh=False) as writers,
-        Progress(*columns, console=console) as bar,
-    ):
-        scene.load = writers
-        task = bar.add_task("soak", total=seconds)
-        began = time.monotonic()
-        while (elapsed := time.monotonic() - began) < seconds:
-            if flips and elapsed > flips[0]:
-                flips.pop(0)
-                _flip(scene, soak)
-            fault = chance.choice(_STRUCK)
-            soak.struck[fault.name] += 1
-            bar.update(task, completed=elapsed, description=f"{len(soak.flips)} flips; {fault.name}")
-            _strike(fault, scene)
-            _quiet(scene, soak, chance.uniform(*_FAULT_SECONDS), began)
-        for _ in flips:
-            _flip(scene, soak)
-    soak.acknowledged, soak.attempts = writers.acknowledged, writers.attempts
-    migration.rest()
-    _look(scene, writers, soak)
+@dataclass
+class _Play:
+    """`stays`: the target is the primary all the time."""
 
+    scene: Scene
+    soak: Soak
+    diary: Diary
+    faults: Sequence[Fault]
+    stays: bool
+    chance: random.Random
 
-def _strike(fault: Fault, scene: Scene) -> None:
-    fault.arm(scene)
-    try:
-        fault.strike(scene)
-        fault.last(scene)
-    finally:
-        fault.heal(scene)
+    def play(self, console: Console) -> None:
+        scene, soak = self.scene, self.soak
+        scene.mirrored = True
+        scene.proxy.start()
+        migration = scene.migration
+        migration.backfill()
+        migration.rest()
+        migration.weight(100)
+        if self.stays:
+            self._flip()
+        seconds = 60 * soak.minutes
+        flips = [] if self.stays else [seconds * (number + 1) / (_FLIPS + 1) for number in range(_FLIPS)]
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        with (
+            load(migration, scene.collection, filters=True, fresh=False) as writers,
+            Progress(*columns, console=console) as bar,
+        ):
+            scene.load = writers
+            task = bar.add_task("soak", total=seconds)
+            began = time.monotonic()
+            while (elapsed := time.monotonic() - began) < seconds:
+                if flips and elapsed > flips[0]:
+                    flips.pop(0)
+                    self._flip()
+                fault = self.chance.choice(self.faults)
+                bar.update(task, completed=elapsed, description=f"{len(soak.flips)} flips; {fault.name}")
+                self._strike(fault)
+                _quiet(scene, soak, self.chance.uniform(*_FAULT_SECONDS), began)
+            for _ in flips:
+                self._flip()
+        soak.acknowledged, soak.attempts = writers.acknowledged, writers.attempts
+        migration.rest()
+        _look(scene, writers, soak, self.diary)
+
+    def _strike(self, fault: Fault) -> None:
+        scene = self.scene
+        self.soak.struck[fault.name] += 1
+        self.diary.note("struck", fault=fault.name)
+        fault.arm(scene)
+        try:
+            fault.strike(scene)
+            fault.last(scene)
+        finally:
+            self.diary.note("heals", fault=fault.name)
+            fault.heal(scene)
+            self.diary.note("healed", fault=fault.name)
+
+    def _flip(self) -> None:
+        """There or back; tried for a minute, since a gate may be closed just after a fault."""
+        control, deadline = self.scene.migration.control, time.monotonic() + 60
+        while True:
+            try:
+                there = control.status().routes[0].primary == "target"
+                moved = (control.rollback if there else control.cutover)(ROUTE, force="soak")
+            except CrossfadeError as error:
+                self.soak.flips_refused += 1
+                if time.monotonic() > deadline:
+                    self.soak.differences.append(f"the primary could not be moved for a minute: {error}")
+                    return
+                time.sleep(0.5)
+                continue
+            self.soak.flips.append(moved.held_seconds)
+            self.diary.note("moved", primary="source" if there else "target", held_seconds=moved.held_seconds)
+            return
 
 
 def _quiet(scene: Scene, soak: Soak, seconds: float, began: float) -> None:
@@ -177,34 +227,22 @@ def _sample(scene: Scene, seconds: float) -> Sample:
     return Sample(seconds, resident_bytes(pid), len(list(Path(f"/proc/{pid}/fd").iterdir())), journal)
 
 
-def _flip(scene: Scene, soak: Soak) -> None:
-    """There or back; tried for a minute, since a gate may be closed just after a fault."""
-    control, deadline = scene.migration.control, time.monotonic() + 60
-    while True:
-        try:
-            there = control.status().routes[0].primary == "target"
-            moved = (control.rollback if there else control.cutover)(ROUTE, force="soak")
-        except CrossfadeError as error:
-            soak.flips_refused += 1
-            if time.monotonic() > deadline:
-                soak.differences.append(f"the primary could not be moved for a minute: {error}")
-                return
-            time.sleep(0.5)
-            continue
-        soak.flips.append(moved.held_seconds)
-        return
-
-
-def _look(scene: Scene, writers: Load, soak: Soak) -> None:
+def _look(scene: Scene, writers: Load, soak: Soak, diary: Diary) -> None:
     migration, collection = scene.migration, scene.collection
     right = frozenset().union(*(allowed(fault, mirrored=True, primary="either") for fault in soak.struck))
     soak.wrong_errors = wrong(writers.told, right)
     soak.told.update(kind.value for kind, _ in writers.told)
-    here = payloads(in_source(migration.direct(), collection))
-    soak.findings.extend(check("source", old_points(), writers.history, here))
     with milvus_of(migration) as milvus:
-        soak.findings.extend(check("target", old_points(), writers.history, payloads(in_target(milvus, collection))))
+        there = payloads(in_target(milvus, collection))
+    stores = {"source": payloads(in_source(migration.direct(), collection)), "target": there}
+    history = writers.history
+    for side, points in stores.items():
+        soak.findings.extend(check(side, old_points(), history, points))
     soak.differences += differences(migration, collection)
+    for key in sorted(soak.findings.keys):
+        diary.note_key(key, history.get(key, ()), {side: points.get(key) for side, points in stores.items()})
+    for problem in soak.problems:
+        diary.note("problem", text=problem)
 
 
 def _figures(soak: Soak) -> dict[str, Any]:

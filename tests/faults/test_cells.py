@@ -33,7 +33,7 @@ _CELLS = {cell.name: cell for cell in cells()}
 @pytest.fixture(scope="module")
 def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
     directory = tmp_path_factory.mktemp("faults")
-    with Grounds(directory, MilvusLite(directory / "target")) as grounds:
+    with Grounds(directory, MilvusLite(directory / "target", workers=1)) as grounds:
         yield grounds
 
 

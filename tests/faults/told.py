@@ -7,6 +7,7 @@ certainly not there, or it may be.
 from __future__ import annotations
 
 import enum
+import re
 
 import grpc
 import httpx
@@ -18,7 +19,7 @@ from tests.support.stand_ins import MARK
 
 class Kind(enum.Enum):
     DONE = "done"
-    UNAVAILABLE = "source takes no connections"  # 502, UNAVAILABLE
+    UNAVAILABLE = "the primary takes no connections"  # 502, UNAVAILABLE; or does not answer the handshake of a new one
     UNCLEAR = "outcome unknown"  # 504, DEADLINE_EXCEEDED
     JOURNAL = "not journalled"  # 503 with Retry-After, UNAVAILABLE
     UNLISTED = "what matches could not be listed"  # 503 with Retry-After, UNAVAILABLE
@@ -39,6 +40,7 @@ class Said(enum.Enum):
     MAYBE = enum.auto()
 
 
+_UNREACHED = re.compile("takes no connections|does not answer the handshake")
 _NOT_THERE = frozenset(
     {
         *(Kind.UNAVAILABLE, Kind.JOURNAL, Kind.UNLISTED, Kind.MOVING, Kind.LANDING),
@@ -82,7 +84,7 @@ def _of_status(error: UnexpectedResponse) -> Kind:
             return Kind.OVERLOADED
         case 502 if MARK in text:  # asked something else first, so Milvus was not sent the write
             return Kind.OVERLOADED
-        case 502 if "takes no connections" in text:
+        case 502 if _UNREACHED.search(text):
             return Kind.UNAVAILABLE
         case 504 if "Timeout: " in text:
             return Kind.UNCLEAR
@@ -102,7 +104,7 @@ def _of_code(code: grpc.StatusCode, text: str) -> Kind:
             return Kind.UNCLEAR
         case grpc.StatusCode.UNAVAILABLE if MARK in text and "did not list" not in text:
             return Kind.OVERLOADED
-        case grpc.StatusCode.UNAVAILABLE if "takes no connections" in text and "did not list" not in text:
+        case grpc.StatusCode.UNAVAILABLE if _UNREACHED.search(text) and "did not list" not in text:
             return Kind.UNAVAILABLE
         case grpc.StatusCode.UNAVAILABLE if (refusal := _refusal(text)) is not Kind.WRONG:
             return refusal

@@ -14,7 +14,9 @@ from pymilvus import DataType
 from qdrant_client import QdrantClient, models
 
 from examples.engines import poll
+from tests.faults.scene import FaultyProxy
 from tests.support.both_stores import assert_equal, differences, milvus_of
+from tests.support.failing_disk import Disk, FailingDisk, compiler
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations, ProxyThread
 
 DIM = 4
@@ -415,6 +417,26 @@ def test_another_target_than_before_is_filled_anew(migrations: Migrations) -> No
     assert isinstance(migration.proxy, ProxyThread)
     migration.proxy.start()
     assert_equal(migration, name, 10)
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C compiler")
+def test_another_target_is_known_to_be_one_before_anybody_is_answered(migrations: Migrations) -> None:
+    """However slow the disk of the journal is."""
+    migration = migrations(as_process=True, target=migrations.own_target())
+    name, direct = migration.name("old"), migration.direct()
+    make(direct, name)
+    direct.upsert(name, points(*range(10)))
+    migration.backfill()
+    migration.weight(100)
+    migration.proxy.stop()
+    migration.config["stores"]["new"]["address"] = migrations.own_target().address
+    migration.save()
+    disk = FailingDisk(migration.directory / "data", migration.directory / "disk")
+    migration.proxy = FaultyProxy(migration.directory, migration.config_path, migration.rest_port, disk)
+    disk.become(Disk.SYNC_SLOW)
+    with migration.proxy:
+        assert not migration.status().readable
+        assert migration.client().count(name).count == 10
 
 
 def test_uuids_and_large_numbers_are_moved_where_ids_are_text(migrations: Migrations) -> None:

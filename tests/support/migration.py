@@ -384,7 +384,7 @@ class Migrations:
 
     def own_target(self) -> MilvusLite:
         """A target for this test alone."""
-        return self._running.enter_context(MilvusLite(self._directory / f"target_{next(_numbers)}"))
+        return self._running.enter_context(MilvusLite(self._directory / f"target_{next(_numbers)}", workers=1))
 
 
 def _configuration(

@@ -73,3 +73,13 @@ async def test_a_store_that_is_down_is_asked_again_less_and_less_often() -> None
     await clock.advance(31)
     await turns_until(lambda: secondary.given == 1)
     await aliases.close()
+
+
+async def test_nothing_is_given_once_the_stores_are_being_closed() -> None:
+    secondary, clock = Secondary(), ManualClock()
+    aliases = AliasFollower("route", secondary.give, lambda: secondary.defining, clock)
+    await aliases.close()
+    aliases.changed()  # by a batch that is let end
+    await clock.advance(3600)
+    assert secondary.asked == 0
+    assert not aliases.settled
