@@ -1,9 +1,10 @@
-"""The load: one process that sends requests as fast as they are answered, and times each of them.
+"""The load: one process that sends requests as fast as they are answered, or at a fixed rate, and times each of them.
 
 It reads an order a line (JSON, the values below) from its input and writes an answer a line. `raw` callers send bytes
 that were made before the clock started and look at no more of an answer than its end and its status: what is measured
 is the way, not the client. `official` callers are the vendors' own Python clients, as an application has them; they
-cost more than anything else on the way, and are shown for what they are.
+cost more than anything else on the way, and are shown for what they are. (wrk.py is a program of its own, which the
+benchmark starts itself.)
 """
 
 from __future__ import annotations
