@@ -9,6 +9,10 @@ behind a front in Python, which is slower than a Qdrant server) or a stub of can
 so that a slow source does not hide what the proxy costs.
 
 Rounds are interleaved (direct, proxy, proxy, direct, ...); what is told are ratios within rounds, their median and
-extremes (figures.py), with absolute figures beside. Nothing here passes or fails by a time. One file a measurement in
-measurements/; docs/performance.md holds the results and how to read them.
+extremes (figures.py), with absolute figures beside. Nothing here passes or fails by a time: some rows have a bound,
+which is told with what is reached of it. One file a measurement in measurements/; docs/performance.md holds the results
+and how to read them.
+
+One group stands apart (measurements/peers/): the same load through ours and through Envoy and nginx (peers/), whose
+capacity a core is the measure there.
 """

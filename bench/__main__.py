@@ -19,7 +19,7 @@ import orjson
 from rich.console import Console
 
 from bench.figures import Row
-from bench.measurements import copying, growth, idle, moving, searches, secondary, starting, upserts
+from bench.measurements import copying, growth, idle, moving, peers, searches, secondary, starting, upserts
 from bench.process_figures import machine_cpu_seconds, own_cpu_seconds, processor
 from bench.processes import BenchError, LoadProcess
 from bench.run import FULL, QUICK, Run
@@ -35,6 +35,7 @@ MEASUREMENTS: dict[str, Callable[[Run], None]] = {
     "moving": moving.measure,
     "idle": idle.measure,
     "growth": growth.measure,
+    "peers": peers.measure,
 }
 _PACKAGES = ("crossfade", "aiohttp", "grpcio", "uvloop", "qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite")
 
@@ -75,21 +76,23 @@ def _machine() -> dict[str, Any]:
 @click.option("--quick", is_flag=True, help="Fewer and shorter rounds: for trying out, not for quoting.")
 @click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
 def main(json_file: Path | None, markdown_file: Path | None, quick: bool, names: tuple[str, ...]) -> None:
-    """What the proxy costs, beside doing without it. Takes up to ten minutes; --quick one and a half."""
+    """What the proxy costs, beside doing without it. Takes up to twenty minutes; --quick three."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     surroundings = Surroundings()
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as made:
         directory = Path(made)
         rows: list[Row] = []
+        programs: dict[str, str] = {}
         try:
             with LoadProcess(directory / "load.log") as load:
-                run = Run(directory, QUICK if quick else FULL, load, Console(stderr=True, soft_wrap=True), rows)
+                console = Console(stderr=True, soft_wrap=True)
+                run = Run(directory, QUICK if quick else FULL, load, console, rows, programs)
                 for name in names or MEASUREMENTS:
                     MEASUREMENTS[name](run)
         except (BenchError, EngineError) as error:
             raise click.ClickException(str(error)) from error
         finally:  # what was measured before something failed is told, too
-            _tell(rows, surroundings.told(quick=quick), json_file, markdown_file)
+            _tell(rows, {**surroundings.told(quick=quick), "programs": programs}, json_file, markdown_file)
 
 
 def _tell(rows: Sequence[Row], ran: Mapping[str, Any], json_file: Path | None, markdown_file: Path | None) -> None:
@@ -97,6 +100,8 @@ def _tell(rows: Sequence[Row], ran: Mapping[str, Any], json_file: Path | None, m
     click.echo(
         f"{ran['seconds']} s on {ran['cores']} cores ({ran['processor']}), of which others took {ran['others_cores']}"
     )
+    if ran["programs"]:
+        click.echo("with " + ", ".join(f"{name} {version}" for name, version in ran["programs"].items()))
     if ran["quick"]:
         click.echo("A quick run: its rounds are too few and too short to quote.")
     if json_file is not None:

@@ -17,7 +17,7 @@ import orjson
 from qdrant_client import grpc as qdrant
 
 Transport = Literal["http", "grpc"]
-Work = Literal["search", "upsert"]
+Work = Literal["search", "upsert", "write"]  # an upsert of 100 points, a write of one
 Matrix = npt.NDArray[np.float32]
 
 TRANSPORTS: tuple[Transport, ...] = ("http", "grpc")
@@ -55,16 +55,21 @@ def prepared(transport: Transport, work: Work, collection: str, address: str) ->
     match transport, work:
         case "http", "search":
             path = f"POST /collections/{collection}/points/query"
-            return [_http(path, address, _search_json(vector)) for vector in queries()]
+            return [_http(path, address, search_json(vector)) for vector in queries()]
         case "http", "upsert":
             path = f"PUT /collections/{collection}/points?wait=true"
             return [_http(path, address, _upsert_json(ids, vectors)) for ids, vectors in upserts()]
+        case "http", "write":
+            path = f"PUT /collections/{collection}/points?wait=true"
+            return [_http(path, address, _upsert_json(ids[:1], vectors[:1])) for ids, vectors in upserts()]
         case "grpc", "search":
             path = "/qdrant.Points/Query"
             return [Prepared(path, search_message(collection, vector)) for vector in queries()]
         case _:
-            path = "/qdrant.Points/Upsert"
-            return [Prepared(path, upsert_message(collection, ids, vectors)) for ids, vectors in upserts()]
+            path, most = "/qdrant.Points/Upsert", 1 if work == "write" else UPSERT_POINTS
+            return [
+                Prepared(path, upsert_message(collection, ids[:most], vectors[:most])) for ids, vectors in upserts()
+            ]
 
 
 def queries() -> Matrix:
@@ -113,7 +118,7 @@ def proto_payload(number: int) -> dict[str, Any]:
     }
 
 
-def _search_json(vector: Matrix) -> bytes:
+def search_json(vector: Matrix) -> bytes:
     return orjson.dumps({"query": vector.tolist(), "limit": HITS, "with_payload": True})
 
 

@@ -3,6 +3,9 @@
 A round measures every arm once, one after the other, so that whatever else the machine does in that minute touches all
 of them alike. A ratio is taken within each round; what is told is the median of those ratios, with the lowest and the
 highest. Absolute figures are medians, too, and are only told because a ratio alone says nothing about its size.
+
+Some rows have a bound: what the ratio must reach, and what it is meant to reach. It is judged by the median, and told;
+nothing fails by it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Literal
 
 Details = Mapping[str, float | Sequence[float]]
 
@@ -30,6 +34,31 @@ TAIL = Measure("p99", "ms", lower_is_better=True, scale=1e3)
 POINTS = Measure("points/s", "1/s", lower_is_better=False)
 RESIDENT = Measure("resident memory", "MiB", lower_is_better=True, scale=2**-20)
 DURATION = Measure("time", "s", lower_is_better=True)
+CAPACITY = Measure("requests per CPU second", "1/s", lower_is_better=False)
+VOLUME = Measure("MB per CPU second", "MB/s", lower_is_better=False, scale=1e-6)
+EACH_CPU = Measure("CPU time a request", "ms", lower_is_better=True, scale=1e3)
+ADDED_TAIL = Measure("added p99", "ms", lower_is_better=True, scale=1e3)
+EACH_RESIDENT = Measure("resident memory a connection", "KiB", lower_is_better=True, scale=2**-10)
+
+Verdict = Literal["goal", "must", "missed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Of a ratio: what it has to reach (`must`), and what is aimed at (`goal`)."""
+
+    must: float
+    goal: float
+
+    def verdict(self, ratio: float, *, lower_is_better: bool) -> Verdict:
+        """The better of the two that is reached; to be level with it is to reach it."""
+
+        def reached(value: float) -> bool:
+            return ratio <= value if lower_is_better else ratio >= value
+
+        if reached(self.goal):
+            return "goal"
+        return "must" if reached(self.must) else "missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +77,14 @@ class Row:
     high: float
     rounds: int
     details: Details = field(default_factory=dict)
+    bound: Bound | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None for a row without a bound."""
+        if self.bound is None:
+            return None
+        return self.bound.verdict(self.ratio, lower_is_better=self.measure.lower_is_better)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +95,13 @@ class Load:
     p50_seconds: float
     p99_seconds: float
     proxy_cpu_seconds: float = 0.0  # of the proxy, per request
+
+    @property
+    def capacity(self) -> float:
+        """Requests that a second of the proxy's CPU carries. ValueError if no CPU time was counted."""
+        if self.proxy_cpu_seconds <= 0:
+            raise ValueError("no CPU time was counted")
+        return 1 / self.proxy_cpu_seconds
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
@@ -76,6 +120,7 @@ def row(
     values: Sequence[float],
     references: Sequence[float],
     details: Details | None = None,
+    bound: Bound | None = None,
 ) -> Row:
     """One row out of the rounds of two arms, in base units. ValueError unless both have the same number of rounds."""
     ratios = [value / reference for value, reference in zip(values, references, strict=True)]
@@ -90,6 +135,7 @@ def row(
         high=max(ratios),
         rounds=len(ratios),
         details=details or {},
+        bound=bound,
     )
 
 
@@ -111,6 +157,26 @@ def load_rows(
         row(work, MEDIAN, against, *middles, {"added_ms": added_ms}),
         row(work, TAIL, against, *tails),
     ]
+
+
+def capacities(loads: Sequence[Load]) -> list[float]:
+    """Requests per CPU second of what was on the way, by round."""
+    return [load.capacity for load in loads]
+
+
+def busy(loads: Sequence[Load]) -> float:
+    """The share of its core that what was on the way used, a median."""
+    return median(load.requests_per_second * load.proxy_cpu_seconds for load in loads)
+
+
+def added(
+    direct: Sequence[float], here: Sequence[float], there: Sequence[float]
+) -> tuple[list[float], list[float], int]:
+    """What two arms add to the direct one, by round, and how many rounds do not count: those in which the other arm
+    (`there`) added nothing, since no ratio to nothing says anything. ValueError unless all have the same rounds."""
+    pairs = [(mine - floor, theirs - floor) for floor, mine, theirs in zip(direct, here, there, strict=True)]
+    counted = [(mine, theirs) for mine, theirs in pairs if theirs > 0]
+    return [mine for mine, _ in counted], [theirs for _, theirs in counted], len(pairs) - len(counted)
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:

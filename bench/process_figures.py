@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+_PROC = Path("/proc")
+_SCHEDULER_CLOCK = 2  # CPUCLOCK_SCHED: user and system, not sampled
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -17,6 +20,33 @@ def resident_bytes(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def process_tree(pid: int, proc: Path = _PROC) -> list[int]:
+    """`pid` and its children, with theirs, as far as they live."""
+    found = [pid]
+    for one in found:  # grows meanwhile
+        for children in (proc / str(one) / "task").glob("*/children"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+                found.extend(map(int, children.read_text().split()))
+    return found
+
+
+def tree_cpu_seconds(pid: int, clock: Callable[[int], float] | None = None, proc: Path = _PROC) -> float:
+    """User and system time so far of a process with all its threads, of its children, and of those that have ended.
+    `clock` gives that of one living process. Raises OSError if there is no process `pid`."""
+    return sum((clock or process_clock)(one) + _ended_children_seconds(one, proc) for one in process_tree(pid, proc))
+
+
+def process_clock(pid: int) -> float:
+    """What `cpu_seconds` tells, to the nanosecond: a burst may cost less than a tick. clock_getcpuclockid(3) says that
+    there is such a clock, and the kernel's posix-timers.h how it is numbered."""
+    return time.clock_gettime((~pid << 3) | _SCHEDULER_CLOCK)
+
+
+def _ended_children_seconds(pid: int, proc: Path) -> float:
+    after_name = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[13]) + int(after_name[14])) / _TICKS_PER_SECOND
 
 
 def cpu_seconds(pid: int) -> float:
@@ -43,6 +73,17 @@ def pin(pid: int, cores: Iterable[int]) -> None:
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), chosen)
+
+
+@contextlib.contextmanager
+def running_on(cores: Iterable[int]) -> Iterator[None]:
+    """What this thread starts meanwhile begins on `cores`, with whatever that starts itself."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(cores))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def processor() -> str:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -21,7 +22,7 @@ import yaml
 from bench.bodies import Transport
 from bench.figures import Load, percentile
 from bench.load import Answer, Burst, Order
-from bench.process_figures import cpu_seconds, pin
+from bench.process_figures import pin, running_on, tree_cpu_seconds
 from examples.demo.processes import Proxy, QdrantEmulator
 from examples.engines import ChildProcess, accepts, free_ports
 
@@ -35,6 +36,7 @@ class BenchError(Exception):
     """Something failed that must not: the figures would mean nothing."""
 
 
+@cache
 def cores() -> tuple[set[int], set[int]]:
     """(the proxy's, the others')."""
     own = sorted(os.sched_getaffinity(0))
@@ -42,24 +44,27 @@ def cores() -> tuple[set[int], set[int]]:
 
 
 def place(process: P, *, of_proxy: bool = False) -> P:
-    """Start it where it belongs."""
-    process.start()
+    """Start it where it belongs, with the processes that it starts itself."""
+    chosen = cores()[0 if of_proxy else 1]
+    with running_on(chosen):
+        process.start()
     assert process.pid is not None
-    pin(process.pid, cores()[0 if of_proxy else 1])
+    pin(process.pid, chosen)  # the threads of one that was running
     return process
 
 
 class Stub(ChildProcess):
-    """Canned answers (stub.py)."""
+    """Canned answers (stub.py), those to writes `delay_seconds` late."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, delay_seconds: float = 0.0) -> None:
+        self._delay_seconds = delay_seconds
         self.rest_port, self.grpc_port = free_ports(2)
         super().__init__(directory, self.rest_port)
         self.url = f"http://{self.address}"
 
     def command(self) -> list[str]:
         ports = ("--rest-port", str(self.rest_port), "--grpc-port", str(self.grpc_port))
-        return [sys.executable, "-m", "bench.stub", *ports]
+        return [sys.executable, "-m", "bench.stub", *ports, "--delay-seconds", str(self._delay_seconds)]
 
     def environment(self) -> Mapping[str, str]:
         return {"PYTHONPATH": str(_ROOT)}
@@ -74,11 +79,11 @@ Source = Stub | QdrantEmulator
 def proxy_between(
     directory: Path,
     source: Source,
-    target_address: str,
+    target: Source | str,
     routes: Sequence[Mapping[str, Any]],
     longest_request_seconds: float = _LONGEST_REQUEST_SECONDS,
 ) -> Proxy:
-    """A proxy, not started: `source` -> the Milvus at `target_address`. Of a route, stores need not be named."""
+    """A proxy, not started: `source` -> `target`, a Milvus if it is an address. A route need not name its stores."""
     directory.mkdir(parents=True, exist_ok=True)
     rest_port, grpc_port, control_port = free_ports(3)
     configuration = {
@@ -90,23 +95,20 @@ def proxy_between(
         ],
         "control": {"address": f"127.0.0.1:{control_port}"},
         "stores": {
-            "old": {
-                "kind": "qdrant",
-                "url": source.url,
-                "grpc_url": f"http://127.0.0.1:{source.grpc_port}",
-                "longest_request_seconds": longest_request_seconds,
-            },
-            "new": {
-                "kind": "milvus",
-                "address": target_address,
-                "longest_request_seconds": longest_request_seconds,
-            },
+            name: {**_store(server), "longest_request_seconds": longest_request_seconds}
+            for name, server in (("old", source), ("new", target))
         },
         "routes": [{"source": "old", "target": "new", **route} for route in routes],
     }
     path = directory / "crossfade.yaml"
     path.write_text(yaml.safe_dump(configuration, sort_keys=False))
     return Proxy(directory, path, rest_port, grpc_port)
+
+
+def _store(server: Source | str) -> dict[str, str]:
+    if isinstance(server, str):
+        return {"kind": "milvus", "address": server}
+    return {"kind": "qdrant", "url": server.url, "grpc_url": f"http://127.0.0.1:{server.grpc_port}"}
 
 
 class ProfiledProxy(Proxy):
@@ -131,6 +133,11 @@ class ProfiledProxy(Proxy):
 def address(server: Source | Proxy, transport: Transport) -> str:
     """Where it listens for that transport."""
     return server.address if transport == "http" else f"127.0.0.1:{server.grpc_port}"
+
+
+def used_seconds(process: ChildProcess | None) -> float:
+    """CPU time so far of a process and its children; 0 for none, or one that is not running."""
+    return tree_cpu_seconds(process.pid) if process is not None and process.pid is not None else 0.0
 
 
 class LoadProcess:
@@ -172,17 +179,16 @@ class LoadProcess:
             raise BenchError(f"a request failed, so the figures mean nothing: {answer.failure}\n{order}")
         return answer
 
-    def burst(self, burst: Burst, proxy: Proxy | None = None) -> Load:
+    def burst(self, burst: Burst, proxy: ChildProcess | None = None) -> Load:
         """Carry it out; `proxy` is the one on the way, whose CPU time is counted over the whole burst."""
-        before = cpu_seconds(proxy.pid) if proxy is not None and proxy.pid is not None else 0.0
+        before = used_seconds(proxy)
         answer = self.obey(burst)
         if not answer.requests:
             raise BenchError(f"not one request was answered in {answer.seconds:.1f} s\n{burst}")
-        used = cpu_seconds(proxy.pid) - before if proxy is not None and proxy.pid is not None else 0.0
-        counted = answer.requests * (answer.seconds + burst.warm_seconds) / answer.seconds  # the warm part costs, too
+        used = used_seconds(proxy) - before
         return Load(
             requests_per_second=answer.requests / answer.seconds,
             p50_seconds=percentile(answer.latencies_seconds, 50),
             p99_seconds=percentile(answer.latencies_seconds, 99),
-            proxy_cpu_seconds=used / counted,
+            proxy_cpu_seconds=used / answer.in_all,
         )

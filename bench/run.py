@@ -26,10 +26,11 @@ class Pace:
     copied_points: int  # of 768 dimensions, in one round of a backfill
     grown_points: int  # of 64 dimensions, in the backfill whose memory is watched
     idle_connections: int = 1000
+    peer_seconds: int = 3  # one burst of an arm beside Envoy and nginx; wrk knows whole seconds only
 
 
 FULL = Pace(rounds=5, seconds=1.0, warm_seconds=0.25, copied_points=5_000, grown_points=200_000)
-QUICK = Pace(rounds=3, seconds=0.3, warm_seconds=0.1, copied_points=1_000, grown_points=20_000)
+QUICK = Pace(rounds=3, seconds=0.3, warm_seconds=0.1, copied_points=1_000, grown_points=20_000, peer_seconds=1)
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class Run:
     load: LoadProcess
     console: Console
     rows: list[Row] = field(default_factory=list)
+    programs: dict[str, str] = field(default_factory=dict)  # that are not ours, and their versions
     _began: float = field(default_factory=time.monotonic)
 
     def tell(self, what: str) -> None:

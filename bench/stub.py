@@ -2,13 +2,17 @@
 
 It has the shape of a Qdrant (REST and gRPC on two ports) and answers every search with the same ten hits and every
 other request with the same success, at the least cost that Python allows, so that what is measured is what lies between
-client and server. It reads no request further than to its end.
+client and server. It reads no request further than to its end. With a delay it answers writes that much later.
+
+Two exceptions, so that it can stand at either end of a route that copies writes: over gRPC every collection is one of
+768 dimensions, and a point that is fetched by its number is the one that bodies.upserts() writes there.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import cache, partial
 from typing import Any, cast
 
 import click
@@ -17,7 +21,7 @@ import orjson
 import uvloop
 from qdrant_client import grpc as qdrant
 
-from bench.bodies import HITS, payload, proto_payload
+from bench.bodies import DIMENSIONS, HITS, payload, proto_payload, upserts
 
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
@@ -35,6 +39,9 @@ def _rest(result: Any) -> bytes:
 _REST_SEARCH = _rest({"points": [_scored(number) for number in range(HITS)]})
 _REST_OTHER = _rest({"operation_id": 17, "status": "completed"})
 
+_WRITTEN = qdrant.PointsOperationResponse(
+    result=qdrant.UpdateResult(operation_id=17, status=qdrant.UpdateStatus.Completed), time=0.000123
+).SerializeToString()
 _GRPC: dict[str, bytes] = {
     "/qdrant.Points/Query": qdrant.QueryResponse(
         result=[
@@ -45,16 +52,50 @@ _GRPC: dict[str, bytes] = {
         ],
         time=0.000123,
     ).SerializeToString(),
-    "/qdrant.Points/Upsert": qdrant.PointsOperationResponse(
-        result=qdrant.UpdateResult(operation_id=17, status=qdrant.UpdateStatus.Completed), time=0.000123
+    **dict.fromkeys(("/qdrant.Points/Upsert", "/qdrant.Points/Delete", "/qdrant.Points/DeletePayload"), _WRITTEN),
+    "/qdrant.Collections/Get": qdrant.GetCollectionInfoResponse(
+        result=qdrant.CollectionInfo(
+            status=qdrant.CollectionStatus.Green,
+            optimizer_status=qdrant.OptimizerStatus(ok=True),
+            segments_count=1,
+            config=qdrant.CollectionConfig(
+                params=qdrant.CollectionParams(
+                    shard_number=1,
+                    vectors_config=qdrant.VectorsConfig(
+                        params=qdrant.VectorParams(size=DIMENSIONS, distance=qdrant.Distance.Cosine)
+                    ),
+                )
+            ),
+        )
     ).SerializeToString(),
 }
+
+
+@cache
+def _points() -> dict[int, qdrant.RetrievedPoint]:
+    return {
+        number: qdrant.RetrievedPoint(
+            id=qdrant.PointId(num=number),
+            payload=proto_payload(number),
+            vectors=qdrant.VectorsOutput(vector=qdrant.VectorOutput(dense=qdrant.DenseVector(data=vector.tolist()))),
+        )
+        for ids, vectors in upserts()
+        for number, vector in zip(ids, vectors, strict=True)
+    }
+
+
+def fetched(message: bytes) -> bytes:
+    """GetResponse to a GetPoints, which asks for everything of each point."""
+    asked = [one.num for one in qdrant.GetPoints.FromString(message).ids]
+    found = [_points()[number] for number in asked if number in _points()]
+    return bytes(qdrant.GetResponse(result=found, time=0.000123).SerializeToString())
 
 
 class CannedHttp(asyncio.Protocol):
     """HTTP/1.1 with bodies of stated length only; a request line that ends in "/query" is a search."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_seconds: float) -> None:
+        self._delay_seconds = delay_seconds
         self._transport: asyncio.Transport
         self._answer = b""
         self._head = b""
@@ -78,7 +119,13 @@ class CannedHttp(asyncio.Protocol):
                 self._answer = _REST_SEARCH if b"/query " in line else _REST_OTHER
                 self._missing_bytes = _length(fields)
             if not self._missing_bytes:
-                self._transport.write(self._answer)
+                self._reply()
+
+    def _reply(self) -> None:
+        if self._delay_seconds and self._answer is _REST_OTHER:
+            asyncio.get_running_loop().call_later(self._delay_seconds, self._transport.write, self._answer)
+        else:
+            self._transport.write(self._answer)
 
 
 def _length(fields: bytes) -> int:
@@ -89,31 +136,40 @@ def _length(fields: bytes) -> int:
 class CannedGrpc:
     """grpc's GenericRpcHandler (by shape). What has no canned answer gets the empty message."""
 
+    def __init__(self, delay_seconds: float) -> None:
+        self._delay_seconds = delay_seconds
+
     def service(self, details: Any) -> Any:
         answer = _GRPC.get(details.method, b"")
+        fetches = details.method == "/qdrant.Points/Get"
+        delay_seconds = self._delay_seconds if answer is _WRITTEN else 0.0
 
         async def unary(message: bytes, context: Any) -> bytes:
-            return answer
+            if delay_seconds:
+                await asyncio.sleep(delay_seconds)
+            return fetched(message) if fetches else answer
 
         handler: Callable[[bytes, Any], Awaitable[bytes]] = unary
         return grpc.unary_unary_rpc_method_handler(handler)
 
 
-async def serve(rest_port: int, grpc_port: int) -> None:
+async def serve(rest_port: int, grpc_port: int, delay_seconds: float) -> None:
     """On 127.0.0.1, until the process is killed."""
-    server = grpc.aio.server(handlers=(CannedGrpc(),), options=_UNLIMITED)
+    server = grpc.aio.server(handlers=(CannedGrpc(delay_seconds),), options=_UNLIMITED)
     server.add_insecure_port(f"127.0.0.1:{grpc_port}")
     await server.start()
-    http = await asyncio.get_running_loop().create_server(CannedHttp, "127.0.0.1", rest_port, backlog=4096)
+    canned = partial(CannedHttp, delay_seconds)
+    http = await asyncio.get_running_loop().create_server(canned, "127.0.0.1", rest_port, backlog=4096)
     await http.serve_forever()
 
 
 @click.command()
 @click.option("--rest-port", type=int, required=True)
 @click.option("--grpc-port", type=int, required=True)
-def main(rest_port: int, grpc_port: int) -> None:
+@click.option("--delay-seconds", type=float, default=0.0, help="Of the answers to writes; to a millisecond.")
+def main(rest_port: int, grpc_port: int, delay_seconds: float) -> None:
     """Canned answers in the shape of a Qdrant server's."""
-    uvloop.run(serve(rest_port, grpc_port))
+    uvloop.run(serve(rest_port, grpc_port, delay_seconds))
 
 
 if __name__ == "__main__":

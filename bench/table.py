@@ -2,7 +2,9 @@
 
 The JSON is one object: what ran (version, when, where, how thorough) and `rows`, one a row of the table. A row names
 what was measured (`work`, `measure`), beside what (`against`), the median ratio of the rounds with its extremes
-(`ratio`, `low`, `high`), the absolute medians (`value`, `reference`, in `unit`), and further figures (`details`).
+(`ratio`, `low`, `high`), the absolute medians (`value`, `reference`, in `unit`), and further figures (`details`). A row
+that has a bound says what the ratio `must` reach, its `goal`, and which of them is `reached` ("goal", "must" or
+"missed"); in all others these are null. With `lower_is_better` a bound is an upper one.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from typing import Any
 
 from rich.table import Table
 
-from bench.figures import Details, Row
+from bench.figures import Details, Row, Verdict
+
+_VERDICTS: Mapping[Verdict | None, str] = {
+    "goal": "goal reached",
+    "must": "must reached, goal missed",
+    "missed": "must missed",
+    None: "",
+}
+_COLOURS: Mapping[Verdict | None, str] = {"goal": "green", "must": "yellow", "missed": "red", None: ""}
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -21,17 +31,23 @@ def table(rows: Sequence[Row]) -> Table:
     shown = Table(title="Medians over rounds; ratios are taken within each round", title_justify="left")
     for name, justify in (("work", "left"), ("measure", "left"), ("here", "right"), ("against", "left")):
         shown.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name in ("there", "ratio", "low - high", "more"):
-        shown.add_column(name, justify="right" if name != "more" else "left")
+    for name in ("there", "ratio", "low - high"):
+        shown.add_column(name, justify="right")
+    bounded = any(row.bound for row in rows)
+    for name in ("must", "goal", "reached") if bounded else ():
+        shown.add_column(name, justify="left" if name == "reached" else "right")
+    shown.add_column("more", justify="left")
     for _, group in groupby(rows, key=lambda row: (row.work, row.against)):
         for number, row in enumerate(group):
-            shown.add_row(*cells(row, repeated=number > 0), end_section=False)
+            colour = _COLOURS[row.verdict]
+            shown.add_row(*cells(row, repeated=number > 0, bounded=bounded, colour=colour), end_section=False)
         shown.add_section()
     return shown
 
 
-def cells(row: Row, *, repeated: bool = False) -> list[str]:
-    """The row as text; `repeated`: its work and what it is beside stand in the line above."""
+def cells(row: Row, *, repeated: bool = False, bounded: bool = False, colour: str = "") -> list[str]:
+    """The row as text; `repeated`: its work and what it is beside stand in the line above; `bounded`: with its bound,
+    if it has one, whose verdict has a `colour`."""
     return [
         "" if repeated else row.work,
         row.measure.name,
@@ -40,7 +56,20 @@ def cells(row: Row, *, repeated: bool = False) -> list[str]:
         f"{figure(row.reference)} {_unit(row)}",
         figure(row.ratio),
         f"{figure(row.low)} - {figure(row.high)}",
+        *(_bound(row, colour) if bounded else ()),
         told(row.details),
+    ]
+
+
+def _bound(row: Row, colour: str) -> list[str]:
+    if row.bound is None:
+        return ["", "", ""]
+    sign = "≤" if row.measure.lower_is_better else "≥"
+    verdict = _VERDICTS[row.verdict]
+    return [
+        f"{sign} {figure(row.bound.must)}",
+        f"{sign} {figure(row.bound.goal)}",
+        f"[{colour}]{verdict}[/{colour}]" if colour else verdict,
     ]
 
 
@@ -67,13 +96,13 @@ def _values(value: float | Sequence[float]) -> str:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The same table for a page of documentation."""
-    lines = [
-        "| work | measure | here | against | there | ratio | low - high | more |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    bounded = any(row.bound for row in rows)
+    names = ["work", "measure", "here", "against", "there", "ratio", "low - high"]
+    names += ["must", "goal", "reached", "more"] if bounded else ["more"]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for _, group in groupby(rows, key=lambda row: (row.work, row.against)):
         for number, row in enumerate(group):
-            lines.append("| " + " | ".join(cells(row, repeated=number > 0)) + " |")
+            lines.append("| " + " | ".join(cells(row, repeated=number > 0, bounded=bounded)) + " |")
     return "\n".join(lines)
 
 
@@ -90,6 +119,9 @@ def _entry(row: Row) -> dict[str, Any]:
         "ratio": row.ratio,
         "low": row.low,
         "high": row.high,
+        "must": row.bound and row.bound.must,
+        "goal": row.bound and row.bound.goal,
+        "reached": row.verdict,
         "value": row.value,
         "reference": row.reference,
         "unit": row.measure.unit,

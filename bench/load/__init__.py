@@ -1,9 +1,10 @@
-"""The load: one process that sends requests as fast as they are answered, and times each of them.
+"""The load: one process that sends requests as fast as they are answered, or at a fixed rate, and times each of them.
 
 It reads an order a line (JSON, the values below) from its input and writes an answer a line. `raw` callers send bytes
 that were made before the clock started and look at no more of an answer than its end and its status: what is measured
 is the way, not the client. `official` callers are the vendors' own Python clients, as an application has them; they
-cost more than anything else on the way, and are shown for what they are.
+cost more than anything else on the way, and are shown for what they are. (wrk.py is a program of its own, which the
+benchmark starts itself.)
 """
 
 from __future__ import annotations
@@ -34,6 +35,31 @@ class Burst(msgspec.Struct, frozen=True, tag=True):
     warm_seconds: float
     seconds: float
     vendor: Literal["qdrant", "milvus"] = "qdrant"
+    deadlines: bool = False  # raw over gRPC: a call has what is left of a deadline, a header that varies
+    also: str = ""  # raw over HTTP: the same request goes to this address once the first has answered; both are one
+
+
+class Steady(msgspec.Struct, frozen=True, tag=True):
+    """Send `work` over HTTP, `rate` a second on average, whether or not it is answered, over
+    `connections` (steady.py)."""
+
+    address: str
+    work: Work
+    collection: str
+    rate: float
+    connections: int
+    warm_seconds: float
+    seconds: float
+
+
+class Clients(msgspec.Struct, frozen=True, tag=True):
+    """Have the vendors' own clients do what the proxy does when it translates, `times` times, and count their CPU time
+    (clients.py). `addresses`: of Qdrant's gRPC and of Milvus."""
+
+    work: Work
+    addresses: tuple[str, str]
+    collection: str
+    times: int
 
 
 class Hold(msgspec.Struct, frozen=True, tag=True):
@@ -51,22 +77,27 @@ class Release(msgspec.Struct, frozen=True, tag=True):
 
 class Answer(msgspec.Struct, frozen=True):
     """What came of a Burst: how many requests ended in how many seconds, and how long each took. `failure`: the first
-    request that was not answered with success, "" if all were; such a measurement counts for nothing."""
+    request that was not answered with success, "" if all were; such a measurement counts for nothing. `in_all`: with
+    those that were answered outside of the time, which cost the proxy as much. `unanswered`: of a Steady, those that
+    had no answer when it ended; their waiting is among the latencies."""
 
     requests: int = 0
     seconds: float = 0.0
     latencies_seconds: list[float] = []
     failure: str = ""
+    in_all: int = 0
+    unanswered: int = 0
+    cpu_seconds: float = 0.0  # of this process; of Clients only
 
 
 def who(client: Client, callers: int) -> str:
     """The callers in words."""
     if client == "official":
-        return "qdrant-client"
+        return "qdrant-client" if callers == 1 else f"{callers} threads of qdrant-client"
     return "1 raw caller" if callers == 1 else f"{callers} raw callers"
 
 
-Order = Burst | Hold | Release
+Order = Burst | Steady | Clients | Hold | Release
 
 
 class Watch:
@@ -82,6 +113,7 @@ class Watch:
         self._latest = self._from + _LONGEST_TIMES * burst.seconds
         self._latencies: list[float] = []
         self._last = self._from
+        self._in_all = 0
         self.failure = ""
 
     def is_open(self) -> bool:
@@ -93,6 +125,7 @@ class Watch:
     def ended(self, began: float) -> None:
         """A request that was sent at `began` (time.perf_counter) has been answered with success."""
         now = time.perf_counter()
+        self._in_all += 1
         if now >= self._from and self.is_open():
             self._latencies.append(now - began)
             self._last = now
@@ -101,4 +134,5 @@ class Watch:
         self.failure = self.failure or why
 
     def answer(self) -> Answer:
-        return Answer(len(self._latencies), max(self._last, self._until) - self._from, self._latencies, self.failure)
+        seconds = max(self._last, self._until) - self._from
+        return Answer(len(self._latencies), seconds, self._latencies, self.failure, self._in_all)

@@ -11,7 +11,20 @@ from typing import Any
 import msgspec
 import uvloop
 
-from bench.load import Answer, Burst, Hold, Order, Release, official, raw_grpc, raw_http
+from bench.load import (
+    Answer,
+    Burst,
+    Clients,
+    Hold,
+    Order,
+    Release,
+    Steady,
+    clients,
+    official,
+    raw_grpc,
+    raw_http,
+    steady,
+)
 
 _RAW = {"http": raw_http, "grpc": raw_grpc}
 
@@ -32,6 +45,10 @@ async def obey() -> None:
                 answer = (await _RAW[order.transport].run(order)).answer()
             case Burst():
                 answer = official.run(order).answer()
+            case Steady():
+                answer = steady.run(order)
+            case Clients():
+                answer = await clients.run(order)
             case Hold():
                 release = await _RAW[order.transport].hold(order)
             case Release():

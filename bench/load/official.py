@@ -1,7 +1,7 @@
 """Callers that are the vendors' own clients: qdrant-client (its synchronous form, both transports) and pymilvus.
 
-One caller at a time, with arguments as an application has them: lists of floats and models, which the client turns into
-a request within the time that is measured.
+With arguments as an application has them: lists of floats and models, which the client turns into a request within the
+time that is measured. Several callers are a thread each, with a client of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
@@ -22,8 +23,18 @@ Send = Callable[[], object]
 
 
 def run(burst: Burst) -> Watch:
+    watch = Watch(burst)
+    if burst.callers == 1:
+        _call(burst, watch)
+    else:
+        with ThreadPoolExecutor(burst.callers) as threads:
+            for ended in [threads.submit(_call, burst, watch) for _ in range(burst.callers)]:
+                ended.result()
+    return watch
+
+
+def _call(burst: Burst, watch: Watch) -> None:
     with closing(_milvus(burst) if burst.vendor == "milvus" else _qdrant(burst)) as sends:
-        watch = Watch(burst)
         while watch.is_open():
             send = next(sends)
             began = time.perf_counter()
@@ -33,7 +44,6 @@ def run(burst: Burst) -> Watch:
                 watch.failed(f"{type(error).__name__}: {error}")
             else:
                 watch.ended(began)
-    return watch
 
 
 def _qdrant(burst: Burst) -> Generator[Send, None, None]:

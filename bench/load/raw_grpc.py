@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -35,7 +35,10 @@ async def run(burst: Burst) -> Watch:
         async with asyncio.TaskGroup() as group:
             for number in range(burst.callers):
                 call = channels[number % connections].unary_unary(requests[0].path)
-                group.create_task(_call_on(call, requests[number % len(requests) :] + requests, watch))
+                rotated = requests[number % len(requests) :] + requests
+                group.create_task(
+                    _call_on(call, rotated, watch, timeouts(number) if burst.deadlines else itertools.repeat(None))
+                )
     finally:
         for channel in channels:
             await channel.close()
@@ -57,13 +60,20 @@ async def hold(order: Hold) -> Callable[[], Any]:
     return lambda: asyncio.gather(*(channel.close() for channel in held))
 
 
-async def _call_on(call: Any, requests: Sequence[Prepared], watch: Watch) -> None:
-    for request in itertools.cycle(requests):
+def timeouts(caller: int) -> Iterator[float]:
+    """Seconds between three and ten, none twice within 700 calls: grpc sends them in steps of 10 ms."""
+    return (3 + (caller * 101 + number * 3) % 700 / 100 for number in itertools.count())
+
+
+async def _call_on(
+    call: Any, requests: Sequence[Prepared], watch: Watch, timeouts_seconds: Iterator[float | None]
+) -> None:
+    for request, timeout_seconds in zip(itertools.cycle(requests), timeouts_seconds, strict=False):
         if not watch.is_open():
             return
         began = time.perf_counter()
         try:
-            await call(request.body)
+            await call(request.body, timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
             watch.failed(f"{error.code().name}: {error.details()}")
             return

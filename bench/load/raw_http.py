@@ -17,13 +17,14 @@ _OPENING_AT_ONCE = 50
 async def run(burst: Burst) -> Watch:
     requests = prepared("http", burst.work, burst.collection, burst.address)
     watch = Watch(burst)
-    callers = [await _connect(burst.address) for _ in range(burst.callers)]
+    addresses = [burst.address, burst.also] if burst.also else [burst.address]
+    lines = [[await _connect(address) for address in addresses] for _ in range(burst.callers)]
     try:
         async with asyncio.TaskGroup() as group:
-            for number, caller in enumerate(callers):
-                group.create_task(_call_on(caller, requests[number % len(requests) :] + requests, watch))
+            for number, line in enumerate(lines):
+                group.create_task(_call_on(line, requests[number % len(requests) :] + requests, watch))
     finally:
-        for caller in callers:
+        for caller in itertools.chain(*lines):
             caller.close()
     return watch
 
@@ -48,13 +49,14 @@ async def hold(order: Hold) -> Callable[[], None]:
     return close
 
 
-async def _call_on(caller: Caller, requests: Sequence[Prepared], watch: Watch) -> None:
+async def _call_on(line: Sequence[Caller], requests: Sequence[Prepared], watch: Watch) -> None:
     for request in itertools.cycle(requests):
         if not watch.is_open():
             return
         began = time.perf_counter()
         try:
-            await caller.ask(request.body)
+            for caller in line:
+                await caller.ask(request.body)
         except ConnectionError as error:
             watch.failed(str(error))
             return
@@ -93,7 +95,7 @@ class Caller(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         if self._size == 0:
-            self._size = _size_of(self._received)
+            self._size = size_of(self._received)
         ended = self._received.endswith(b"\r\n0\r\n\r\n") if self._size < 0 else len(self._received) >= self._size > 0
         if ended:
             if self._received.startswith(b"HTTP/1.1 200"):
@@ -114,7 +116,8 @@ class Caller(asyncio.Protocol):
             answered.set_exception(error)
 
 
-def _size_of(received: bytearray) -> int:
+def size_of(received: bytearray) -> int:
+    """Of the whole answer, once its head says so; 0 until then, -1 if it comes in chunks."""
     end = received.find(b"\r\n\r\n")
     if end < 0:
         return 0

@@ -21,7 +21,7 @@ def measure(run: Run) -> None:
         stub = place(Stub(run.directory / "idle stub"))
         stack.callback(stub.kill)
         for transport in TRANSPORTS:
-            pairs = [_hold(run, stub, transport, number) for number in range(run.pace.rounds)]
+            pairs = [hold(run, stub, transport, number) for number in range(run.pace.rounds)]
             befores, afters = zip(*pairs, strict=True)
             count = run.pace.idle_connections
             each_kib = median(after - before for before, after in pairs) / count / 1024
@@ -29,7 +29,7 @@ def measure(run: Run) -> None:
             run.add(row(work, RESIDENT, "the same proxy without", afters, befores, {"kib_per_connection": each_kib}))
 
 
-def _hold(run: Run, stub: Stub, transport: Transport, number: int) -> tuple[int, int]:
+def hold(run: Run, stub: Stub, transport: Transport, number: object) -> tuple[int, int]:
     """Resident bytes of a new proxy with one connection, and with all of them."""
     routes = [{"name": "docs", "collections": [_COLLECTION]}]
     directory = run.directory / f"idle proxy {transport} {number}"

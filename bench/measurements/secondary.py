@@ -33,7 +33,7 @@ def measure(run: Run) -> None:
         proxy = place(proxy_between(run.directory / "secondary proxy", source, target.address, routes), of_proxy=True)
         stack.callback(proxy.kill)
         deque(backfill(proxy, "docs"), maxlen=0)
-        _flush(target)
+        flush(target, _COLLECTION)
         wait_until_idle(source, target)
         own = Burst(
             address=target.address,
@@ -72,10 +72,10 @@ def measure(run: Run) -> None:
         proxy.stop()
 
 
-def _flush(target: MilvusLite) -> None:
+def flush(target: MilvusLite, collection: str) -> None:
     """Have Milvus Lite index what was written: until then it looks at every row, which takes 50 times as long."""
     client = MilvusClient(uri=f"http://{target.address}")
     try:
-        client.flush(_COLLECTION)
+        client.flush(collection)
     finally:
         client.close()

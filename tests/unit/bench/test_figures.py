@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.figures import MEDIAN, POINTS, Load, load_rows, percentile, row, slope
+from bench.figures import MEDIAN, POINTS, TAIL, Bound, Load, added, busy, capacities, load_rows, percentile, row, slope
 
 finite = st.floats(min_value=0, max_value=1e6)
 
@@ -73,6 +73,51 @@ class TestLoadRows:
         assert middle.details == {"added_ms": pytest.approx(1.5)}
         assert (tail.measure.name, tail.value) == ("p99", 8.0)
         assert [one.measure.lower_is_better for one in (rate, middle, tail)] == [False, True, True]
+
+
+class TestBound:
+    @pytest.mark.parametrize(("ratio", "verdict"), [(0.69, "missed"), (0.7, "must"), (0.99, "must"), (1.0, "goal")])
+    def test_of_what_should_be_high(self, ratio: float, verdict: str) -> None:
+        assert Bound(must=0.7, goal=1.0).verdict(ratio, lower_is_better=False) == verdict
+
+    @pytest.mark.parametrize(("ratio", "verdict"), [(2.1, "missed"), (2.0, "must"), (1.31, "must"), (1.3, "goal")])
+    def test_of_what_should_be_low(self, ratio: float, verdict: str) -> None:
+        assert Bound(must=2.0, goal=1.3).verdict(ratio, lower_is_better=True) == verdict
+
+    def test_the_median_of_the_rounds_is_judged(self) -> None:
+        found = row("work", POINTS, "peer", [50.0, 80.0, 200.0], [100.0] * 3, bound=Bound(must=0.7, goal=1.0))
+        assert found.verdict == "must"
+        assert row("work", TAIL, "peer", [0.5], [1.0], bound=Bound(2.0, 1.3)).verdict == "goal"
+
+    def test_a_row_without_one_is_not_judged(self) -> None:
+        assert row("work", POINTS, "peer", [1.0], [1.0]).verdict is None
+
+
+class TestCapacity:
+    def test_is_what_a_second_of_cpu_carries_whatever_the_rate(self) -> None:
+        assert capacities([Load(10.0, 0.001, 0.002, proxy_cpu_seconds=0.0005)]) == [2000.0]
+
+    def test_without_cpu_time_there_is_none(self) -> None:
+        with pytest.raises(ValueError):
+            capacities([Load(10.0, 0.001, 0.002)])
+
+    def test_a_core_is_as_busy_as_its_requests_are_dear(self) -> None:
+        assert busy([Load(500.0, 0.001, 0.002, proxy_cpu_seconds=0.0005)]) == 0.25
+
+
+class TestAdded:
+    def test_is_taken_within_rounds(self) -> None:
+        assert added([1.0, 2.0], [3.0, 5.0], [2.0, 4.0]) == ([2.0, 3.0], [1.0, 2.0], 0)
+
+    def test_rounds_in_which_the_other_added_nothing_do_not_count(self) -> None:
+        assert added([1.0, 2.0, 3.0], [3.0, 5.0, 4.0], [1.0, 1.5, 3.5]) == ([1.0], [0.5], 2)
+
+    def test_ours_may_add_nothing(self) -> None:
+        assert added([2.0], [1.5], [3.0]) == ([-0.5], [1.0], 0)
+
+    def test_refuses_arms_of_different_rounds(self) -> None:
+        with pytest.raises(ValueError):
+            added([1.0], [1.0, 2.0], [1.0, 2.0])
 
 
 class TestSlope:

@@ -1,0 +1,113 @@
+"""Envoy: one listener for HTTP/1.1 and one for HTTP/2 (gRPC), each with one cluster behind it, one worker thread."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.peers.installed import envoy_program
+from examples.engines import ChildProcess, accepts, free_ports
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_MANAGER = "envoy.filters.network.http_connection_manager"
+_TYPES = "type.googleapis.com/envoy.extensions.filters"
+_BUFFER_BYTES = 4 << 20  # more than any message here
+_CONNECTION_WINDOW_BYTES = 16 << 20
+_WITHOUT_LIMIT = 1_000_000
+_NEVER = "0s"
+
+
+def configuration(http_port: int, grpc_port: int, upstream_http_port: int, upstream_grpc_port: int) -> dict[str, Any]:
+    """A bootstrap that forwards every request; all addresses are those of this machine itself."""
+    return {
+        "static_resources": {
+            "listeners": [_listener("http", http_port), _listener("grpc", grpc_port)],
+            "clusters": [_cluster("http", upstream_http_port), _cluster("grpc", upstream_grpc_port)],
+        }
+    }
+
+
+class Envoy(ChildProcess):
+    """In front of an upstream's two ports. `pid` is the only process; one of its threads is the worker."""
+
+    def __init__(self, directory: Path, upstream_http_port: int, upstream_grpc_port: int) -> None:
+        self.rest_port, self.grpc_port = free_ports(2)
+        super().__init__(directory, self.rest_port)
+        self._configuration = configuration(self.rest_port, self.grpc_port, upstream_http_port, upstream_grpc_port)
+
+    def command(self) -> list[str]:
+        path = self.directory / "envoy.json"
+        path.write_text(json.dumps(self._configuration))
+        quiet = ("--log-level", "warning", "--disable-hot-restart")
+        return [str(envoy_program()), "-c", str(path), "--concurrency", "1", *quiet]
+
+    def answers(self) -> bool:
+        return accepts(self.address) and accepts(f"127.0.0.1:{self.grpc_port}")
+
+
+def _listener(name: str, port: int) -> dict[str, Any]:
+    manager: dict[str, Any] = {
+        "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "codec_type": "HTTP2" if name == "grpc" else "HTTP1",
+        "generate_request_id": False,
+        "stream_idle_timeout": _NEVER,
+        "common_http_protocol_options": {"idle_timeout": _NEVER},
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": name,
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": _NEVER}}],
+                }
+            ]
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{_TYPES}.http.router.v3.Router", "suppress_envoy_headers": True},
+            }
+        ],
+    }
+    if name == "grpc":
+        manager["http2_protocol_options"] = _windows()
+    return {
+        "name": name,
+        "address": _address(port),
+        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        "filter_chains": [{"filters": [{"name": _MANAGER, "typed_config": manager}]}],
+    }
+
+
+def _cluster(name: str, port: int) -> dict[str, Any]:
+    protocol: dict[str, Any] = (
+        {"http2_protocol_options": _windows()} if name == "grpc" else {"http_protocol_options": {}}
+    )
+    limits = ("max_connections", "max_pending_requests", "max_requests")
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        "circuit_breakers": {"thresholds": [dict.fromkeys(limits, _WITHOUT_LIMIT)]},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
+        },
+        "typed_extension_protocol_options": {
+            _HTTP_OPTIONS: {
+                "@type": f"type.googleapis.com/{_HTTP_OPTIONS}",
+                "common_http_protocol_options": {"idle_timeout": _NEVER},
+                "explicit_http_config": protocol,
+            }
+        },
+    }
+
+
+def _windows() -> dict[str, int]:
+    return {"initial_stream_window_size": _BUFFER_BYTES, "initial_connection_window_size": _CONNECTION_WINDOW_BYTES}
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
