@@ -34,7 +34,7 @@ OF_THE_PROXY: Mapping[str, frozenset[Kind]] = {
     "journal fsync slow": frozenset(),
     "journal read-only": frozenset({Kind.JOURNAL}),
     "journal log truncated": _DOWN,
-    "journal database truncated": _DOWN | {Kind.CANCELLED},  # the one proxy here that is stopped in order
+    "journal database truncated": _DOWN,
     "proxy kill -9": _DOWN,  # at any moment and at each hook
     "proxy stopped": _UNSENT | {Kind.UNCLEAR},
     "proxy disk full": frozenset({Kind.JOURNAL}),

@@ -30,7 +30,6 @@ class Kind(enum.Enum):
     OVERLOADED = "the source's own 503"  # UNAVAILABLE
     NO_PROXY = "proxy takes no connections"
     BROKEN = "connection to the proxy broke"
-    CANCELLED = "cancelled by a proxy that stops in order"  # gRPC's own word for a call that comes at that moment
     WRONG = "anything else"
 
 
@@ -96,8 +95,6 @@ def _of_status(error: UnexpectedResponse) -> Kind:
 
 def _of_code(code: grpc.StatusCode, text: str) -> Kind:
     match code:
-        case grpc.StatusCode.CANCELLED if text == "CANCELLED":
-            return Kind.CANCELLED
         case grpc.StatusCode.RESOURCE_EXHAUSTED if MARK in text:
             return Kind.THROTTLED
         case grpc.StatusCode.DEADLINE_EXCEEDED if text.startswith("Timeout: "):
