@@ -24,7 +24,7 @@ from proxy.errors import (
     TryAgain,
     Unavailable,
 )
-from proxy.model import Point, PointId, Side, Write
+from proxy.model import CollectionSpec, PointId, Side, Write
 from proxy.replication import records as r
 from proxy.replication.confirmations import Confirmations
 from proxy.replication.hints import certain_states, is_whole
@@ -69,13 +69,22 @@ async def ask(primary: Primary) -> Answer:
     return Answer(primary.judge(response), response)
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """What the primary has taken. `spec`: of the collection when the write began, if it could be had."""
+
+    write: Write
+    spec: CollectionSpec | None
+    side: Side
+
+
 @dataclass(slots=True)
 class Writer:
     """Writes whose keys are named in the request."""
 
     site: Site
     confirmations: Confirmations = field(default_factory=Confirmations)
-    _states: dict[int, dict[PointId, Point | None]] = field(default_factory=dict)  # by BEGIN, until END is applied
+    _accepted: dict[int, _Accepted] = field(default_factory=dict)  # by BEGIN, until END is applied
     _gap: asyncio.Future[Effects] | None = None  # what tells of writes that went on without the journal
 
     async def write(self, write: Write, ids: tuple[PointId, ...], primary: Primary) -> Response:
@@ -84,7 +93,7 @@ class Writer:
         waited_from = site.clock.now()
         async with site.lanes.hold(ids):
             site.metrics.lane_wait_seconds.observe(site.clock.now() - waited_from, site.route)
-            states = await self._certain_states(write, primary.side)
+            spec = await self._spec()
             policy = site.policy_at(primary.side)
             try:
                 begin = await self._begin(ids, primary.side)
@@ -94,8 +103,8 @@ class Writer:
                 return await self.without_journal(primary)
             answer = await ask(primary)
             await site.hook("primary answered")
-            if states and answer.judgement.outcome is Outcome.ACCEPTED:
-                self._states[begin] = states
+            if answer.judgement.outcome is Outcome.ACCEPTED:
+                self._accepted[begin] = _Accepted(write, spec, primary.side)
             ended = site.journal.append(self._end(begin, answer.judgement, primary.side, is_whole(write)))
         site.metrics.writes.add(site.route, type(write).__name__.lower(), answer.judgement.outcome.value)
         if site.hook is not no_hook:
@@ -107,8 +116,12 @@ class Writer:
         return response
 
     def applied(self, position: int, record: r.EndWrite, certain: tuple[PointId, ...]) -> None:
-        """END has reached the ledger: keep the hints of the keys it calls certain, and nothing of the others."""
-        if states := self._states.pop(record.begin, None):
+        """END has reached the ledger: keep the hints of the keys it calls certain, and nothing of the others. Only now
+        that the client has its answer are they worked out."""
+        accepted = self._accepted.pop(record.begin, None)
+        if accepted is not None and certain:
+            capabilities = self.site.stores.at(accepted.side).capabilities
+            states = certain_states(accepted.write, accepted.spec, capabilities.normalizes_cosine)
             kept = {point_id: states[point_id] for point_id in certain if point_id in states}
             dropped = self.site.hints.put(position, kept)
             self.site.metrics.hints.add(self.site.route, "kept", amount=len(kept))
@@ -133,12 +146,11 @@ class Writer:
             )
         return response
 
-    async def _certain_states(self, write: Write, side: Side) -> dict[PointId, Point | None]:
+    async def _spec(self) -> CollectionSpec | None:
         try:
-            spec = await self.site.known_spec()
+            return await self.site.known_spec()
         except CrossfadeError:
-            return {}  # the hint only saves a read
-        return certain_states(write, spec, self.site.stores.at(side).capabilities.normalizes_cosine)
+            return None  # the hint only saves a read
 
     async def _begin(self, ids: tuple[PointId, ...], side: Side) -> int:
         site = self.site

@@ -23,7 +23,7 @@ from proxy.dialects.qdrant.payloads import payload_of_proto
 from proxy.dialects.qdrant.rest_reads import DEFAULT_LIMIT, ScoreOf
 from proxy.dialects.qdrant.selections import selection_of_proto
 from proxy.dialects.qdrant.undecodable import Undecodable
-from proxy.dialects.qdrant.vectors import FLOAT32, dense_query, finite, finite_vectors, vectors_of_proto
+from proxy.dialects.qdrant.vectors import FLOAT32, check_finite, dense_query, finite, vectors_of_proto
 from proxy.model import (
     Batch,
     ClearPayload,
@@ -188,6 +188,7 @@ def upsert(collection: str, message: Any) -> Upsert | OpaqueWrite:
     try:
         known(message)
         points = tuple(map(_point, ids, message.points))
+        check_finite(points)
         condition = filter_of_proto(message.update_filter) if message.HasField("update_filter") else None
     except Undecodable as problem:
         return OpaqueWrite(collection, ids, problem.reason)
@@ -198,7 +199,7 @@ def upsert(collection: str, message: Any) -> Upsert | OpaqueWrite:
 
 
 def _point(point_id: PointId, message: Any) -> Point:
-    return Point(point_id, finite_vectors(vectors_of_proto(known(message).vectors)), payload_of_proto(message.payload))
+    return Point(point_id, vectors_of_proto(known(message).vectors), payload_of_proto(message.payload))
 
 
 def update_vectors(collection: str, message: Any) -> UpdateVectors | OpaqueWrite:
@@ -206,9 +207,10 @@ def update_vectors(collection: str, message: Any) -> UpdateVectors | OpaqueWrite
     try:
         known(message)
         points = tuple(
-            Point(point_id, finite_vectors(vectors_of_proto(known(point).vectors)))
+            Point(point_id, vectors_of_proto(known(point).vectors))
             for point_id, point in zip(ids, message.points, strict=True)
         )
+        check_finite(points)
         condition = filter_of_proto(message.update_filter) if message.HasField("update_filter") else None
     except Undecodable as problem:
         return OpaqueWrite(collection, ids, problem.reason)

@@ -10,7 +10,7 @@ it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,24 +19,26 @@ from numpy.typing import NDArray
 from proxy.dialects.qdrant.messages import known, proto
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import InvalidRequest
-from proxy.model import MultiVector, SparseVector, Vector
+from proxy.model import MultiVector, Point, SparseVector, Vector
 
 FLOAT32 = np.dtype("<f4")
 _NUMBERS = frozenset({int, float})
 _PACKED_FIELD_1 = b"\x0a"
 
 
-def finite_vectors(vectors: dict[str, Vector]) -> dict[str, Vector]:
-    """The vectors themselves. Raises InvalidRequest if a number in them is not finite."""
-    for vector in vectors.values():
-        match vector:
-            case SparseVector(values=values):
-                finite(values)
-            case MultiVector(rows=rows):
-                finite(b"".join(rows))
-            case _:
-                finite(vector)
-    return vectors
+def check_finite(points: Iterable[Point]) -> None:
+    """Raises InvalidRequest if a number in their vectors is not finite. One look at all: each has a price."""
+    buffers: list[bytes] = []
+    for point in points:
+        for vector in point.vectors.values():
+            match vector:
+                case bytes():
+                    buffers.append(vector)
+                case SparseVector(values=values):
+                    buffers.append(values)
+                case MultiVector(rows=rows):
+                    buffers += rows
+    finite(b"".join(buffers))
 
 
 def finite(buffer: bytes) -> bytes:

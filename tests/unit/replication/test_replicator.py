@@ -117,7 +117,7 @@ async def test_of_a_write_that_leaves_no_hint_nothing_is_kept(world: World) -> N
     await world.replicator.write(DOCS, Upsert(DOCS, (point(1),)), world.primaries(acknowledged))
     await world.journal.append(r.Mark(route="route", collection=DOCS, ids=()))
     workshop = world.replicator.workshop(DOCS)
-    assert (workshop.site.hints.size_bytes, workshop.writer._states) == (0, {})
+    assert (workshop.site.hints.size_bytes, workshop.writer._accepted) == (0, {})
 
 
 async def test_after_a_request_of_unknown_reach_the_collection_is_looked_at_again(world: World) -> None:
