@@ -229,7 +229,7 @@ class Journal:
 
     def _saved(self, error: str) -> None:
         if error and not self.unsaved:
-            words = {"file": str(self._state_file.path), "error": error}
+            words = {"path": str(self._state_file.path), "error": error}
             _log.error("the file beside the journal cannot be written: the primary cannot be moved", extra=words)
         self.unsaved = error
 

@@ -54,6 +54,7 @@ FIELDS = frozenset(
         "policy",
         "port",
         "position",  # in the journal
+        "primary",  # which side: source or target
         "problem",  # why, in words of this program
         "problems",  # of a configuration, a line each
         "reason",  # a short stable phrase

@@ -164,11 +164,32 @@ def test_every_logging_call_has_a_constant_message_and_known_fields() -> None:
         for keyword in call.keywords:
             if keyword.arg == "extra":
                 problems += [f"{place}: {problem}" for problem in field_problems(keyword.value)]
+    problems += [f"{place}: {problem}" for place, fields in fields_in_variables() for problem in field_problems(fields)]
     assert not problems, "\n".join(problems)
 
 
+def fields_in_variables() -> list[tuple[str, ast.expr]]:
+    """What a function assigns to a name with which it calls a logger, and where."""
+    found: list[tuple[str, ast.expr]] = []
+    for path in sorted(PROXY.rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                inside = list(ast.walk(function))
+                extras = [word.value for node in inside if is_logging_call(node) for word in node.keywords]
+                named = {part.id for extra in extras for part in ast.walk(extra) if isinstance(part, ast.Name)}
+                found += [
+                    (f"{path.relative_to(PROXY)}:{node.lineno}", node.value)
+                    for node in inside
+                    if isinstance(node, ast.Assign)
+                    and isinstance(node.value, ast.Dict)
+                    and any(isinstance(target, ast.Name) and target.id in named for target in node.targets)
+                ]
+    assert found, "the reader of fields in variables finds none"
+    return found
+
+
 def field_problems(extra: ast.expr) -> list[str]:
-    """What is wrong with the fields that stand literally in the call (those in variables are only met at run time)."""
+    """What is wrong with the fields that stand literally in `extra`."""
     literals = [node for node in ast.walk(extra) if isinstance(node, ast.Dict)]
     names = [key.value if isinstance(key, ast.Constant) else None for one in literals for key in one.keys]
     return [
