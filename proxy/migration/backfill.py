@@ -36,12 +36,14 @@ from proxy.model import EVERYTHING, IDS_ONLY, Page, PointId
 from proxy.replication import records as r
 from proxy.replication.copying import CopyReport, copy_states
 from proxy.replication.records import DUAL_WRITE
-from proxy.replication.replicator import Replicator
-from proxy.replication.site import Site, failure_kind
+from proxy.replication.replicator import Replicator, Workshop
+from proxy.replication.site import failure_kind
+from proxy.replication.writer import Moved
 from proxy.telemetry.tasks import spawn
 
 _IDS_AT_ONCE = 8192  # ids are small, and a page of them costs some stores a walk through all they hold
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+_MOVED = "the primary was moved meanwhile, so there is another way round to copy; start it again"
 _log = logging.getLogger("crossfade.backfill")
 
 
@@ -103,11 +105,11 @@ class Backfill:
         for name in names:
             if name in checkpoint.get("swept", []) and not replicator.ledger(name).unswept:
                 continue
-            site = replicator.workshop(name).site
+            workshop = replicator.workshop(name)
             try:
-                await Sweep(site, progress, patience, self._settings).run()
+                await Sweep(workshop, progress, patience, self._settings).run()
             except (Untranslatable, Foreign) as error:
-                await site.park(str(error))
+                await workshop.site.park(str(error))
                 lacking.append(f"{name} ({error})")
                 continue
             checkpoint.setdefault("swept", []).append(name)
@@ -164,8 +166,9 @@ class _Read:
 class Sweep:
     """One collection."""
 
-    def __init__(self, site: Site, progress: Progress, patience: Patience, settings: BackfillSettings) -> None:
-        self._site = site
+    def __init__(self, workshop: Workshop, progress: Progress, patience: Patience, settings: BackfillSettings) -> None:
+        self._site = site = workshop.site
+        self._definer = workshop.definer
         self._progress = progress
         self._patience = patience
         self._adopt = settings.adopt
@@ -197,6 +200,8 @@ class Sweep:
         if described is not None:
             progress.step(f"{site.collection}: copying", described.points, done)
             await self._pages()
+        elif ledger.claimed:
+            await self._follow_absence()
         await self._extras_if_any(is_missed=described is not None)
         await site.journal.append(r.Swept(route=site.route, collection=site.collection, began=began))
 
@@ -244,7 +249,7 @@ class Sweep:
             return await site.primary.scan(site.primary_name, start, self._page_points, None, EVERYTHING)
 
         if site.secondary_side is not self._to:
-            raise GateClosed("the primary was moved meanwhile, so there is another way round to copy; start it again")
+            raise GateClosed(_MOVED)
         position = await self._patience.outlast(open_page)
         started = site.clock.now()
         try:
@@ -313,6 +318,13 @@ class Sweep:
         self._progress.advance(points)
 
     # --- what only the secondary has ---------------------------------------------------------
+
+    async def _follow_absence(self) -> None:
+        """The primary has no such collection."""
+        try:
+            await self._patience.outlast(self._definer.follow_absence)
+        except Moved as error:
+            raise GateClosed(_MOVED) from error
 
     async def _extras_if_any(self, is_missed: bool) -> None:
         """A collection that is gone from the secondary by now is swept once more, if the primary has one."""

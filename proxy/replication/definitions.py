@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from proxy.dialects import Outcome
 from proxy.errors import CollectionExists, CrossfadeError, Foreign, TryAgain, Unclear, Untranslatable
@@ -57,17 +59,33 @@ class Definer:
     async def define(self, definition: Definition, primary: Primary) -> Response:
         """Carry out `definition` on the primary; the secondary follows in the background."""
         await self._turn.acquire()
-        follower = None
         try:
             begin = await self._begin(definition, primary.side)
             answer = await ask(primary)
-            following = self._follow(definition, answer, begin, primary.side)
-            follower = spawn(following, name="definition on the secondary")
-            follower.add_done_callback(lambda _: self._turn.release())
-        finally:
-            if follower is None:
-                self._turn.release()
+        except BaseException:
+            self._turn.release()
+            raise
+        self._end_turn_with(self._follow(definition, answer, begin, primary.side))
         return answer.unwrap()
+
+    async def follow_absence(self) -> None:
+        """For a sweep: the primary has no such collection, so the secondary's is dropped if it is this route's own.
+        Raises Moved, and TryAgain if the journal cannot be written; once begun, it ends though the caller gives up."""
+        drop = DropCollection(self.site.collection)
+        await self._turn.acquire()
+        try:
+            side = self.site.primary_side
+            begin = await self._begin(drop, side)
+            assert begin is not None
+        except BaseException:
+            self._turn.release()
+            raise
+        await asyncio.shield(self._end_turn_with(self._settle(drop, Outcome.ACCEPTED, begin, side)))
+
+    def _end_turn_with(self, following: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        follower = spawn(following, name="definition on the secondary")
+        follower.add_done_callback(lambda _: self._turn.release())
+        return follower
 
     async def _begin(self, definition: Definition, side: Side) -> int | None:
         site = self.site
@@ -94,10 +112,14 @@ class Definer:
         outcome = answer.judgement.outcome
         site.redefined()
         site.metrics.writes.add(site.route, type(definition).__name__.lower(), outcome.value)
-        if begin is None:
-            if outcome is Outcome.ACCEPTED:
-                await self.pass_on(definition)
-            return
+        if begin is not None:
+            await self._settle(definition, outcome, begin, side)
+        elif outcome is Outcome.ACCEPTED:
+            await self.pass_on(definition)
+
+    async def _settle(self, definition: Definition, outcome: Outcome, begin: int, side: Side) -> None:
+        """Make the secondary follow, and end the interval."""
+        site = self.site
         match = Match("the definition's outcome is unknown")
         try:
             if side is not site.primary_side:
@@ -122,7 +144,6 @@ class Definer:
             await site.park(match.parked)
 
     async def _match(self, definition: Definition, outcome: Outcome) -> Match:
-        """Make the secondary follow."""
         site = self.site
         try:
             if isinstance(definition, DropCollection):
