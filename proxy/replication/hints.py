@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,24 +28,16 @@ from proxy.model import (
 )
 
 
-def certain_states(write: Write, spec: CollectionSpec | None, normalizes_cosine: bool) -> dict[PointId, Point | None]:
-    """What the primary returns for each key after `write`; None is absent. Empty if the write alone does not tell.
-
-    Only whole, unconditional points with dense float32 vectors, and deletes by id; each key once in the request.
-    """
+def left_by(write: Write) -> dict[PointId, Point | None]:
+    """What `write` alone determines of its keys; None is absent. Empty if it does not: only whole, unconditional points
+    and deletes by id do, each key once in the request."""
     match write:
-        case Delete(target=Ids(ids=ids)):
-            return dict.fromkeys(ids) if len(set(ids)) == len(ids) else {}
-        case Upsert(points=points, condition=None, mode="upsert") if spec is not None:
-            states: dict[PointId, Point | None] = {}
-            for point in points:
-                stored = _stored(point, spec, normalizes_cosine)
-                if stored is None or point.id in states:
-                    return {}
-                states[point.id] = stored
-            return states
+        case Delete(target=Ids(ids=ids)) if is_whole(write):
+            return dict.fromkeys(ids)
+        case Upsert(points=points) if is_whole(write):
+            return {point.id: point for point in points}
         case Batch(writes=(only,)):
-            return certain_states(only, spec, normalizes_cosine)
+            return left_by(only)
         case _:
             return {}
 
@@ -62,16 +55,24 @@ def is_whole(write: Write) -> bool:
             return False
 
 
-def _stored(point: Point, spec: CollectionSpec, normalizes_cosine: bool) -> Point | None:
-    vectors: dict[str, Vector] = {}
-    for name, vector in point.vectors.items():
-        known = spec.vectors.get(name)
-        if known is None or known.kind != "dense" or known.datatype != "float32" or not isinstance(vector, bytes):
-            return None
-        if len(vector) != 4 * known.size:
-            return None
-        vectors[name] = unit(vector) if normalizes_cosine and known.metric is Metric.COSINE else vector
-    return Point(point.id, vectors, point.payload)
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How the primary keeps the points of a collection."""
+
+    spec: CollectionSpec
+    normalizes_cosine: bool
+
+    def state(self, point: Point) -> Point | None:
+        """`point` as the primary returns it; None if that is not certain (only dense float32 vectors are)."""
+        vectors: dict[str, Vector] = {}
+        for name, vector in point.vectors.items():
+            known = self.spec.vectors.get(name)
+            if known is None or known.kind != "dense" or known.datatype != "float32" or not isinstance(vector, bytes):
+                return None
+            if len(vector) != 4 * known.size:
+                return None
+            vectors[name] = unit(vector) if self.normalizes_cosine and known.metric is Metric.COSINE else vector
+        return Point(point.id, vectors, point.payload)
 
 
 def unit(vector: bytes) -> bytes:
@@ -83,21 +84,38 @@ def unit(vector: bytes) -> bytes:
     return (values / np.float32(length)).astype("<f4").tobytes()
 
 
+@dataclass(slots=True)  # not frozen: that takes twice as long to make
+class _Hint:
+    """`written`: as the client sent it; None if the key is absent."""
+
+    mark: int
+    written: Point | None
+    keeping: Keeping | None
+    size_bytes: int
+
+
 class Hints:
-    """At most `limit_bytes` of vectors and (roughly) payload; the oldest goes first."""
+    """At most `limit_bytes` of vectors and (roughly) payload; the oldest goes first.
+
+    What was written is kept as it came, and its state is worked out when a reconciliation takes it: while the secondary
+    is away, most never are.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
-        self._known: OrderedDict[PointId, tuple[int, Point | None, int]] = OrderedDict()
+        self._known: OrderedDict[PointId, _Hint] = OrderedDict()
 
-    def put(self, position: int, states: Mapping[PointId, Point | None]) -> int:
-        """Keep the states that the mark at `position` stands for. How many had to go for them."""
+    def put(self, mark: int, written: Mapping[PointId, Point | None], keeping: Keeping | None) -> int:
+        """Keep what the mark at position `mark` stands for; points only if it is known how the primary keeps them. How
+        many hints had to go for them."""
         dropped = 0
-        for point_id, state in states.items():
+        for point_id, point in written.items():
             self.drop(point_id)
-            size = _size_bytes(state)
-            self._known[point_id] = (position, state, size)
+            if point is not None and keeping is None:
+                continue
+            size = _size_bytes(point)
+            self._known[point_id] = _Hint(mark, point, keeping, size)
             self.size_bytes += size
         while self.size_bytes > self.limit_bytes:
             self.drop(next(iter(self._known)))
@@ -105,31 +123,35 @@ class Hints:
         return dropped
 
     def take(self, point_id: PointId, mark: int | None) -> tuple[bool, Point | None]:
-        """(True, state) if the hint of exactly that mark is there. The hint is gone afterwards, used or not."""
-        known = self._known.get(point_id)
+        """(True, state) if the hint of exactly that mark is there, None for a key that is absent; (False, None) if the
+        state is not certain. The hint is gone afterwards, used or not."""
+        hint = self._known.get(point_id)
         self.drop(point_id)
-        if known is None or mark is None or known[0] != mark:
+        if hint is None or hint.mark != mark:
             return False, None
-        return True, known[1]
+        if hint.written is None or hint.keeping is None:
+            return hint.written is None, None
+        state = hint.keeping.state(hint.written)
+        return state is not None, state
 
     def drop(self, point_id: PointId) -> None:
-        if (known := self._known.pop(point_id, None)) is not None:
-            self.size_bytes -= known[2]
+        if (hint := self._known.pop(point_id, None)) is not None:
+            self.size_bytes -= hint.size_bytes
 
     def clear(self) -> None:
         self._known.clear()
         self.size_bytes = 0
 
 
-def _size_bytes(state: Point | None) -> int:
+def _size_bytes(point: Point | None) -> int:
     """An estimate: exact for vectors, a flat rate a payload field."""
-    if state is None:
+    if point is None:
         return 64
-    size = 256 + 64 * len(state.payload)
-    for value in state.payload.values():
+    size = 256 + 64 * len(point.payload)
+    for value in point.payload.values():
         if isinstance(value, str | list | dict):
             size += 8 * len(value)
-    for vector in state.vectors.values():
+    for vector in point.vectors.values():
         match vector:
             case bytes():
                 size += len(vector)

@@ -263,6 +263,8 @@ class Journal:
             kept = []
             commit = Commit(tuple(entry.record for entry in batch), time.perf_counter() - began)
             self._tell(self._durable, others, batch, commit)
+            with contextlib.suppress(OSError):  # what it tells, it tells of the past: nobody waits for it
+                self._state_file.mark(self._seen)
         self._tell(self._refuse, kept + waiting, "the program is stopping")
 
     def _gather(self, kept: list[_Entry], waiting: list[_Entry]) -> tuple[list[_Entry], bool]:
@@ -323,8 +325,6 @@ class Journal:
             if snapshot is not None:
                 compact(connection, *snapshot)
         self._seen = last
-        with contextlib.suppress(OSError):  # what it tells, it tells of the past
-            self._state_file.mark(last)
         return others
 
     def _look(self) -> None:

@@ -24,10 +24,10 @@ from proxy.errors import (
     TryAgain,
     Unavailable,
 )
-from proxy.model import CollectionSpec, PointId, Side, Write
+from proxy.model import PointId, Side, Write
 from proxy.replication import records as r
 from proxy.replication.confirmations import Confirmations
-from proxy.replication.hints import certain_states, is_whole
+from proxy.replication.hints import Keeping, is_whole, left_by
 from proxy.replication.hooks import no_hook
 from proxy.replication.ledger import Effects
 from proxy.replication.site import Site
@@ -71,11 +71,10 @@ async def ask(primary: Primary) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Accepted:
-    """What the primary has taken. `spec`: of the collection when the write began, if it could be had."""
+    """What the primary has taken, and how it keeps points, as far as that was known when the write began."""
 
     write: Write
-    spec: CollectionSpec | None
-    side: Side
+    keeping: Keeping | None
 
 
 @dataclass(slots=True)
@@ -93,7 +92,7 @@ class Writer:
         waited_from = site.clock.now()
         async with site.lanes.hold(ids):
             site.metrics.lane_wait_seconds.observe(site.clock.now() - waited_from, site.route)
-            spec = await self._spec()
+            keeping = await self._keeping(primary.side)
             policy = site.policy_at(primary.side)
             try:
                 begin = await self._begin(ids, primary.side)
@@ -104,7 +103,7 @@ class Writer:
             answer = await ask(primary)
             await site.hook("primary answered")
             if answer.judgement.outcome is Outcome.ACCEPTED:
-                self._accepted[begin] = _Accepted(write, spec, primary.side)
+                self._accepted[begin] = _Accepted(write, keeping)
             ended = site.journal.append(self._end(begin, answer.judgement, primary.side, is_whole(write)))
         site.metrics.writes.add(site.route, type(write).__name__.lower(), answer.judgement.outcome.value)
         if site.hook is not no_hook:
@@ -116,14 +115,12 @@ class Writer:
         return response
 
     def applied(self, position: int, record: r.EndWrite, certain: tuple[PointId, ...]) -> None:
-        """END has reached the ledger: keep the hints of the keys it calls certain, and nothing of the others. Only now
-        that the client has its answer are they worked out."""
+        """END has reached the ledger: keep the hints of the keys it calls certain, and nothing of the others."""
         accepted = self._accepted.pop(record.begin, None)
         if accepted is not None and certain:
-            capabilities = self.site.stores.at(accepted.side).capabilities
-            states = certain_states(accepted.write, accepted.spec, capabilities.normalizes_cosine)
-            kept = {point_id: states[point_id] for point_id in certain if point_id in states}
-            dropped = self.site.hints.put(position, kept)
+            left = left_by(accepted.write)
+            kept = {point_id: left[point_id] for point_id in certain if point_id in left}
+            dropped = self.site.hints.put(position, kept, accepted.keeping)
             self.site.metrics.hints.add(self.site.route, "kept", amount=len(kept))
             self.site.metrics.hints.add(self.site.route, "dropped", amount=dropped)
 
@@ -146,11 +143,12 @@ class Writer:
             )
         return response
 
-    async def _spec(self) -> CollectionSpec | None:
+    async def _keeping(self, side: Side) -> Keeping | None:
         try:
-            return await self.site.known_spec()
+            spec = await self.site.known_spec()
         except CrossfadeError:
             return None  # the hint only saves a read
+        return None if spec is None else Keeping(spec, self.site.stores.at(side).capabilities.normalizes_cosine)
 
     async def _begin(self, ids: tuple[PointId, ...], side: Side) -> int:
         site = self.site

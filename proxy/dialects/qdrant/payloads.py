@@ -19,13 +19,14 @@ _INT64 = range(-(2**63), 2**63)
 
 def payload_of_proto(fields: Mapping[str, Any]) -> dict[str, Json]:
     """Raises InvalidRequest for NaN and infinity."""
-    return {key: value_of_proto(value) for key, value in fields.items()}
+    return {key: value_of_proto(fields[key]) for key in fields}  # a view of proto's maps takes twice as long
 
 
 def value_of_proto(value: Any) -> Json:
     match value.WhichOneof("kind"):
-        case None | "null_value":
-            return None
+        case "string_value" | "integer_value" | "bool_value" as kind:
+            plain: Json = getattr(value, kind)
+            return plain
         case "double_value":
             if not math.isfinite(value.double_value):
                 raise InvalidRequest(f"{NO_NUMBER}: {value.double_value}")
@@ -34,9 +35,8 @@ def value_of_proto(value: Any) -> Json:
             return payload_of_proto(value.struct_value.fields)
         case "list_value":
             return [value_of_proto(item) for item in value.list_value.values]
-        case kind:
-            plain: Json = getattr(value, kind)
-            return plain
+        case _:  # none, or null
+            return None
 
 
 def fill_payload(target: Any, payload: Mapping[str, Json]) -> None:

@@ -15,6 +15,7 @@ from proxy.model import (
     Metric,
     OpaqueWrite,
     Point,
+    PointId,
     SetPayload,
     SparseVector,
     Upsert,
@@ -22,7 +23,7 @@ from proxy.model import (
     Where,
     Write,
 )
-from proxy.replication.hints import Hints, certain_states, unit
+from proxy.replication.hints import Hints, Keeping, left_by, unit
 
 MATCH: Filter = Match("a", 1)
 
@@ -35,9 +36,19 @@ SPEC = CollectionSpec({"": VectorSpec(2, Metric.COSINE), "dot": VectorSpec(2, Me
 POINT = Point(1, {"": f32(3, 4), "dot": f32(3, 4)}, {"a": 1})
 
 
+KEEPING = Keeping(SPEC, normalizes_cosine=True)
+
+
+def taken(write: Write, keeping: Keeping | None = KEEPING) -> dict[PointId, Point | None]:
+    """What a reconciliation that takes all marks of `write` has from hints."""
+    hints = Hints(10_000)
+    hints.put(5, left_by(write), keeping)
+    found = {point_id: hints.take(point_id, 5) for point_id in (1, 2)}
+    return {point_id: state for point_id, (known, state) in found.items() if known}
+
+
 def test_a_whole_point_is_hinted_as_the_primary_returns_it() -> None:
-    states = certain_states(Upsert("c", (POINT,)), SPEC, normalizes_cosine=True)
-    hinted = states[1]
+    hinted = taken(Upsert("c", (POINT,)))[1]
     assert hinted is not None
     assert hinted.payload == {"a": 1}
     assert np.allclose(np.frombuffer(hinted.vectors[""], "<f4"), [0.6, 0.8])  # type: ignore[arg-type]
@@ -45,7 +56,7 @@ def test_a_whole_point_is_hinted_as_the_primary_returns_it() -> None:
 
 
 def test_a_delete_by_id_is_hinted_as_absent() -> None:
-    assert certain_states(Delete("c", Ids((1, 2))), None, True) == {1: None, 2: None}
+    assert taken(Delete("c", Ids((1, 2))), None) == {1: None, 2: None}
 
 
 @pytest.mark.parametrize(
@@ -66,13 +77,18 @@ def test_a_delete_by_id_is_hinted_as_absent() -> None:
     ids=lambda write: repr(write)[:60],
 )
 def test_everything_else_is_read_from_the_primary(write: Write) -> None:
-    assert certain_states(write, SPEC, True) == {}
+    assert taken(write) == {}
+
+
+def test_of_two_points_the_one_that_is_certain_is_hinted() -> None:
+    other = Point(2, {"": SparseVector((1,), f32(1))})
+    assert taken(Upsert("c", (POINT, other))).keys() == {1}
 
 
 def test_a_vector_that_the_store_keeps_otherwise_gives_no_hint() -> None:
     spec = CollectionSpec({"": VectorSpec(2, Metric.DOT, datatype="float16")})
-    assert certain_states(Upsert("c", (Point(1, {"": f32(1, 2)}),)), spec, True) == {}
-    assert certain_states(Upsert("c", (POINT,)), None, True) == {}
+    assert taken(Upsert("c", (Point(1, {"": f32(1, 2)}),)), Keeping(spec, normalizes_cosine=True)) == {}
+    assert taken(Upsert("c", (POINT,)), None) == {}
 
 
 def test_a_zero_vector_stays_as_it_is() -> None:
@@ -81,19 +97,29 @@ def test_a_zero_vector_stays_as_it_is() -> None:
 
 def test_a_hint_serves_only_the_mark_it_belongs_to_and_only_once() -> None:
     hints = Hints(10_000)
-    hints.put(5, {1: POINT})
+    hints.put(5, {1: POINT}, KEEPING)
     assert hints.take(1, 6) == (False, None)
-    hints.put(5, {1: POINT})
-    assert hints.take(1, 5) == (True, POINT)
+    hints.put(5, {1: POINT}, KEEPING)
+    assert hints.take(1, 5) == (True, KEEPING.state(POINT))
     assert hints.take(1, 5) == (False, None)
-    hints.put(7, {2: None})
+    hints.put(5, {1: POINT}, KEEPING)
+    assert hints.take(1, None) == (False, None)
+    hints.put(7, {2: None}, None)
     assert hints.take(2, 7) == (True, None)
     assert hints.size_bytes == 0
 
 
+def test_what_is_no_longer_known_takes_the_place_of_an_older_hint() -> None:
+    hints = Hints(10_000)
+    hints.put(5, {1: POINT}, KEEPING)
+    hints.put(6, {1: POINT}, None)
+    assert (hints.take(1, 5), hints.size_bytes) == ((False, None), 0)
+
+
 def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
-    hints = Hints(3000)
-    dropped = sum(hints.put(number, {number: Point(number, {"": bytes(400)})}) for number in range(100))
+    spec = CollectionSpec({"": VectorSpec(100, Metric.DOT)})
+    keeping, hints = Keeping(spec, normalizes_cosine=False), Hints(3000)
+    dropped = sum(hints.put(number, {number: Point(number, {"": bytes(400)})}, keeping) for number in range(100))
     assert hints.size_bytes <= 3000
     assert dropped > 90
     assert hints.take(0, 0) == (False, None)
