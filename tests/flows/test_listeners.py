@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from proxy.errors import BodyTooLarge, InvalidRequest, RequestError
+from proxy.listeners import http_connection
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
 from proxy.stores.forward_grpc import GrpcForwarder
@@ -357,22 +358,137 @@ async def test_a_handler_that_raises_is_answered_neutrally_and_the_connection_li
 
 
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "status"),
     [
-        b"NOT HTTP AT ALL\r\n\r\n",
-        "GET /中 HTTP/1.1\r\nHost: h\r\n\r\n".encode(),
-        b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: h\r\nX-Latin: caf\xe9\r\n" + CLOSE,
-        b"GET / HTTP/1.1\r\nHost: h\r\nX-Long: " + b"x" * 100_000 + b"\r\n" + CLOSE,
+        (b"NOT HTTP AT ALL\r\n\r\n", b"400 Bad Request"),
+        ("GET /中 HTTP/1.1\r\nHost: h\r\n\r\n".encode(), b"400 Bad Request"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n", b"400 Bad Request"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX-Latin: caf\xe9\r\n" + CLOSE, b"400 Bad Request"),
+        (
+            b"GET / HTTP/1.1\r\nHost: h\r\nX-Long: " + b"x" * 100_000 + b"\r\n" + CLOSE,
+            b"431 Request Header Fields Too Large",
+        ),
     ],
+    ids=["no HTTP", "target", "length", "Latin-1", "long"],
 )
-async def test_what_cannot_be_passed_on_is_refused_neutrally(sent: bytes) -> None:
+async def test_what_cannot_be_passed_on_is_refused_neutrally(sent: bytes, status: bytes) -> None:
     recorder = Recorder()
     async with listening(recorder) as listener:
         answer = await converse(listener.port, sent)
-    assert answer.startswith((b"HTTP/1.1 400 Bad Request\r\n", b"HTTP/1.0 400 Bad Request\r\n"))
+    assert answer.startswith(b"HTTP/1.1 " + status + b"\r\n")
     assert b"server:" not in answer.lower()
     assert recorder.requests == []
+
+
+async def test_an_answer_that_http_cannot_carry_is_not_sent() -> None:
+    """A value with a line end would become a header of its own."""
+    async with listening(Recorder(Response(200, (("x-a", "1\r\nx-b: 2"),), b"ok"))) as listener:
+        answer = await converse(listener.port, b"GET / HTTP/1.1\r\nHost: h\r\n" + CLOSE)
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"x-b" not in answer
+
+
+# --- HTTP: what comes when, and who waits for whom -------------------------------------------
+
+
+async def said(request: Request) -> Response:
+    body = (await collected(request, limit_bytes=100 * MEBIBYTE)).bytes
+    return Response(200, (), request.path.encode() + b" " + body)
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 64])
+async def test_requests_are_answered_in_their_order_however_their_bytes_come(step: int) -> None:
+    sent = (
+        b"PUT /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+        b"PUT /2 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\n"
+        b"GET /3 HTTP/1.1\r\nHost: h\r\n" + CLOSE
+    )
+    async with listening(said) as listener:
+        answer = await converse(listener.port, *(sent[at : at + step] for at in range(0, len(sent), step)))
+    assert [part.partition(b"HTTP/1.1")[0] for part in answer.split(b"\r\n\r\n")[1:]] == [b"/1 abc", b"/2 def", b"/3 "]
+
+
+async def test_what_comes_behind_a_request_waits_outside_until_that_is_answered() -> None:
+    proceed, seen = asyncio.Event(), list[str]()
+
+    async def handler(request: Request) -> Response:
+        seen.append(request.path)
+        await proceed.wait()
+        return await said(request)
+
+    async with listening(handler) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n")
+        writer.write(b"PUT /2 HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n" % (20 * MEBIBYTE) + CLOSE)
+        writer.write(bytes(20 * MEBIBYTE))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await writer.drain()
+        assert seen == ["/1"]
+        proceed.set()
+        answer = await reader.read()
+        writer.close()
+    assert seen == ["/1", "/2"]
+    assert answer.endswith(bytes(20 * MEBIBYTE))
+
+
+async def test_a_client_that_sends_no_more_gets_its_answer() -> None:
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(0.2)
+        return await said(request)
+
+    async with listening(slow) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"PUT /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
+        writer.write_eof()
+        assert (await reader.read()).endswith(b"connection: close\r\ncontent-length: 6\r\n\r\n/1 abc")
+        writer.close()
+
+
+@pytest.mark.parametrize("expecting", [b"", b"Expect: 100-continue\r\n"])
+async def test_an_answer_before_the_body_is_read_gets_to_the_client(expecting: bytes) -> None:
+    """Closed at once, the connection would be reset under it, for what the client still sends."""
+
+    async def handler(_: Request) -> Response:
+        return Response(401, (), b"who are you?")
+
+    async with listening(handler) as listener:
+        head = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n" % (20 * MEBIBYTE) + expecting + b"\r\n"
+        answer = await converse(listener.port, head, *([] if expecting else [bytes(MEBIBYTE)] * 20))
+    assert answer == b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 12\r\n\r\nwho are you?"
+
+
+async def test_an_answer_is_not_read_ahead_of_a_client_that_is_slow_to_take_it() -> None:
+    given = 0
+
+    async def large() -> AsyncIterator[bytes]:
+        nonlocal given
+        for _ in range(100):
+            given += 1
+            yield bytes(MEBIBYTE)
+
+    async def handler(_: Request) -> Response:
+        return Response(200, (), large())
+
+    async with listening(handler) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n" + CLOSE)
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.5)
+        assert given < 20  # what the system's own buffers take
+        assert len(await reader.read()) > 100 * MEBIBYTE
+        writer.close()
+
+
+async def test_a_head_that_does_not_come_to_its_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "_HEAD_SECONDS", 0.2)
+    async with listening(said) as listener:
+        assert (await converse(listener.port, b"GET / HTTP/1.1\r\nHo")).startswith(b"HTTP/1.1 408 ")
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        await asyncio.sleep(0.4)  # one that says nothing is left alone
+        writer.write(b"GET /1 HTTP/1.1\r\nHost: h\r\n" + CLOSE)
+        assert (await reader.read()).endswith(b"/1 ")
+        writer.close()
 
 
 # --- HTTP: clients that go, listeners that stop ---------------------------------------------

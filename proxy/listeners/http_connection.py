@@ -1,0 +1,413 @@
+"""One client's HTTP/1.1 connection: bytes into requests, responses into bytes, one exchange after the other.
+
+Rules of the file:
+
+- One request at a time: what comes behind it is held (protocols/http1.py), and the socket is not read while something
+  is held, or while the handler is slower than its body.
+- A body that has come whole with its head is bytes, any other a stream (`BodyStream`).
+- Whoever answers before it has read the body ends the connection with the answer: the rest is read past for a while,
+  so that the client gets to see the answer.
+- A client that leaves ends its body's stream with InvalidRequest and nothing else: the handler runs on, and its answer
+  goes nowhere. One that only says that it sends no more (a half-closed connection) still gets its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Protocol, cast
+
+from proxy.errors import BodyTooLarge, InvalidRequest
+from proxy.listeners.http_reply import Framing, head_of, neutral
+from proxy.protocols import http1_write
+from proxy.protocols.http1 import End, Malformed, RequestEvent, RequestReader
+from proxy.protocols.http1_fields import Field, Http1Error
+from proxy.protocols.http1_head import RequestHead
+from proxy.telemetry.tasks import spawn
+from proxy.wire import Body, Request, Response
+
+_BODY_BYTES = 256 * 1024  # that wait for the handler
+_JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
+_HEAD_SECONDS = 30.0  # for a head that has begun
+_LINGER_SECONDS = 2.0  # for a client to read its last answer, while what it still sends is read past
+_MEMO_BYTES = 256
+_log = logging.getLogger("crossfade.listeners.http")
+
+
+class Owner(Protocol):
+    """What a connection asks of its listener."""
+
+    max_body_bytes: int | None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no connection is to be kept for another request."""
+        ...
+
+    def made(self, connection: HttpConnection) -> None: ...
+
+    def changed(self, connection: HttpConnection) -> None:
+        """An exchange has begun or ended."""
+        ...
+
+    def lost(self, connection: HttpConnection) -> None: ...
+
+    def answer(self, request: Request) -> Awaitable[Response]:
+        """Never raises but CancelledError."""
+        ...
+
+
+class HttpConnection(asyncio.Protocol):
+    __slots__ = (
+        "_body",
+        "_closing",
+        "_drained",
+        "_exchange",
+        "_head",
+        "_owner",
+        "_paused",
+        "_reader",
+        "_requests",
+        "_timer",
+        "_transport",
+        "client",
+    )
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._reader = RequestReader()
+        self._transport: asyncio.Transport | None = None
+        self._head: RequestHead | None = None  # of a request that is not begun yet
+        self._body: BodyStream | None = None  # of the request that is read
+        self._exchange: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None  # while the client does not read
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._closing = False  # no more requests
+        self._requests = 0
+        self.client = ""
+
+    # --- asyncio's ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.client = str(peer[0]) if peer else ""
+        self._owner.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing and self._body is None:
+            return  # read past
+        self._heed(self._reader.feed(data))
+
+    def eof_received(self) -> bool:
+        """Whether the connection stays open for the answer."""
+        self._closing = True
+        self._heed(self._reader.eof())
+        return self.busy
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._closing = True
+        self._after(0.0, None)
+        if self._body is not None and not self._body.ended:
+            self._body.fail("the connection is gone")
+        self.resume_writing()
+        self._owner.lost(self)
+
+    def pause_writing(self) -> None:
+        self._drained = self._drained or asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    # --- the listener's ------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._exchange is not None
+
+    @property
+    def awaits_request(self) -> bool:
+        """Whether one has begun to come, or the first is still to come."""
+        return not self._closing and not self.busy and (not self._requests or self._reader.held_bytes > 0)
+
+    def close(self) -> None:
+        """What has been written still goes out."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cancel what is under way."""
+        if self._exchange is not None:
+            self._exchange.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- requests --------------------------------------------------------------------------------------
+
+    def _heed(self, events: list[RequestEvent]) -> None:
+        for event in events:
+            match event:
+                case RequestHead():
+                    self._head = event
+                    self._body = BodyStream(self._flow, self._continue_of(event), self._owner.max_body_bytes)
+                case bytes() if self._body is not None:
+                    self._body.feed(event)
+                case End() if self._body is not None:
+                    self._body.end()
+                case Malformed():
+                    self._refuse(event)
+        if self._head is not None and not self.busy:
+            self._begin(self._head)
+        elif not self.busy and not self._closing and self._reader.held_bytes and self._timer is None:
+            self._after(_HEAD_SECONDS, self._give_up)
+        self._flow()
+
+    def _begin(self, head: RequestHead) -> None:
+        body = self._body
+        assert body is not None
+        self._head = None
+        self._requests += 1
+        self._after(0.0, None)
+        self._exchange = spawn(self._answer(head, body), name="http exchange")
+        self._owner.changed(self)
+
+    def _continue_of(self, head: RequestHead) -> Callable[[], None] | None:
+        return (lambda: self._write(http1_write.CONTINUE)) if head.expects_continue else None
+
+    def _refuse(self, malformed: Malformed) -> None:
+        self._closing = True
+        if self._body is not None and not self._body.ended:  # whoever reads it answers
+            self._body.fail("it is not valid HTTP")
+            return
+        _log.info("bytes that are not HTTP refused", extra={"status": malformed.status, "reason": malformed.reason})
+        self._head = None
+        answer = neutral(HTTPStatus(malformed.status), malformed.reason)
+        assert isinstance(answer.body, bytes)
+        self._write(head_of(answer, None, closing=True).head, answer.body)
+        self._linger()
+
+    def _give_up(self) -> None:
+        self._refuse(Malformed(408, "the request's head did not come in time"))
+
+    # --- the exchange ------------------------------------------------------------------------------------
+
+    async def _answer(self, head: RequestHead, body: BodyStream) -> None:
+        try:
+            try:
+                request = _request(head, body.whole() if body.ended else body, self.client)
+            except UnicodeDecodeError:
+                response = neutral(HTTPStatus.BAD_REQUEST, "the request's path and headers must be UTF-8")
+            else:
+                response = await self._owner.answer(request)
+            body.cancel_continue()
+            await self._reply(head, response, body)
+        except ConnectionError:  # nobody is left to be told
+            self._closing = True
+        finally:
+            self._exchange = None
+            self._end_exchange(body)
+            self._owner.changed(self)
+
+    async def _reply(self, head: RequestHead, response: Response, body: BodyStream) -> None:
+        self._closing = self._closing or self._owner.stopping or not head.keep_alive or not body.ended
+        try:
+            framing = head_of(response, head, closing=self._closing)
+        except Http1Error as error:  # a store's answer has what HTTP/1.1 does not allow
+            _log.warning("an answer cannot be written", extra={"error": error})
+            response = neutral(HTTPStatus.BAD_GATEWAY, "the answer cannot be written as HTTP/1.1")
+            framing = head_of(response, head, closing=self._closing)
+        self._closing = self._closing or framing.ends_with_connection
+        if isinstance(response.body, bytes):
+            self._write(framing.head, response.body if framing.has_body else b"")
+            await self._drain()
+            return
+        try:
+            await self._stream(framing, response.body)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            # Not ours to repair: whatever broke the answer, the client must not take it for complete.
+            _log.warning("answer broken off", extra={"kind": type(error).__name__})
+            self._break()
+            raise ConnectionResetError("the answer was broken off") from error
+
+    async def _stream(self, framing: Framing, body: AsyncIterator[bytes]) -> None:
+        try:
+            self._write(framing.head)
+            if framing.has_body:
+                async for payload in body:
+                    self._write(*(http1_write.chunk(payload) if framing.chunked else (payload,)))
+                    await self._drain()
+            if framing.chunked:
+                self._write(http1_write.last_chunk())
+        finally:
+            if (close := getattr(body, "aclose", None)) is not None:
+                await close()
+
+    def _end_exchange(self, body: BodyStream) -> None:
+        if self._transport is None:
+            return
+        if not self._closing:
+            self._body = None
+            self._heed(self._reader.resume())
+        elif body.ended:
+            self.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Say no more, and read past what the client still sends: to close at once would cut the answer off."""
+        self._body = None
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._flow()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._after(_LINGER_SECONDS, self.close)
+
+    # --- reading and writing -------------------------------------------------------------------------------
+
+    def _flow(self) -> None:
+        """Read the socket if somebody has room for what comes."""
+        held = self._reader.at_end and self._reader.held_bytes > 0
+        full = self._body is not None and self._body.is_full
+        if self._transport is None or self._transport.is_closing() or (held or full) is self._paused:
+            return
+        self._paused = held or full
+        if self._paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _write(self, *parts: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if sum(map(len, parts)) <= _JOINED_BYTES:
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines(parts)
+
+    async def _drain(self) -> None:
+        """Wait while the client does not read. Raises ConnectionResetError if it is gone."""
+        if self._drained is not None:
+            await asyncio.shield(self._drained)
+        if self._transport is None:
+            raise ConnectionResetError("the client is gone")
+
+    def _break(self) -> None:
+        """End by RST: a plain end is how an HTTP/1.0 answer without a length says that it is complete."""
+        if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+
+    def _after(self, seconds: float, act: Callable[[], None] | None) -> None:
+        """In place of what was to be done before; None: of nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, act) if act is not None else None
+
+
+class BodyStream:
+    """A body while it comes. Its reader gets InvalidRequest if it does not come whole, BodyTooLarge past the limit."""
+
+    __slots__ = ("_changed", "_continue", "_error", "_limit_bytes", "_moved", "_parts", "_read", "_waiting", "ended")
+
+    def __init__(
+        self, changed: Callable[[], None], grant_continue: Callable[[], None] | None, limit_bytes: int | None
+    ) -> None:
+        self._changed = changed
+        self._continue = grant_continue
+        self._limit_bytes = limit_bytes
+        self._parts: deque[bytes] = deque()
+        self._waiting = 0  # bytes
+        self._read = 0
+        self._error = ""
+        self._moved: asyncio.Future[None] | None = None
+        self.ended = False
+
+    @property
+    def is_full(self) -> bool:
+        return self._waiting > _BODY_BYTES
+
+    def feed(self, payload: bytes) -> None:
+        self._continue = None
+        self._parts.append(payload)
+        self._waiting += len(payload)
+        self._wake()
+
+    def end(self) -> None:
+        self.ended = True
+        self._wake()
+
+    def fail(self, why: str) -> None:
+        self._error = why
+        self._wake()
+
+    def cancel_continue(self) -> None:
+        """The answer comes first."""
+        self._continue = None
+
+    def whole(self) -> bytes:
+        """All of it, once it has ended."""
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._parts:
+            if self._error:
+                raise InvalidRequest(f"the request ended before its body was complete ({self._error})")
+            if self.ended:
+                raise StopAsyncIteration
+            if self._continue is not None:
+                self._continue()
+                self._continue = None
+            self._moved = asyncio.get_running_loop().create_future()
+            await self._moved
+        payload = self._parts.popleft()
+        self._waiting -= len(payload)
+        self._read += len(payload)
+        if self._limit_bytes is not None and self._read > self._limit_bytes:
+            raise BodyTooLarge(self._limit_bytes)
+        self._changed()
+        return payload
+
+    def _wake(self) -> None:
+        if self._moved is not None and not self._moved.done():
+            self._moved.set_result(None)
+
+
+def _request(head: RequestHead, body: Body, client: str) -> Request:
+    """Raises UnicodeDecodeError for what could not be passed on unchanged."""
+    path, _, query = head.origin_form.decode().partition("?")
+    return Request(
+        transport="http",
+        method=head.method.decode(),
+        path=path,
+        query=query,
+        headers=tuple([_known_text(field) if len(field[1]) <= _MEMO_BYTES else _text(field) for field in head.fields]),
+        body=body,
+        client=client,
+    )
+
+
+def _text(field: Field) -> tuple[str, str]:
+    return field[0].decode(), field[1].decode()
+
+
+_known_text = lru_cache(2048)(_text)
