@@ -7,51 +7,35 @@ one there than the client's).
 
 Rules of the file:
 
-- **A request is sent once.** The HTTP library would repeat PUT, DELETE and GET on a kept-alive connection
-  that turns out to be closed; the server may have done the first one. `_once` turns every failure into our
-  own error below the library's retry loop, which therefore never sees one that it knows how to repeat.
-- **Certainly not sent** (no address, refused, no connection in time) is `Unavailable`; everything after
-  that without an answer is `Unclear`, and its connection is closed, never used again.
-- Time counts as silence of the store: it starts when the request is handed over, and stands still while
-  the client is slow to send its own body.
-- Idle connections are dropped before the server would drop them (Qdrant's HTTP server does so after 5 s,
-  actix-web's default), so that a write rarely meets a connection that is being closed.
-
-Whether to try again is the pipeline's decision, not made here.
+- **A request is sent once**, whatever becomes of it. Whether to try again is the pipeline's decision.
+- **Certainly not sent** (no address, refused, no connection in time) is `Unavailable`; everything after that without an
+  answer is `Unclear`, and its connection is closed, never used again.
+- Time counts as silence of the store: it starts when the request is handed over, and stands still while the client is
+  slow to send its own body.
+- A server may answer before it has read the request: then no more of it is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp.client_middlewares import ClientHandlerType
-from yarl import URL
-
-from proxy.errors import InvalidRequest, Unavailable, Unclear
-from proxy.stores.forward_http_bodies import SLICE_BYTES, Download, Silence, Upload, told
+from proxy.errors import InvalidRequest, RequestError, Unavailable, Unclear
+from proxy.protocols import http1_write
+from proxy.protocols.http1_fields import Field, Fields, Http1Error, end_to_end
+from proxy.protocols.http1_head import ResponseHead
+from proxy.stores.forward_http_bodies import Download, Silence
+from proxy.stores.http_upstream import BrokenOff, HttpPool, HttpUpstream, NoConnection
+from proxy.telemetry.tasks import spawn
 from proxy.wire import Headers, Request, Response
 
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-# `expect` is answered by the listener, before the body is read.
-_NOT_FORWARDED = HOP_BY_HOP | {"host", "expect", "http2-settings"}
-_NO_ADDED_HEADERS = ("user-agent", "accept", "accept-encoding", "content-type")
+_NOT_FORWARDED = frozenset({b"host", b"expect", b"http2-settings"})  # `expect` is answered by the listener
 _BODILESS_STATUS = frozenset({204, 304})
-_HEADER_LIMIT_BYTES = 64 * 1024
+_MEMO_BYTES = 256
 
 
 class HttpForwarder:
@@ -60,7 +44,7 @@ class HttpForwarder:
     url: "http://host:port" or "https://...", with or without a path prefix.
     timeout_seconds: longest silence of the store, before and within its answer.
     connect_seconds: longest wait for a connection (at most half of `timeout_seconds`).
-    keepalive_seconds: how long an idle connection is kept.
+    keepalive_seconds: how long an idle connection is kept; Qdrant's server closes it after 5 s (actix-web's default).
     collect_bytes: an answer up to this arrives as `bytes`, a longer one as a stream.
     """
 
@@ -75,143 +59,205 @@ class HttpForwarder:
         collect_bytes: int = 1024 * 1024,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._base = URL(url)
-        self._prefix = self._base.raw_path.rstrip("/")
+        parts = urlsplit(url)
+        encrypted = parts.scheme == "https"
+        self._origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self._host: Field = (b"host", parts.netloc.rpartition("@")[2].encode())
+        self._prefix = parts.path.rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._collect_bytes = collect_bytes
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=max_connections, keepalive_timeout=keepalive_seconds, ssl=tls if tls is not None else True
-            ),
-            timeout=aiohttp.ClientTimeout(total=None, connect=min(connect_seconds, timeout_seconds / 2)),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=_NO_ADDED_HEADERS,
-            read_bufsize=SLICE_BYTES,
-            max_line_size=_HEADER_LIMIT_BYTES,
-            max_field_size=_HEADER_LIMIT_BYTES,
-            middlewares=(self._once,),
+        self._pool = HttpPool(
+            parts.hostname or "",
+            parts.port or (443 if encrypted else 80),
+            tls=(tls or ssl.create_default_context()) if encrypted else None,
+            connect_seconds=min(connect_seconds, timeout_seconds / 2),
+            keepalive_seconds=keepalive_seconds,
+            max_connections=max_connections,
         )
 
     async def forward(self, request: Request) -> Response:
         """The server's own answer. Raises Unavailable or Unclear; InvalidRequest for a path that is none; and
         whatever RequestError the body's stream raised, in which case the server got only part of the request."""
-        target = self._target(request)
+        chunked, head = self._head(request)
         silence = Silence(self._timeout_seconds)
-        upload = Upload(request.body, silence)
         try:
             async with asyncio.timeout(self._timeout_seconds) as silence.timeout:
-                answer = await self._session.request(
-                    request.method, target, headers=self._headers(request), data=upload.data, allow_redirects=False
-                )
-                return await self._response(request, answer, silence)
+                connection = await self._pool.take()
+                try:
+                    return await self._exchange(connection, request, head, chunked, silence)
+                except BaseException:
+                    connection.close()
+                    self._pool.give_back(connection)
+                    raise
+        except NoConnection as error:
+            raise Unavailable(
+                f"{self._origin} takes no connections ({error}); check that the store runs and is reachable"
+            ) from error
         except TimeoutError as error:
             raise Unclear(
-                f"{self._base.origin()} was silent for {self._timeout_seconds} s; it may still do the work"
+                f"{self._origin} was silent for {self._timeout_seconds} s; it may still do the work"
             ) from error
-        except Unclear:
-            if upload.failure is not None:
-                raise upload.failure from None
-            raise
         finally:
             silence.timeout = None
 
     async def close(self) -> None:
         """Close every connection; requests under way end as Unclear."""
-        await self._session.close()
+        await self._pool.close()
 
-    def _target(self, request: Request) -> URL:
+    # --- what goes up ------------------------------------------------------------------------------------
+
+    def _head(self, request: Request) -> tuple[bool, bytes]:
+        """Whether the body goes up in chunks, and the head."""
         if not request.path.startswith("/"):
             raise InvalidRequest(f"request target {request.path!r} is not a path; it must begin with '/'")
-        return URL.build(
-            scheme=self._base.scheme,
-            host=self._base.raw_host or "",
-            port=self._base.port,
-            path=self._prefix + request.path,
-            query_string=request.query,
-            encoded=True,
-        )
-
-    def _headers(self, request: Request) -> list[tuple[str, str]]:
-        dropped = _NOT_FORWARDED | _named_by_connection(request.headers)
-        if isinstance(request.body, bytes):
-            dropped |= {"content-length"}  # stated anew: the body may have been rewritten on its way here
-        kept = [(name, _text(value)) for name, value in request.headers if name not in dropped]
-        if isinstance(request.body, bytes) and len(request.body) > SLICE_BYTES:
-            kept.append(("content-length", str(len(request.body))))
-        return kept
-
-    async def _once(self, request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
-        try:
-            return await send(request)
-        except (
-            aiohttp.ClientConnectorError,
-            aiohttp.ClientConnectorCertificateError,
-            aiohttp.ConnectionTimeoutError,
-        ) as error:
-            raise Unavailable(
-                f"{self._base.origin()} takes no connections ({error}); check that the store runs and is reachable"
-            ) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unclear(f"{self._base.origin()} gave no answer ({told(error)}); it may have done the work") from error
-
-    async def _response(self, request: Request, answer: aiohttp.ClientResponse, silence: Silence) -> Response:
-        headers = _received(answer.raw_headers)
-        body: bytes | AsyncIterator[bytes]
-        if request.method == "HEAD" or answer.status in _BODILESS_STATUS:
-            answer.release()
-            body = b""
+        fields, length = self._fields(request.headers)
+        body = request.body
+        chunked = not isinstance(body, bytes) and length is None
+        if isinstance(body, bytes):
+            if body or length is not None:
+                fields.append((b"content-length", b"%d" % len(body)))  # it may have been rewritten on its way here
+        elif length is not None:
+            fields.append((b"content-length", length))
         else:
-            body = await self._download(answer, _length(headers), silence)
-        return Response(answer.status, headers, body, message=answer.reason or "")
+            fields.append((b"transfer-encoding", b"chunked"))
+        target = f"{self._prefix}{request.path}" + (f"?{request.query}" if request.query else "")
+        try:
+            return chunked, http1_write.request_bytes(request.method.encode(), target.encode(), fields)
+        except Http1Error as error:
+            raise InvalidRequest(f"the request cannot be passed on: {error}") from error
+
+    def _fields(self, headers: Headers) -> tuple[list[Field], bytes | None]:
+        """Those that are passed on, less the length, and the length."""
+        own = [
+            _known_field(name, value) if isinstance(value, str) and len(value) <= _MEMO_BYTES else _field(name, value)
+            for name, value in headers
+        ]
+        options = frozenset(
+            word.strip().lower() for name, value in own if name == b"connection" for word in value.split(b",")
+        )
+        kept, length = [self._host], None
+        for field in end_to_end(own, options):
+            if field[0] == b"content-length":
+                length = field[1]
+            elif field[0] not in _NOT_FORWARDED:
+                kept.append(field)
+        return kept, length
+
+    async def _exchange(
+        self, connection: HttpUpstream, request: Request, head: bytes, chunked: bool, silence: Silence
+    ) -> Response:
+        method = request.method.encode()
+        try:
+            if isinstance(request.body, bytes):
+                answer = await connection.send(method, head, request.body)
+            else:
+                answer = await self._while_sending(connection, method, head, request.body, chunked, silence)
+        except BrokenOff as error:
+            raise Unclear(f"{self._origin} gave no answer ({error}); it may have done the work") from error
+        return await self._response(connection, request, answer, silence)
+
+    async def _while_sending(
+        self,
+        connection: HttpUpstream,
+        method: bytes,
+        head: bytes,
+        body: AsyncIterator[bytes],
+        chunked: bool,
+        silence: Silence,
+    ) -> ResponseHead:
+        answer = connection.send(method, head)
+        upload = spawn(_upload(connection, body, chunked, silence), name="upload")
+        try:
+            both: set[asyncio.Future[Any]] = {answer, upload}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if upload.done() and (failure := upload.result()) is not None:
+                raise failure
+            if not upload.done():  # it has answered, or broken off
+                connection.give_up()
+            silence.begin()
+            return await answer
+        finally:
+            upload.cancel()
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # nobody may have asked
+
+    # --- what comes back -----------------------------------------------------------------------------------
+
+    async def _response(
+        self, connection: HttpUpstream, request: Request, head: ResponseHead, silence: Silence
+    ) -> Response:
+        headers = _received(head.fields, head.options)
+        body: bytes | AsyncIterator[bytes] = b""
+        if request.method == "HEAD" or head.status in _BODILESS_STATUS:
+            await connection.read()
+            self._pool.give_back(connection)
+        else:
+            body = await self._download(connection, head.body_bytes, silence)
+        return Response(head.status, headers, body, message=_text(head.reason))
 
     async def _download(
-        self, answer: aiohttp.ClientResponse, length: int | None, silence: Silence
+        self, connection: HttpUpstream, length: int | None, silence: Silence
     ) -> bytes | AsyncIterator[bytes]:
-        body = Download(answer, self._timeout_seconds)
+        body = Download(connection, self._pool, self._origin, self._timeout_seconds)
         if length is not None and length > self._collect_bytes:
             return body
         start: list[bytes] = []
         size = 0
         silence.begin()
         while size <= self._collect_bytes:
-            chunk = await body.read()
-            if not chunk:
-                return b"".join(start)
+            payload = await body.read()
+            if not payload:
+                return start[0] if len(start) == 1 else b"".join(start)
             silence.begin()
-            start.append(chunk)
-            size += len(chunk)
+            start.append(payload)
+            size += len(payload)
         body.put_back(start)
         return body
 
 
-def _named_by_connection(headers: Iterable[tuple[str, str | bytes]]) -> frozenset[str]:
-    """Headers that the `Connection` header declares to be for this hop only."""
-    return frozenset(
-        word.strip().lower() for name, value in headers if name == "connection" for word in _text(value).split(",")
+async def _upload(
+    connection: HttpUpstream, body: AsyncIterator[bytes], chunked: bool, silence: Silence
+) -> RequestError | None:
+    """Send a body while it comes; why the client's side of it failed, if it did."""
+    try:
+        silence.suspend()
+        async for payload in body:
+            silence.begin()
+            connection.write(*(http1_write.chunk(payload) if chunked else (payload,)))
+            await connection.drain()
+            silence.suspend()
+        silence.begin()
+    except RequestError as error:
+        return error
+    if chunked:
+        connection.write(http1_write.last_chunk())
+    return None
+
+
+def _received(fields: Fields, options: frozenset[bytes]) -> Headers:
+    return tuple(
+        [
+            _known_header(field) if len(field[1]) <= _MEMO_BYTES else _header(field)
+            for field in end_to_end(fields, options)
+        ]
     )
 
 
-def _received(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    headers = tuple((name.decode("latin-1").lower(), _header_text(value)) for name, value in raw)
-    dropped = HOP_BY_HOP | _named_by_connection(headers)
-    return tuple(entry for entry in headers if entry[0] not in dropped)
+def _field(name: str, value: str | bytes) -> Field:
+    return name.encode(), value if isinstance(value, bytes) else value.encode()
 
 
-def _header_text(value: bytes) -> str:
-    """A header's value. The library writes text as UTF-8, so only what is UTF-8 comes out as it went in."""
+def _header(field: Field) -> tuple[str, str]:
+    return field[0].decode(), _text(field[1])
+
+
+def _text(value: bytes) -> str:
+    """As text; what is not UTF-8 goes on as Latin-1, in other bytes than it came."""
     try:
-        return value.decode("utf-8")
+        return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
 
 
-def _length(headers: Headers) -> int | None:
-    for name, value in headers:
-        if name == "content-length" and isinstance(value, str) and value.isdigit():
-            return int(value)
-    return None
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("latin-1")
+_known_field = lru_cache(2048)(_field)
+_known_header = lru_cache(2048)(_header)

@@ -1,0 +1,296 @@
+"""Connections to an HTTP/1.1 server: one exchange at a time, and a pool of those that are between two.
+
+Rules of the file:
+
+- A connection is used again only if its last answer has come whole, says that it may be, and nothing came behind it.
+- An idle one is dropped before the server would drop it (`keepalive_seconds`), so that a request rarely meets a
+  connection that is being closed; the one used last is taken first.
+- Whatever ends an exchange before its answer is whole closes the connection.
+- The socket is not read while an answer waits for its reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from typing import cast
+
+from proxy.errors import CrossfadeError
+from proxy.protocols.http1 import End, Malformed, ResponseEvent, ResponseReader
+from proxy.protocols.http1_head import ResponseHead
+
+_BODY_BYTES = 256 * 1024  # that wait for their reader
+_JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
+
+
+class NoConnection(CrossfadeError):
+    """There is none: nothing was sent."""
+
+
+class BrokenOff(CrossfadeError):
+    """The connection, or what came on it, is no good."""
+
+
+class HttpUpstream(asyncio.Protocol):
+    """One connection."""
+
+    __slots__ = (
+        "_answer",
+        "_drained",
+        "_ended",
+        "_keep",
+        "_lost",
+        "_moved",
+        "_parts",
+        "_paused",
+        "_reader",
+        "_transport",
+        "_waiting",
+        "idle_since",
+    )
+
+    def __init__(self) -> None:
+        self._reader = ResponseReader()
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[ResponseHead] | None = None  # until the head has come
+        self._parts: deque[bytes] = deque()
+        self._waiting = 0  # bytes of them
+        self._moved: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._ended = True  # the answer has come whole
+        self._keep = True
+        self._lost = ""  # why it is no good
+        self._paused = False
+        self.idle_since = 0.0
+
+    # --- asyncio's ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._heed(self._reader.feed(data))
+
+    def eof_received(self) -> None:
+        self._heed(self._reader.eof())
+        self._lose("the server closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._lose(str(exc) if exc else "the connection is gone")
+
+    def pause_writing(self) -> None:
+        self._drained = self._drained or asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
+
+    # --- an exchange -----------------------------------------------------------------------------------
+
+    @property
+    def is_usable(self) -> bool:
+        """For a request: the last answer has been read, and the server has not closed."""
+        transport = self._transport
+        return (
+            self._ended
+            and self._keep
+            and not (self._lost or self._parts)
+            and transport is not None
+            and not transport.is_closing()
+        )
+
+    def send(self, method: bytes, head: bytes, body: bytes = b"") -> asyncio.Future[ResponseHead]:
+        """Begin an exchange. The future gives the answer's head; BrokenOff if none comes."""
+        assert self.is_usable
+        self._reader.expect(method)
+        self._ended = False
+        self._answer = asyncio.get_running_loop().create_future()
+        self.write(head, body)
+        return self._answer
+
+    def write(self, *parts: bytes) -> None:
+        """More of the request's body."""
+        if self._transport is None or self._transport.is_closing():
+            return  # whoever waits for the answer hears of it
+        if sum(map(len, parts)) <= _JOINED_BYTES:
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines([part for part in parts if part])
+
+    async def drain(self) -> None:
+        """Wait while the server does not read."""
+        if self._drained is not None:
+            await asyncio.shield(self._drained)
+
+    async def read(self) -> bytes:
+        """What has come of the answer's body, waiting for it if need be; empty at the end. Raises BrokenOff."""
+        while not self._parts:
+            if self._ended:
+                return b""
+            if self._lost:
+                raise BrokenOff(self._lost)
+            self._moved = asyncio.get_running_loop().create_future()
+            await self._moved
+        payload = self._parts.popleft()
+        self._waiting -= len(payload)
+        self._flow()
+        return payload
+
+    def give_up(self) -> None:
+        """It is not to be used again."""
+        self._keep = False
+
+    def close(self) -> None:
+        self._keep = False
+        self._lose("the connection was closed")
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- what comes --------------------------------------------------------------------------------------
+
+    def _heed(self, events: list[ResponseEvent]) -> None:
+        for event in events:
+            match event:
+                case ResponseHead(status=101):
+                    self._lose("the server changed the protocol unasked")
+                case ResponseHead():
+                    self._begin(event)
+                case bytes():
+                    self._parts.append(event)
+                    self._waiting += len(event)
+                case End():
+                    self._ended = True
+                case Malformed(reason=reason):
+                    self._lose(f"what it sent is no HTTP: {reason}")
+        self._flow()
+        self._wake()
+
+    def _begin(self, head: ResponseHead) -> None:
+        if head.interim:
+            return
+        self._keep = self._keep and head.keep_alive
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(head)
+        self._answer = None
+
+    def _lose(self, why: str) -> None:
+        self._lost = self._lost or why
+        self._keep = False
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(BrokenOff(self._lost))
+        self._answer = None
+        self.resume_writing()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._moved is not None and not self._moved.done():
+            self._moved.set_result(None)
+
+    def _flow(self) -> None:
+        full = self._waiting > _BODY_BYTES
+        if full is self._paused or self._transport is None or self._transport.is_closing():
+            return
+        self._paused = full
+        if full:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+
+class HttpPool:
+    """Connections to one address. `connect_seconds`: the longest wait for one, to be made or to become free."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        connect_seconds: float,
+        keepalive_seconds: float,
+        max_connections: int,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._connect_seconds = connect_seconds
+        self._keepalive_seconds = keepalive_seconds
+        self._idle: list[HttpUpstream] = []  # the one used last comes last
+        self._busy: set[HttpUpstream] = set()
+        self._places = asyncio.Semaphore(max_connections)
+        self._loop = asyncio.get_running_loop()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def take(self) -> HttpUpstream:
+        """One that is usable, to be given back. Raises NoConnection."""
+        if not self._places.locked():
+            await self._places.acquire()  # at once
+        else:
+            try:
+                async with asyncio.timeout(self._connect_seconds):
+                    await self._places.acquire()
+            except TimeoutError as error:
+                raise NoConnection("all connections are in use") from error
+        try:
+            connection = self._usable() or await self._connect()
+        except BaseException:
+            self._places.release()
+            raise
+        self._busy.add(connection)
+        return connection
+
+    def give_back(self, connection: HttpUpstream) -> None:
+        """Keep it for the next request if it can serve one, else close it. Giving it back twice does nothing."""
+        if connection not in self._busy:
+            return
+        self._busy.discard(connection)
+        self._places.release()
+        if self._closed or not connection.is_usable:
+            connection.close()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._keepalive_seconds, self._drop_idle)
+
+    async def close(self) -> None:
+        """Exchanges under way break off."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in (*self._idle, *self._busy):
+            connection.close()
+        self._idle.clear()
+        await asyncio.sleep(0)  # their sockets are closed in the next turn
+
+    def _usable(self) -> HttpUpstream | None:
+        oldest = self._loop.time() - self._keepalive_seconds
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable and connection.idle_since > oldest:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self) -> HttpUpstream:
+        if self._closed:
+            raise NoConnection("the program is stopping")
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                _, connection = await self._loop.create_connection(HttpUpstream, self._host, self._port, ssl=self._tls)
+        except (OSError, TimeoutError, ssl.SSLError) as error:
+            raise NoConnection(str(error) or f"no connection within {self._connect_seconds:g} s") from error
+        return connection
+
+    def _drop_idle(self) -> None:
+        oldest = self._loop.time() - self._keepalive_seconds
+        while self._idle and (self._idle[0].idle_since <= oldest or not self._idle[0].is_usable):
+            self._idle.pop(0).close()
+        self._sweep = None
+        if self._idle:
+            seconds = self._idle[0].idle_since - oldest
+            self._sweep = self._loop.call_later(max(seconds, 0.01), self._drop_idle)
