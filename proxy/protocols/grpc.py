@@ -14,7 +14,7 @@ import binascii
 import zlib
 from collections.abc import Iterable
 from struct import Struct
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from proxy.errors import BodyTooLarge
 from proxy.protocols.hpack import Field
@@ -23,8 +23,12 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 OK = 0
 UNKNOWN = 2
+INVALID_ARGUMENT = 3
+PERMISSION_DENIED = 7
+RESOURCE_EXHAUSTED = 8
 UNIMPLEMENTED = 12
 INTERNAL = 13
+UNAUTHENTICATED = 16
 ACCEPTED_CODINGS = b"identity, deflate, gzip"
 
 _CONTENT_TYPE = b"application/grpc"
@@ -32,6 +36,8 @@ _PREFIX = Struct(">BI")  # whether it is compressed, and its size
 PREFIX_BYTES = _PREFIX.size
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _LONGEST_TIMEOUT = 9  # eight digits and a unit
+_MOST_MILLISECONDS = 99_999_999
+_LONGEST_STATUS = 3  # digits
 _MOST_VALUES = 32  # in one field; more are left as they are
 _NO_METADATA = frozenset(
     {b"te", b"content-type", b"content-length", b"host", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"}
@@ -74,6 +80,20 @@ def status_fields(status: int, message: str) -> list[Field]:
     if message:
         fields.append((b"grpc-message", quote_from_bytes(message.encode(), safe=_UNESCAPED).encode()))
     return fields
+
+
+def status_in(fields: Iterable[Field]) -> tuple[int, str] | None:
+    """Status and message at the end of an answer; None if it has none that can be read."""
+    found = dict(fields)
+    status = found.get(b"grpc-status", b"")
+    if not (status.isdigit() and len(status) <= _LONGEST_STATUS):
+        return None
+    return int(status), _text(unquote_to_bytes(found.get(b"grpc-message", b"")))
+
+
+def timeout_field(seconds: float) -> Field:
+    """What tells the server how long it is waited for; not more than it can say (27 hours)."""
+    return b"grpc-timeout", b"%dm" % max(1, min(round(seconds * 1000), _MOST_MILLISECONDS))
 
 
 def timeout_in(fields: Iterable[Field]) -> float | None:

@@ -131,12 +131,12 @@ class Connection:
     @property
     def can_open(self) -> bool:
         """Whether a client may open one more stream now."""
-        return (
-            not self._peer_goes
-            and not self.is_broken
-            and len(self._streams) < self._peer_streams
-            and self._next_id <= f.LARGEST_ID
-        )
+        return not self.is_going and len(self._streams) < self._peer_streams and self._next_id <= f.LARGEST_ID
+
+    @property
+    def is_going(self) -> bool:
+        """Whether the peer takes no more streams on this connection."""
+        return self._peer_goes or self.is_broken
 
     @property
     def open_streams(self) -> int:

@@ -6,11 +6,10 @@ initial metadata, message, status, details and trailing metadata. The transport'
 
 Rules of the file:
 
-- **A call is sent once**: retries are off, transparent ones too (gRFC A6), and no service configuration is
-  taken from DNS.
-- gRPC core reports its own failures with the same status codes that servers answer with. What a server said
-  is an answer and passed on, whatever its code. What core made up is `Unavailable` if no connection was
-  there to send on, and `Unclear` otherwise; in doubt it is `Unclear`. `_is_answer` says how they are told apart.
+- **A call is sent once**; only one that the server has certainly done nothing of goes out again, on a new connection.
+- What the server said is an answer and passed on, whatever its code. Without one it is `Unavailable` if no connection
+  was there to send on, and `Unclear` otherwise.
+- There is one connection. While it cannot be made, calls fail at once but for one try every now and then.
 - **After a time-out the connection is given up**: later calls go out on a new one, and the old one is closed as
   soon as the calls on it have ended (each within its own time-out). Otherwise a request that waits in a dead
   connection's buffer could still land when the network comes back.
@@ -19,44 +18,28 @@ Rules of the file:
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Iterable, Sequence
+import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import grpc
-
-from proxy.errors import Unavailable, Unclear
+from proxy.errors import InvalidRequest, Unavailable, Unclear
+from proxy.protocols import grpc
+from proxy.protocols.grpc import MessageError, fields_of, message_in, metadata_in, status_in, timeout_field
+from proxy.protocols.hpack import Field
+from proxy.stores.grpc_upstream import BrokenOff, Call, GrpcUpstream, NotSent
+from proxy.telemetry.tasks import spawn
 from proxy.wire import Headers, Request, Response
 
-_OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.enable_retries", 0),
-    ("grpc.service_config_disable_resolution", 1),
-    ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_metadata_size", 64 * 1024),
-    ("grpc.absolute_max_metadata_size", 64 * 1024),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),  # also the time that one attempt to connect is given
-    ("grpc.max_reconnect_backoff_ms", 2000),
-)
+_CONNECT_SECONDS = 1.0
+_BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)  # between tries to connect
 _TRANSPORT_METADATA = frozenset({"user-agent", "te", "content-type"})
-_NO_CONNECTION = ("failed to connect to all addresses", "DNS resolution failed", "empty address list")
-# Texts of gRPC core's transport (chttp2) for a connection or stream that broke. They can come after the server's
-# initial metadata, when core names the peer although the peer gave no status.
-_BROKEN = re.compile(
-    r"socket closed|connection reset|broken pipe|stream removed|rst_stream|goaway|recvmsg|sendmsg|"
-    r"keepalive watchdog|endpoint closing|transport closed|connection timed out|end of tcp stream|half-closed",
-    re.IGNORECASE,
-)
 
 
 @dataclass(slots=True)
 class _Line:
-    """A channel (one connection) and how many calls are on it."""
+    """A connection and how many calls are on it."""
 
-    channel: Any
+    connection: GrpcUpstream
     calls: int = 0
     retired: bool = False
 
@@ -64,121 +47,187 @@ class _Line:
 class GrpcForwarder:
     """A `Forwarder` to one gRPC server. Make it inside the running event loop.
 
-    address: "host:port". tls: None for plain text, else `grpc.ssl_channel_credentials(...)`.
+    address: "host:port". tls: None for plain text.
     timeout_seconds: longest wait for an answer; a client that grants less time gets less.
-    options: gRPC channel arguments, after (and over) those of this file.
+    ping_seconds: after so much silence the server is asked whether it is there; None: never.
     """
 
     def __init__(
         self,
         address: str,
         *,
-        tls: Any = None,
+        tls: ssl.SSLContext | None = None,
         timeout_seconds: float = 60.0,
-        options: Sequence[tuple[str, Any]] = (),
+        ping_seconds: float | None = None,
     ) -> None:
         self._address = address
         self._tls = tls
         self._timeout_seconds = timeout_seconds
-        self._options = (*_OPTIONS, *options)
-        self._line = self._open()
-        self._retired: list[_Line] = []
+        self._ping_seconds = ping_seconds
+        host, _, port = address.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._own: tuple[Field, ...] = (
+            (b":method", b"POST"),
+            (b":scheme", b"https" if tls else b"http"),
+            (b":authority", address.encode()),
+        )
+        self._line: _Line | None = None
+        self._retired: set[GrpcUpstream] = set()
+        self._connecting: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._failed_at = 0.0
+        self._failure: Unavailable | None = None
+        self._closed = False
 
     async def forward(self, request: Request, patience_seconds: float = 0.0) -> Response:
         """The server's own answer, with its gRPC status; waited for as long as `patience_seconds`, if that is longer
-        than `timeout_seconds`. Raises Unavailable or Unclear."""
-        line = self._line
-        line.calls += 1
+        than `timeout_seconds`. Raises Unavailable or Unclear; InvalidRequest for metadata that HTTP/2 does not
+        allow."""
+        seconds = max(patience_seconds, self._timeout_seconds)
+        if request.timeout_seconds is not None:
+            seconds = min(seconds, request.timeout_seconds)
+        line: _Line | None = None
         try:
-            return await self._call(line, request, max(patience_seconds, self._timeout_seconds))
-        finally:
-            line.calls -= 1
-            if line.retired and line.calls == 0:
-                await self._close(line)
+            async with asyncio.timeout(seconds):
+                line = await self._connected()
+                try:
+                    call = await self._call(line, request, seconds)
+                except NotSent:
+                    line = await self._connected()
+                    call = await self._call(line, request, seconds)
+        except TimeoutError as error:
+            if line is None:
+                raise Unavailable(f"{self._address} takes no connections within {seconds:.3f} s") from error
+            self._retire(line)
+            raise Unclear(f"{self._address} gave no answer within {seconds:.3f} s; it may still do the work") from error
+        except NotSent as error:
+            raise Unavailable(f"{self._address} takes no calls ({error})") from error
+        except BrokenOff as error:
+            raise Unclear(f"{self._address} gave no answer ({error}); it may have done the work") from error
+        except ValueError as error:
+            raise InvalidRequest(f"the request's metadata cannot be passed on: {error}") from error
+        return self._response(call)
 
     @property
     def connected(self) -> bool:
         """Whether the connection on which the next call goes out is there. Once lost it is not made again by itself:
         the next call does that."""
-        return self._line.channel.get_state() is grpc.ChannelConnectivity.READY
+        return self._line is not None and self._line.connection.is_usable
 
     async def close(self) -> None:
         """Close every connection; calls under way end as Unclear."""
-        for line in (self._line, *self._retired):
-            await line.channel.close()
+        self._closed = True
+        for connection in (*([self._line.connection] if self._line else []), *self._retired):
+            connection.close()
         self._retired.clear()
+        if self._connecting is not None:
+            await self._connecting
+        await asyncio.sleep(0)  # sockets are closed in the next turn
 
-    async def _call(self, line: _Line, request: Request, seconds: float) -> Response:
-        if request.timeout_seconds is not None:
-            seconds = min(seconds, request.timeout_seconds)
-        call = line.channel.unary_unary(request.path)(
-            request.bytes, metadata=self._metadata(request.headers), timeout=seconds
+    # --- a call ------------------------------------------------------------------------------------------
+
+    async def _call(self, line: _Line, request: Request, seconds: float) -> Call:
+        fields = (
+            *self._own,
+            (b":path", request.path.encode()),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+            (b"user-agent", b"crossfade"),
+            (b"grpc-accept-encoding", grpc.ACCEPTED_CODINGS),
+            timeout_field(seconds),
+            *fields_of(_of_the_client(request.headers)),
         )
+        line.calls += 1
         try:
-            body = await call
-            return Response(
-                status=0,
-                headers=_received(await call.initial_metadata()),
-                body=body,
-                message=await call.details() or "",
-                trailers=_received(await call.trailing_metadata()),
+            return await line.connection.call(fields, request.bytes)
+        finally:
+            line.calls -= 1
+            if line.retired and not line.calls:
+                self._retired.discard(line.connection)
+                line.connection.close()
+
+    def _response(self, call: Call) -> Response:
+        head, trailers = call.head, call.trailers
+        if head is None or trailers is None or (said := status_in(trailers.fields)) is None:
+            status = head.pseudo.get(b":status", b"").decode() if head is not None else ""
+            raise Unclear(f"{self._address} answered without a gRPC status (HTTP {status}); it may have done the work")
+        status_code, message = said
+        coding = next((value for name, value in head.fields if name == b"grpc-encoding"), b"identity")
+        try:
+            body = message_in(bytes(call.body), coding) if status_code == grpc.OK else b""
+        except MessageError as error:
+            raise Unclear(f"{self._address} gave no message ({error}); it may have done the work") from error
+        return Response(
+            status=status_code,
+            headers=_of_the_client(metadata_in(head.fields)) if head is not trailers else (),
+            body=body,
+            message=message,
+            trailers=_of_the_client(metadata_in(trailers.fields)),
+        )
+
+    # --- the connection ------------------------------------------------------------------------------------
+
+    async def _connected(self) -> _Line:
+        """The line for the next call. Raises Unavailable."""
+        while True:
+            if self._line is not None:
+                if self._line.connection.is_usable:
+                    return self._line
+                self._retire(self._line)  # calls under way go on
+            if self._connecting is None:
+                self._check_backoff()
+                self._connecting = spawn(self._connect(), name=f"connection to {self._address}")
+            await asyncio.wait({self._connecting})
+            if self._connecting is not None and self._connecting.done():
+                self._connecting = None
+            if self._line is None and self._failure is not None:
+                raise self._failure
+
+    def _check_backoff(self) -> None:
+        pause = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS)) - 1] if self._failures else 0.0
+        if self._failure is not None and asyncio.get_running_loop().time() - self._failed_at < pause:
+            raise self._failure
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        connection: GrpcUpstream | None = None
+        try:
+            if self._closed:
+                raise OSError("the program is stopping")
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                _, connection = await loop.create_connection(
+                    lambda: GrpcUpstream(self._ping_seconds), self._host, self._port, ssl=self._tls
+                )
+                await connection.ready
+        except (OSError, TimeoutError, ssl.SSLError, NotSent) as error:
+            if connection is not None:
+                connection.close()
+            self._failures += 1
+            self._failed_at = loop.time()
+            why = str(error) or f"no connection within {_CONNECT_SECONDS:g} s"
+            self._failure = Unavailable(
+                f"{self._address} takes no connections ({why}); check that the store runs and is reachable"
             )
-        except grpc.aio.AioRpcError as error:
-            return self._failed(line, error, seconds)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise Unclear(f"the connection to {self._address} was closed here while it worked") from None
-
-    def _failed(self, line: _Line, error: Any, seconds: float) -> Response:
-        """What an unsuccessful call amounts to: the server's answer, or one of our errors."""
-        if _is_answer(error):
-            return Response(
-                status=error.code().value[0],
-                headers=_received(error.initial_metadata()),
-                message=error.details() or "",
-                trailers=_received(error.trailing_metadata()),
-            )
-        details = error.details() or error.code().name
-        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            self._retire(line)
-            raise Unclear(f"{self._address} gave no answer within {seconds:.3f} s; it may still do the work") from error
-        if error.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_NO_CONNECTION):
-            raise Unavailable(
-                f"{self._address} takes no connections ({details}); check that the store runs and is reachable"
-            ) from error
-        raise Unclear(f"{self._address} gave no answer ({details}); it may have done the work") from error
-
-    def _metadata(self, headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
-        return _of_the_client(headers)
-
-    def _open(self) -> _Line:
-        if self._tls is None:
-            return _Line(grpc.aio.insecure_channel(self._address, options=self._options))
-        return _Line(grpc.aio.secure_channel(self._address, self._tls, options=self._options))
+            return
+        self._failures, self._failure = 0, None
+        self._line = _Line(connection)
 
     def _retire(self, line: _Line) -> None:
         if not line.retired:
             line.retired = True
-            self._retired.append(line)
-            self._line = self._open()
+            if line is self._line:
+                self._line = None
+            if line.calls:
+                self._retired.add(line.connection)
+            else:
+                line.connection.close()
 
-    async def _close(self, line: _Line) -> None:
-        if line in self._retired:
-            self._retired.remove(line)
-            await line.channel.close()
 
-
-def _is_answer(error: Any) -> bool:
-    """Whether a failed call carries a status that the server sent.
-
-    Core writes "Error received from peer ADDRESS" once it has read anything of the stream, and leaves the
-    address out where it made the status up itself (refused, reset, local deadline). Initial metadata that came
-    before a break also leaves an address behind, hence the second test.
-    """
-    said_by_peer = re.match(r"\w*:?\s*Error received from peer \S+ ", error.debug_error_string() or "")
-    return said_by_peer is not None and not _BROKEN.search(error.details() or "")
+def grpc_tls() -> ssl.SSLContext:
+    """For a server with a certificate that the system trusts, which has to speak HTTP/2."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def _of_the_client(metadata: Iterable[tuple[str, str | bytes]]) -> Headers:
@@ -187,7 +236,3 @@ def _of_the_client(metadata: Iterable[tuple[str, str | bytes]]) -> Headers:
         for name, value in metadata
         if name not in _TRANSPORT_METADATA and not name.startswith(("grpc-", ":"))
     )
-
-
-def _received(metadata: Iterable[tuple[str, str | bytes]] | None) -> Headers:
-    return _of_the_client((name, value) for name, value in metadata or ())

@@ -20,38 +20,25 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
-
 from proxy.dialects.milvus import requests
 from proxy.dialects.milvus.messages import SERVICE, milvus
 from proxy.dialects.milvus.status import ResultTooLargeError, raise_for_status
 from proxy.errors import CrossfadeError, Refused, Throttled, Unavailable, Unclear
-from proxy.stores.forward_grpc import GrpcForwarder
+from proxy.protocols import grpc
+from proxy.stores.forward_grpc import GrpcForwarder, grpc_tls
 from proxy.stores.turns import Turns
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Headers, Request, Response
 
-_OPTIONS = (
-    # An idle connection that a load balancer has dropped is noticed. Milvus allows a ping every 5 s, but Milvus Lite
-    # (gRPC's defaults) one in 300 s, and closes the connection of whoever asks more often.
-    ("grpc.keepalive_time_ms", 330_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-)
+# An idle connection that a load balancer has dropped is noticed. Milvus allows a ping every 5 s, but Milvus Lite
+# (gRPC's defaults) one in 300 s, and closes the connection of whoever asks more often.
+_PING_SECONDS = 330.0
 _OPENING_SECONDS = 60.0  # for Lite to open its collections, however little time a call is given
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 # gRPC status codes that a server may answer with, although Milvus says almost everything in band.
-_RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 _REFUSALS = frozenset(
-    code.value[0]
-    for code in (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.UNIMPLEMENTED,
-    )
+    {grpc.INVALID_ARGUMENT, grpc.PERMISSION_DENIED, grpc.UNAUTHENTICATED, grpc.UNIMPLEMENTED},
 )
 
 
@@ -86,8 +73,9 @@ class MilvusConnection:
         self._headers: Headers = tuple(headers)
         self._address = address
         self._timeout_seconds = timeout_seconds
-        credentials = grpc.ssl_channel_credentials() if tls else None
-        self._forwarder = GrpcForwarder(address, tls=credentials, timeout_seconds=timeout_seconds, options=_OPTIONS)
+        self._forwarder = GrpcForwarder(
+            address, tls=grpc_tls() if tls else None, timeout_seconds=timeout_seconds, ping_seconds=_PING_SECONDS
+        )
         self._server: Server | None = None
         self._is_greeted = False
         self._handshake: asyncio.Task[CrossfadeError | None] | None = None
@@ -178,7 +166,7 @@ class MilvusConnection:
     def _error(self, method: str, response: Response, writes: bool) -> CrossfadeError:
         """What a status in gRPC's own terms means."""
         text = f"{self._address} answered {method} with gRPC status {response.status}: {response.message}"
-        if response.status == _RESOURCE_EXHAUSTED:
+        if response.status == grpc.RESOURCE_EXHAUSTED:
             return ResultTooLargeError(text) if "larger than max" in response.message else Throttled(text)
         if response.status in _REFUSALS:
             return Refused(text)

@@ -11,7 +11,7 @@ from proxy.config import MemoryConfig, MilvusConfig, MilvusIndex, QdrantConfig, 
 from proxy.dialects.milvus.schema import VectorIndex
 from proxy.dialects.qdrant.access import with_key
 from proxy.stores import Forwarder, Store
-from proxy.stores.forward_grpc import GrpcForwarder
+from proxy.stores.forward_grpc import GrpcForwarder, grpc_tls
 from proxy.stores.forward_http import HttpForwarder
 from proxy.stores.memory import MemoryStore
 from proxy.stores.milvus import MilvusStore
@@ -74,7 +74,7 @@ def _qdrant_forwarders(config: QdrantConfig) -> dict[Transport, Forwarder]:
         ),
         "grpc": GrpcForwarder(
             grpc_url.netloc,
-            tls=_channel_credentials() if secure else None,
+            tls=grpc_tls() if secure else None,
             timeout_seconds=config.longest_request_seconds,
         ),
     }
@@ -82,9 +82,3 @@ def _qdrant_forwarders(config: QdrantConfig) -> dict[Transport, Forwarder]:
 
 def _vector_index(config: MilvusIndex) -> VectorIndex:
     return VectorIndex(config.type, m=config.m, ef_construction=config.ef_construction, ef_search=config.ef_search)
-
-
-def _channel_credentials() -> object:
-    import grpc
-
-    return grpc.ssl_channel_credentials()

@@ -16,8 +16,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import grpc
-
 from proxy.dialects.qdrant import refusals
 from proxy.dialects.qdrant.collections import indexes_of_spec, spec_of_info
 from proxy.dialects.qdrant.configs import fill_config
@@ -64,7 +62,7 @@ from proxy.model import (
     Written,
 )
 from proxy.stores import Capabilities, WriteReport
-from proxy.stores.forward_grpc import GrpcForwarder
+from proxy.stores.forward_grpc import GrpcForwarder, grpc_tls
 from proxy.stores.qdrant_answers import applied, parsed, problem_of
 from proxy.stores.qdrant_exact import ExactReader
 from proxy.wire import Headers, Request, Response
@@ -342,7 +340,7 @@ class QdrantStore:
     async def _call(self, path: str, message: Any) -> Response:
         """The server's answer, whatever it says. Raises Unavailable or Unclear."""
         if self._line is None:
-            tls = grpc.ssl_channel_credentials() if self._tls else None
+            tls = grpc_tls() if self._tls else None
             self._line = GrpcForwarder(self._address, tls=tls, timeout_seconds=self._timeout_seconds)
         return await self._line.forward(Request("grpc", "", path, self._headers, message.SerializeToString()))
 

@@ -1,0 +1,206 @@
+"""One connection to a gRPC server: unary calls over our own HTTP/2 (protocols/http2.py), bytes in and bytes out.
+
+Rules of the file:
+
+- A call that never left, or that the server says it has done nothing of (REFUSED_STREAM, a stream behind its GOAWAY),
+  is `NotSent`; any other end without an answer is `BrokenOff`.
+- Whoever gives up waiting has its stream reset; its answer is not heard any more.
+- Answers are collected whole: everybody here looks into them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from proxy.errors import CrossfadeError
+from proxy.protocols.grpc import framed
+from proxy.protocols.hpack import Field, FieldBlock
+from proxy.protocols.http2 import Connection
+from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Ready, Reset, Role, Trailers
+from proxy.protocols.http2_frames import Code
+
+_PING = b"are you?"
+_PONG_SECONDS = 5.0
+
+
+class NotSent(CrossfadeError):
+    """The server has done nothing of the call, for certain."""
+
+
+class BrokenOff(CrossfadeError):
+    """There is no answer; the server may have done the work."""
+
+
+@dataclass(slots=True)
+class Call:
+    """An answer while it comes. `head` and `trailers` are the same block where the server said all at once."""
+
+    done: asyncio.Future[None]
+    head: FieldBlock | None = None
+    body: bytearray = field(default_factory=bytearray)
+    trailers: FieldBlock | None = None
+
+
+class GrpcUpstream(asyncio.Protocol):
+    """`ready` ends once the server has said that it speaks HTTP/2. `ping_seconds`: after so much silence it is asked
+    whether it is there."""
+
+    def __init__(self, ping_seconds: float | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._http2 = Connection(Role.CLIENT)
+        self._transport: asyncio.Transport | None = None
+        self._calls: dict[int, Call] = {}
+        self._room: asyncio.Event = asyncio.Event()  # set when a stream may have become free
+        self._will_write = False
+        self._lost = ""
+        self._ping_seconds = ping_seconds
+        self._heard_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+
+    # --- asyncio's ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._write()
+        if self._ping_seconds is not None:
+            self._timer = self._loop.call_later(self._ping_seconds, self._ping, self._ping_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
+        for event in self._http2.receive(data, self._loop.time()):
+            self._heed(event)
+        self._write()
+        if self._http2.is_drained and self._transport is not None:
+            self._transport.close()
+
+    def eof_received(self) -> None:
+        self._lose("the server closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._lose(str(exc) if exc else "the connection is gone")
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a call can go out on it, now or when another has ended."""
+        transport = self._transport
+        return not self._lost and transport is not None and not transport.is_closing() and not self._http2.is_going
+
+    async def call(self, fields: Sequence[Field], message: bytes) -> Call:
+        """The whole answer. Raises NotSent, BrokenOff, and ValueError for fields that HTTP/2 does not allow."""
+        while not self._http2.can_open:
+            if not self.is_usable:
+                raise NotSent(self._lost or "the server takes no more calls on this connection")
+            self._room.clear()
+            await self._room.wait()
+        if not self.is_usable:
+            raise NotSent(self._lost or "the connection is being closed")
+        stream_id = self._http2.open(fields)
+        self._http2.send_data(stream_id, framed(message), ends=True)
+        call = self._calls[stream_id] = Call(self._loop.create_future())
+        self._write_soon()
+        try:
+            await call.done
+        except asyncio.CancelledError:
+            self._http2.reset(stream_id, Code.CANCEL)
+            self._write_soon()
+            raise
+        finally:
+            self._calls.pop(stream_id, None)
+            self._room.set()
+        return call
+
+    def close(self) -> None:
+        """Calls under way break off."""
+        self._lose("the connection was closed here")
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- what comes ------------------------------------------------------------------------------------
+
+    def _heed(self, event: Event) -> None:
+        match event:
+            case Head(stream_id=stream_id, block=block, ends=ends):
+                if (call := self._calls.get(stream_id)) is not None:
+                    call.head = block
+                    self._end(call, block if ends else None)
+            case Data(stream_id=stream_id, data=data, size_bytes=size_bytes, ends=ends):
+                self._http2.consume(stream_id, size_bytes)
+                if (call := self._calls.get(stream_id)) is not None:
+                    call.body += data
+                    if ends:
+                        self._fail(call, BrokenOff("the answer has no status"))
+            case Trailers(stream_id=stream_id, block=block):
+                if (call := self._calls.get(stream_id)) is not None:
+                    self._end(call, block)
+            case Reset(stream_id=stream_id, code=code, refused=refused, why=why):
+                if (call := self._calls.get(stream_id)) is not None:
+                    said = why or f"the server reset the stream, code {code}"
+                    self._fail(call, NotSent(said) if refused else BrokenOff(said))
+            case Ready():
+                if not self.ready.done():
+                    self.ready.set_result(None)
+                self._room.set()
+            case Going():
+                self._room.set()
+            case Broken(why=why):
+                self._lose(f"what the server sent is no HTTP/2: {why}")
+
+    @staticmethod
+    def _end(call: Call, trailers: FieldBlock | None) -> None:
+        if trailers is not None and not call.done.done():
+            call.trailers = trailers
+            call.done.set_result(None)
+
+    @staticmethod
+    def _fail(call: Call, error: CrossfadeError) -> None:
+        if not call.done.done():
+            call.done.set_exception(error)
+
+    def _lose(self, why: str) -> None:
+        self._lost = self._lost or why
+        for call in self._calls.values():
+            self._fail(call, BrokenOff(self._lost))
+        if not self.ready.done():
+            self.ready.set_exception(NotSent(self._lost))
+            self.ready.exception()  # nobody may be waiting
+        self._room.set()
+
+    # --- whether the server is there ---------------------------------------------------------------------
+
+    def _ping(self, silence_seconds: float) -> None:
+        """Once it has been silent for so long; look again then."""
+        left = self._heard_at + silence_seconds - self._loop.time()
+        if left <= 0:
+            self._http2.ping(_PING)
+            self._write()
+            self._timer = self._loop.call_later(_PONG_SECONDS, self._expect, silence_seconds)
+        else:
+            self._timer = self._loop.call_later(left, self._ping, silence_seconds)
+
+    def _expect(self, silence_seconds: float) -> None:
+        if self._loop.time() - self._heard_at > silence_seconds:
+            self.close()
+        else:
+            self._timer = self._loop.call_later(silence_seconds, self._ping, silence_seconds)
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def _write_soon(self) -> None:
+        if not self._will_write:
+            self._will_write = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._will_write = False
+        written = self._http2.take()
+        if written and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(written)
