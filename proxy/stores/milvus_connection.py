@@ -33,6 +33,7 @@ from proxy.wire import Headers, Request, Response
 # An idle connection that a load balancer has dropped is noticed. Milvus allows a ping every 5 s, but Milvus Lite
 # (gRPC's defaults) one in 300 s, and closes the connection of whoever asks more often.
 _PING_SECONDS = 330.0
+_ALONE = frozenset({"CreateCollection", "DropCollection"})  # beside them Lite opens one twice, or one that is gone
 _OPENING_SECONDS = 60.0  # for Lite to open its collections, however little time a call is given
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
@@ -117,7 +118,7 @@ class MilvusConnection:
     async def _turn(self, method: str) -> AbstractAsyncContextManager[None]:
         if not (await self.server()).lite:
             return nullcontext()
-        return self._turns.alone() if method == "CreateCollection" else self._turns.together()
+        return self._turns.alone() if method in _ALONE else self._turns.together()
 
     async def _shake_hands(self) -> CrossfadeError | None:
         """One for all who wait, and so is its failure. None of them has sent anything: Unavailable, never Unclear."""

@@ -11,15 +11,26 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from proxy.dialects.milvus.messages import common
 from proxy.dialects.milvus.messages import milvus as messages
 from proxy.errors import Unavailable
 from proxy.stores.milvus_connection import MilvusConnection
+from proxy.telemetry.tasks import spawn
+from tests.support.clock import turns_until
+
+DEFINITIONS = ("CreateCollection", "DropCollection")
 
 
 class SlowLite(grpc.GenericRpcHandler):  # type: ignore[misc]
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
         self.opened = asyncio.Event()
+        self._news = asyncio.Event()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self._news.clear()
+            await self._news.wait()
 
     def service(self, details: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(self._answering(details.method.rpartition("/")[2]))
@@ -27,10 +38,12 @@ class SlowLite(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _answering(self, method: str) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def answer(_: bytes, __: Any) -> bytes:
             self.asked[method] += 1
+            self._news.set()
             if method == "ShowCollections":
                 await self.opened.wait()
             version = {"version": "milvus_lite-3.2.2"} if method == "GetVersion" else {}
-            message: bytes = getattr(messages, f"{method}Response")(**version).SerializeToString()
+            reply = common.Status if method in DEFINITIONS else getattr(messages, f"{method}Response")
+            message: bytes = reply(**version).SerializeToString()
             return message
 
         return answer
@@ -84,4 +97,26 @@ async def test_collections_are_opened_once_however_long_that_takes(
     milvus, lite, port = connection
     await nothing_is_sent_until_all_is_open(milvus, lite)
     lite, _ = await serve(port)
+    await turns_until(lambda: not milvus._forwarder.connected)  # its end has come
     await nothing_is_sent_until_all_is_open(milvus, lite)
+
+
+@pytest.mark.parametrize("method", DEFINITIONS)
+async def test_a_collection_is_made_and_dropped_beside_nothing_else(serve: Serve, method: str) -> None:
+    """A look at all of them would open it a second time, or find it gone."""
+    lite, port = await serve(0)
+    milvus = MilvusConnection(f"127.0.0.1:{port}", None, "", tls=False, timeout_seconds=30)
+    lite.opened.set()
+    await milvus.version()
+    lite.opened.clear()
+    request, reply = messages.ShowCollectionsRequest(), messages.ShowCollectionsResponse
+    look = spawn(milvus.call("ShowCollections", request, reply), name="look")
+    await lite.until(lambda: lite.asked["ShowCollections"] == 2)
+    change = spawn(milvus.call(method, getattr(messages, f"{method}Request")(), common.Status), name="change")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await lite.until(lambda: lite.asked[method] > 0)
+    lite.opened.set()
+    await asyncio.gather(look, change)
+    assert lite.asked[method] == 1
+    await milvus.close()
