@@ -6,9 +6,10 @@ initial metadata, message, status, details and trailing metadata. The transport'
 
 Rules of the file:
 
-- **A call is sent once**; only one that the server has certainly done nothing of goes out again, on a new connection.
-- What the server said is an answer and passed on, whatever its code. Without one it is `Unavailable` if no connection
-  was there to send on, and `Unclear` otherwise.
+- **A call is sent once**, also if the server has certainly done nothing of it: whether to try again is the pipeline's
+  decision.
+- What the server said is an answer and passed on, whatever its code. Without one it is `Unavailable` if it has done
+  nothing for certain (no connection, a stream that it refused), and `Unclear` otherwise.
 - There is one connection. While it cannot be made, calls fail at once but for one try every now and then.
 - **After a time-out the connection is given up**: later calls go out on a new one, and the old one is closed as
   soon as the calls on it have ended (each within its own time-out). Otherwise a request that waits in a dead
@@ -79,26 +80,26 @@ class GrpcForwarder:
         self._failure: Unavailable | None = None
         self._closed = False
 
-    async def forward(self, request: Request, patience_seconds: float = 0.0) -> Response:
+    async def forward(self, request: Request, patience_seconds: float = 0.0, line: object = None) -> Response:
         """The server's own answer, with its gRPC status; waited for as long as `patience_seconds`, if that is longer
-        than `timeout_seconds`. Raises Unavailable or Unclear; InvalidRequest for metadata that HTTP/2 does not
-        allow."""
+        than `timeout_seconds`. `line`: send it on that connection or not at all. Raises Unavailable or Unclear;
+        InvalidRequest for metadata that HTTP/2 does not allow."""
         seconds = max(patience_seconds, self._timeout_seconds)
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
-        line: _Line | None = None
+        used: _Line | None = None  # once it is sent
         try:
             async with asyncio.timeout(seconds):
-                line = await self._connected()
-                try:
-                    call = await self._call(line, request, seconds)
-                except NotSent:
-                    line = await self._connected()
-                    call = await self._call(line, request, seconds)
+                if line is not None and line is not self.line:
+                    raise NotSent("the connection is gone")
+                free = await self._connected()
+                await free.connection.room()
+                used = free
+                call = await self._call(used, request, seconds)
         except TimeoutError as error:
-            if line is None:
-                raise Unavailable(f"{self._address} takes no connections within {seconds:.3f} s") from error
-            self._retire(line)
+            if used is None:
+                raise Unavailable(f"{self._address} took no call within {seconds:.3f} s") from error
+            self._retire(used)
             raise Unclear(f"{self._address} gave no answer within {seconds:.3f} s; it may still do the work") from error
         except NotSent as error:
             raise Unavailable(f"{self._address} takes no calls ({error})") from error
@@ -109,10 +110,10 @@ class GrpcForwarder:
         return self._response(call)
 
     @property
-    def connected(self) -> bool:
-        """Whether the connection on which the next call goes out is there. Once lost it is not made again by itself:
-        the next call does that."""
-        return self._line is not None and self._line.connection.is_usable
+    def line(self) -> object:
+        """The connection on which the next call goes out, to tell it from others; None if it is not there. Once lost it
+        is not made again by itself: the next call does that."""
+        return self._line if self._line is not None and self._line.connection.is_usable else None
 
     async def close(self) -> None:
         """Close every connection; calls under way end as Unclear."""

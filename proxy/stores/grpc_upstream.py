@@ -94,13 +94,17 @@ class GrpcUpstream(asyncio.Protocol):
         transport = self._transport
         return not self._lost and transport is not None and not transport.is_closing() and not self._http2.is_going
 
-    async def call(self, fields: Sequence[Field], message: bytes) -> Call:
-        """The whole answer. Raises NotSent, BrokenOff, and ValueError for fields that HTTP/2 does not allow."""
+    async def room(self) -> None:
+        """Wait until the server takes one more call. Raises NotSent if it never will."""
         while not self._http2.can_open:
             if not self.is_usable:
                 raise NotSent(self._lost or "the server takes no more calls on this connection")
             self._room.clear()
             await self._room.wait()
+
+    async def call(self, fields: Sequence[Field], message: bytes) -> Call:
+        """The whole answer; right after `room`. Raises NotSent, BrokenOff, and ValueError for fields that HTTP/2 does
+        not allow."""
         if not self.is_usable:
             raise NotSent(self._lost or "the connection is being closed")
         stream_id = self._http2.open(fields)
@@ -182,12 +186,12 @@ class GrpcUpstream(asyncio.Protocol):
         if left <= 0:
             self._http2.ping(_PING)
             self._write()
-            self._timer = self._loop.call_later(_PONG_SECONDS, self._expect, silence_seconds)
+            self._timer = self._loop.call_later(_PONG_SECONDS, self._expect, silence_seconds, self._heard_at)
         else:
             self._timer = self._loop.call_later(left, self._ping, silence_seconds)
 
-    def _expect(self, silence_seconds: float) -> None:
-        if self._loop.time() - self._heard_at > silence_seconds:
+    def _expect(self, silence_seconds: float, heard_at: float) -> None:
+        if self._heard_at == heard_at:
             self.close()
         else:
             self._timer = self._loop.call_later(silence_seconds, self._ping, silence_seconds)

@@ -78,7 +78,7 @@ class MilvusConnection:
             address, tls=grpc_tls() if tls else None, timeout_seconds=timeout_seconds, ping_seconds=_PING_SECONDS
         )
         self._server: Server | None = None
-        self._is_greeted = False
+        self._greeted: object = None  # the connection on which hands were shaken
         self._handshake: asyncio.Task[CrossfadeError | None] | None = None
         self._turns = Turns()  # on Milvus Lite
 
@@ -90,7 +90,11 @@ class MilvusConnection:
     async def server(self) -> Server:
         """The server at the other end of the present connection. Raises Unavailable, Refused (a key that it does not
         accept)."""
-        while (server := self._server) is None or not (self._is_greeted and self._forwarder.connected):
+        return (await self._line())[0]
+
+    async def _line(self) -> tuple[Server, object]:
+        """The server, and the connection on which hands were shaken with it."""
+        while (server := self._server) is None or (line := self._forwarder.line) is None or line is not self._greeted:
             handshake = self._handshake
             if handshake is None:
                 handshake = self._handshake = spawn(self._shake_hands(), name=f"handshake with {self._address}")
@@ -99,14 +103,15 @@ class MilvusConnection:
                 raise self._silent()
             if (failure := handshake.result()) is not None:
                 raise failure
-        return server
+        return server, line
 
     async def call(self, method: str, request: Any, reply: Any, *, collection: str = "", writes: bool = False) -> Any:
         """The reply (of the message class `reply`) to one RPC; its status is success. Raises what `raise_for_status`
         and `GrpcForwarder` raise. `writes`: a failure in the middle may have left something behind."""
         async with await self._turn(method):
-            identifier = str((await self.server()).identifier)
-            return await self._call(method, request, reply, (("identifier", identifier),), collection, writes)
+            server, line = await self._line()
+            headers = (("identifier", str(server.identifier)),)
+            return await self._call(method, request, reply, headers, collection, writes, line=line)
 
     async def version(self) -> str:
         """What the server answers right now."""
@@ -122,24 +127,25 @@ class MilvusConnection:
 
     async def _shake_hands(self) -> CrossfadeError | None:
         """One for all who wait, and so is its failure. None of them has sent anything: Unavailable, never Unclear."""
-        self._is_greeted = False  # the first call makes the connection, on which nobody may send before the last
+        self._greeted = None  # the first call makes the connection, on which nobody may send before the last
         try:
             connected = await self._call("Connect", requests.connect(), milvus.ConnectResponse)
-            answered = await self._call("GetVersion", milvus.GetVersionRequest(), milvus.GetVersionResponse)
+            line = self._forwarder.line
+            asking = milvus.GetVersionRequest()
+            answered = await self._call("GetVersion", asking, milvus.GetVersionResponse, line=line)
             server = Server(answered.version, connected.identifier)
             if server.lite:
                 with contextlib.suppress(Refused):  # one that cannot be opened is told of when it is asked for
                     opening = milvus.ShowCollectionsRequest()
-                    await self._call(
-                        "ShowCollections", opening, milvus.ShowCollectionsResponse, patience_seconds=_OPENING_SECONDS
-                    )
+                    shown = milvus.ShowCollectionsResponse
+                    await self._call("ShowCollections", opening, shown, patience_seconds=_OPENING_SECONDS, line=line)
         except Unclear:
             return self._silent()
         except CrossfadeError as error:
             return error
         finally:
             self._handshake = None
-        self._server, self._is_greeted = server, True
+        self._server, self._greeted = server, line
         return None
 
     async def _call(
@@ -151,9 +157,10 @@ class MilvusConnection:
         collection: str = "",
         writes: bool = False,
         patience_seconds: float = 0.0,
+        line: object = None,
     ) -> Any:
         sent = Request("grpc", "", SERVICE + method, self._headers + headers, request.SerializeToString())
-        response = await self._forwarder.forward(sent, patience_seconds)
+        response = await self._forwarder.forward(sent, patience_seconds, line)
         if response.status != 0:
             raise self._error(method, response, writes)
         message = reply.FromString(response.body)
