@@ -39,6 +39,6 @@ def test_development_is_more_liberal_than_what_is_shipped() -> None:
 
 def test_what_is_shipped_is_followed_through_its_dependencies() -> None:
     found = shipped()
-    assert {"aiohttp", "grpcio", "opentelemetry-sdk", "qdrant-edge-py"} <= found
+    assert {"aiohttp", "protobuf", "opentelemetry-sdk", "qdrant-edge-py"} <= found
     assert {"multidict", "prometheus-client", "pydantic-core"} <= found  # brought by others
-    assert not {"pytest", "mypy", "pymilvus", "qdrant-client", "crossfade"} & found
+    assert not {"pytest", "mypy", "pymilvus", "qdrant-client", "grpcio", "crossfade"} & found
