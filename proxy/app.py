@@ -35,6 +35,7 @@ from proxy.fronts.qdrant import LocalFront, QdrantFront
 from proxy.listeners import Listener
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
+from proxy.listeners.tls import Certificate
 from proxy.migration.jobs import Jobs
 from proxy.migration.kinds import Kinds
 from proxy.migration.moves import Moves
@@ -270,10 +271,12 @@ class App:
             )
             made: Listener
             taken = self._inherited.take(f"listener {listener.name}", host, port)
+            certificate = _certificate(listener)
             if listener.transport == "http":
-                made = HttpListener(pipeline, host, port, sock=taken)
+                made = HttpListener(pipeline, host, port, sock=taken, certificate=certificate)
             else:
-                made = GrpcListener(pipeline, host, port, sock=taken, max_body_bytes=listener.max_body_bytes)
+                limit = listener.max_body_bytes
+                made = GrpcListener(pipeline, host, port, sock=taken, certificate=certificate, max_body_bytes=limit)
             await made.start()
             self._listeners.append((listener, made))
         token = config.control.token
@@ -389,3 +392,11 @@ def front_of(store: Store) -> dict[Transport, Forwarder]:
     assert isinstance(store, QdrantEdgeStore)
     front = LocalFront(front_over_engine(store))
     return {"http": front, "grpc": front}
+
+
+def _certificate(listener: ListenerConfig) -> Certificate | None:
+    """Raises ConfigError if it cannot be used."""
+    tls = listener.tls
+    if tls is None:
+        return None
+    return Certificate(Path(tls.certificate), Path(tls.key), ["http/1.1" if listener.transport == "http" else "h2"])

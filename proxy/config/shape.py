@@ -31,6 +31,14 @@ def _on_this_machine(address: str) -> str:
     return address
 
 
+class Tls(Section):
+    """What connections to a listener are encrypted with. The files may be replaced while the proxy runs: who connects
+    from then on is shown the new certificate."""
+
+    certificate: Text = Field(description="File with the certificate and its chain, in PEM")
+    key: Text = Field(description="File with its private key, in PEM, without a passphrase")
+
+
 class Listener(Section):
     """A socket that the application's clients connect to."""
 
@@ -38,6 +46,7 @@ class Listener(Section):
     vendor: Literal["qdrant"] = Field(description="Whose clients it serves")
     transport: Literal["http", "grpc"] = Field(description="What is spoken on it")
     address: Address = Field(description="host:port to listen on; port 0 takes a free one")
+    tls: Tls | None = Field(default=None, description="Encrypts its connections; plain if not given")
     max_body_bytes: Count = Field(default=32 * 1024 * 1024, description="Largest request that is taken (bytes)")
     debug_headers: bool = Field(default=True, description="Tell in headers of the answer who answered, and why")
 

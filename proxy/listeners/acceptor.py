@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 
 from proxy.telemetry.tasks import spawn
@@ -17,15 +18,26 @@ from proxy.telemetry.tasks import spawn
 _AT_ONCE = 64  # before others have their turn
 _AT_THE_END = 65_536  # longer than any queue
 _PAUSE_SECONDS = 1.0  # where the process has no descriptor left
+_HANDSHAKE_SECONDS = 10.0
+_GOODBYE_SECONDS = 2.0  # for the other side to say that it has heard that there is no more
 _log = logging.getLogger("crossfade.listeners")
 
 
 class Acceptor:
-    """Gives each connection to a protocol that `make` makes; has `sock` from here on, and closes it."""
+    """Gives each connection to a protocol that `make` makes; has `sock` from here on, and closes it.
 
-    def __init__(self, sock: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
+    tls: what the next one is encrypted with.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        make: Callable[[], asyncio.BaseProtocol],
+        tls: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
         self._socket = sock
         self._make = make
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._arriving: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -44,8 +56,12 @@ class Acceptor:
                 with contextlib.suppress(OSError):
                     self._accept_up_to(_AT_THE_END)
             self._socket.close()
-        if self._arriving:
-            await asyncio.wait(self._arriving)
+        if self._arriving:  # where it is encrypted, some may not have said a word
+            _, silent = await asyncio.wait(self._arriving, timeout=_GOODBYE_SECONDS)
+            for task in silent:
+                task.cancel()
+            if silent:
+                await asyncio.wait(silent)
 
     def _accept(self) -> None:
         try:
@@ -72,7 +88,16 @@ class Acceptor:
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.connect_accepted_socket(self._make, connection)
-        except OSError as error:
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(self._make, connection)
+            else:
+                await self._loop.connect_accepted_socket(
+                    self._make,
+                    connection,
+                    ssl=self._tls(),
+                    ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+                    ssl_shutdown_timeout=_GOODBYE_SECONDS,
+                )
+        except (OSError, asyncio.CancelledError) as error:
             connection.close()
             _log.info("a connection was gone before it was served", extra={"error": error})

@@ -26,6 +26,7 @@ from typing import cast
 
 from proxy.errors import BodyTooLarge
 from proxy.listeners.acceptor import Acceptor
+from proxy.listeners.tls import Certificate
 from proxy.protocols import grpc
 from proxy.protocols.grpc import (
     MessageError,
@@ -58,10 +59,10 @@ _log = logging.getLogger("crossfade.listeners.grpc")
 
 
 class GrpcListener:
-    """A `Listener` for gRPC without TLS.
+    """A `Listener` for gRPC.
 
     host, port: where to listen; port 0 lets the system choose (see `port`).
-    sock: a socket that already listens, in place of host and port.
+    sock: a socket that already listens, in place of host and port. certificate: connections are encrypted.
     max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size.
     """
 
@@ -72,6 +73,7 @@ class GrpcListener:
         port: int,
         *,
         sock: socket.socket | None = None,
+        certificate: Certificate | None = None,
         max_body_bytes: int | None = None,
     ) -> None:
         self.max_body_bytes = max_body_bytes
@@ -79,6 +81,7 @@ class GrpcListener:
         self._host = host
         self._port = port
         self._socket = sock
+        self._tls = certificate.context if certificate is not None else None
         self._acceptor: Acceptor | None = None
         self._connections: set[_Connection] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -96,7 +99,7 @@ class GrpcListener:
         if self._socket is None:
             self._socket = listening(self._host, self._port)
         self._port = self._socket.getsockname()[1]
-        self._acceptor = Acceptor(self._socket, lambda: _Connection(self))
+        self._acceptor = Acceptor(self._socket, lambda: _Connection(self), self._tls)
         self._acceptor.start()
 
     async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
@@ -346,7 +349,8 @@ class _Connection(asyncio.Protocol):
             return
         self._has_said_all = True
         self._transport.write(written)
-        self._transport.write_eof()
+        if self._transport.can_write_eof():  # not where it is encrypted
+            self._transport.write_eof()
         self._after(_CLOSING_SECONDS, self._close)
 
     def _close(self) -> None:

@@ -21,6 +21,7 @@ from http import HTTPStatus
 from proxy.listeners.acceptor import Acceptor
 from proxy.listeners.http_connection import HttpConnection
 from proxy.listeners.http_reply import neutral
+from proxy.listeners.tls import Certificate
 from proxy.sockets import listening
 from proxy.wire import Handler, Request, Response
 
@@ -34,6 +35,7 @@ class HttpListener:
     host, port: where to listen; port 0 lets the system choose (see `port`).
     max_body_bytes: a longer body makes its stream raise BodyTooLarge; None leaves that to the handler.
     backlog: connections waiting to be accepted. sock: a listening socket to use instead, of a process before this one.
+    certificate: connections are encrypted.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class HttpListener:
         max_body_bytes: int | None = None,
         backlog: int = 4096,
         sock: socket.socket | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         self._handler = handler
         self._host = host
@@ -52,6 +55,7 @@ class HttpListener:
         self.max_body_bytes = max_body_bytes
         self._backlog = backlog
         self._socket = sock
+        self._tls = certificate.context if certificate is not None else None
         self._acceptor: Acceptor | None = None
         self._open: set[HttpConnection] = set()
         self._changed = asyncio.Event()  # an exchange has begun or ended, or a connection has gone
@@ -69,7 +73,7 @@ class HttpListener:
         if self._socket is None:
             self._socket = listening(self._host, self._port, self._backlog)
         self._port = self._socket.getsockname()[1]
-        self._acceptor = Acceptor(self._socket, lambda: HttpConnection(self))
+        self._acceptor = Acceptor(self._socket, lambda: HttpConnection(self), self._tls)
         self._acceptor.start()
 
     async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:

@@ -59,6 +59,9 @@ def _inner(path: str, place: Schema, schema: Schema) -> Iterator[tuple[str, Sche
         yield path, schema["$defs"][place["$ref"].rpartition("/")[2]]
     elif "$ref" in place.get("items", {}):
         yield from _inner(f"{path}[]", place["items"], schema)
+    elif "anyOf" in place:  # one that may be left out
+        for option in place["anyOf"]:
+            yield from _inner(path, option, schema)
     elif "oneOf" in _map_values(place):
         for option in _map_values(place)["oneOf"]:
             for _, section in _inner(path, option, schema):

@@ -1,0 +1,168 @@
+"""TLS, with certificates of an authority made for the test: listeners, a rotation of theirs, and forwarders."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+import trustme
+
+from proxy.errors import ConfigError, Unavailable
+from proxy.listeners import tls
+from proxy.listeners.grpc_listener import GrpcListener
+from proxy.listeners.http_listener import HttpListener
+from proxy.listeners.tls import Certificate
+from proxy.stores.forward_grpc import GrpcForwarder
+from proxy.stores.forward_http import HttpForwarder
+from proxy.wire import Request, Response, collected
+
+MEBIBYTE = 1024 * 1024
+
+
+class Authority:
+    """Issues certificates into the files of a listener."""
+
+    def __init__(self, directory: Path) -> None:
+        self._ca = trustme.CA()
+        self.certificate, self.key = directory / "tls.crt", directory / "tls.key"
+        self.issue()
+
+    def issue(self) -> None:
+        issued = self._ca.issue_cert("localhost", "127.0.0.1")
+        issued.private_key_pem.write_to_path(str(self.key))
+        issued.cert_chain_pems[0].write_to_path(str(self.certificate))
+
+    def trust(self, *protocols: str) -> ssl.SSLContext:
+        """Of a client."""
+        context = ssl.create_default_context()
+        self._ca.configure_trust(context)
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
+        return context
+
+    @property
+    def root(self) -> bytes:
+        root: bytes = self._ca.cert_pem.bytes()
+        return root
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+async def echo(request: Request) -> Response:
+    body = (await collected(request, 100 * MEBIBYTE)).bytes
+    return Response(200 if request.transport == "http" else 0, (), body)
+
+
+@asynccontextmanager
+async def listening(authority: Authority, kind: Any, *protocols: str) -> AsyncIterator[Any]:
+    certificate = Certificate(authority.certificate, authority.key, protocols)
+    listener = kind(echo, "127.0.0.1", 0, certificate=certificate)
+    await listener.start()
+    try:
+        yield listener
+    finally:
+        await listener.stop(drain_seconds=5)
+
+
+def shown(port: int, context: ssl.SSLContext) -> tuple[bytes, str | None]:
+    """The certificate that a listener shows, and the protocol that was agreed on."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as encrypted,
+    ):
+        certificate = encrypted.getpeercert(binary_form=True)
+        assert certificate is not None
+        return certificate, encrypted.selected_alpn_protocol()
+
+
+async def test_https_in_both_directions(authority: Authority) -> None:
+    body = bytes(range(256)) * 20_000
+    async with listening(authority, HttpListener, "http/1.1") as listener:
+        url = f"https://localhost:{listener.port}"
+        async with httpx.AsyncClient(verify=authority.trust()) as client:
+            for sent in (b"", b"abc", body):
+                assert (await client.put(f"{url}/", content=sent)).content == sent
+        forwarder = HttpForwarder(url, tls=authority.trust())
+        for sent in (b"", b"abc", body):
+            answer = await forwarder.forward(Request("http", "PUT", "/", body=sent))
+            taken = answer.body if isinstance(answer.body, bytes) else b"".join([part async for part in answer.body])
+            assert taken == sent
+        await forwarder.close()
+
+
+async def test_grpc_in_both_directions(authority: Authority) -> None:
+    body = bytes(range(256)) * 20_000
+    async with listening(authority, GrpcListener, "h2") as listener:
+        address = f"localhost:{listener.port}"
+        options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+        credentials = grpc.ssl_channel_credentials(authority.root)
+        async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
+            for sent in (b"", b"abc", body):
+                assert await channel.unary_unary("/a.B/C")(sent) == sent
+        forwarder = GrpcForwarder(address, tls=authority.trust("h2"))
+        for sent in (b"", b"abc", body):
+            assert (await forwarder.forward(Request("grpc", "", "/a.B/C", body=sent))).body == sent
+        await forwarder.close()
+
+
+@pytest.mark.parametrize(("kind", "protocol"), [(HttpListener, "http/1.1"), (GrpcListener, "h2")])
+async def test_the_protocol_is_agreed_on(authority: Authority, kind: Any, protocol: str) -> None:
+    async with listening(authority, kind, protocol) as listener:
+        _, agreed = await asyncio.to_thread(shown, listener.port, authority.trust("h2", "http/1.1"))
+    assert agreed == protocol
+
+
+async def test_a_new_certificate_is_shown_to_whoever_connects_from_then_on(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tls, "_LOOK_SECONDS", 0.0)
+    trust = authority.trust()
+    async with listening(authority, HttpListener, "http/1.1") as listener, httpx.AsyncClient(verify=trust) as kept:
+        url = f"https://localhost:{listener.port}/"
+        await kept.put(url, content=b"1")
+        old, _ = await asyncio.to_thread(shown, listener.port, trust)
+        authority.key.write_text("half of it")
+        assert (await asyncio.to_thread(shown, listener.port, trust))[0] == old
+        assert any(record.levelno == logging.ERROR for record in caplog.records)
+        authority.issue()
+        assert (await asyncio.to_thread(shown, listener.port, trust))[0] != old
+        assert (await kept.put(url, content=b"2")).content == b"2"  # on the connection that it has
+
+
+@pytest.mark.parametrize("kind", [HttpListener, GrpcListener])
+async def test_who_is_connected_and_says_nothing_does_not_hold_up_the_end(authority: Authority, kind: Any) -> None:
+    async with listening(authority, kind, "http/1.1") as listener:
+        with socket.create_connection(("127.0.0.1", listener.port)) as silent:
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(8):
+                await listener.stop(drain_seconds=20)
+            silent.settimeout(10)
+            assert await asyncio.to_thread(silent.recv, 1) == b""
+
+
+async def test_who_is_not_trusted_is_sent_nothing(authority: Authority) -> None:
+    async with listening(authority, HttpListener, "http/1.1") as listener:
+        forwarder = HttpForwarder(f"https://localhost:{listener.port}")
+        with pytest.raises(Unavailable, match="certificate"):
+            await forwarder.forward(Request("http", "PUT", "/", body=b"x"))
+        await forwarder.close()
+
+
+def test_a_certificate_that_cannot_be_used_keeps_the_program_from_starting(authority: Authority) -> None:
+    authority.key.write_text("not a key")
+    with pytest.raises(ConfigError, match=r"tls\.crt with the key .*tls\.key cannot be used"):
+        Certificate(authority.certificate, authority.key, ["h2"])
+    with pytest.raises(ConfigError, match="No such file"):
+        Certificate(authority.certificate.with_name("none.crt"), authority.key, ["h2"])
