@@ -35,6 +35,7 @@ from proxy.fronts.qdrant import LocalFront, QdrantFront
 from proxy.listeners import Listener
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
+from proxy.listeners.shared_listener import SharedListener
 from proxy.listeners.tls import Certificate
 from proxy.migration.jobs import Jobs
 from proxy.migration.kinds import Kinds
@@ -72,6 +73,7 @@ from proxy.wire import Transport
 
 DRAIN_SECONDS = 10.0
 LINGER_SECONDS = 60.0
+_PROTOCOLS = {"http": ("http/1.1",), "grpc": ("h2",), "both": ("h2", "http/1.1")}  # of TLS (ALPN), by transport
 _log = logging.getLogger("crossfade.app")
 
 
@@ -264,19 +266,8 @@ class App:
     async def _open_sockets(self, config: Config) -> None:
         for listener in config.listeners:
             host, port = split_address(listener.address)
-            known = self.switchboard.metric_of
-            dialect: Dialect = QdrantRest(known) if listener.transport == "http" else QdrantGrpc(known)
-            pipeline = Pipeline(
-                listener, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
-            )
-            made: Listener
             taken = self._inherited.take(f"listener {listener.name}", host, port)
-            certificate = _certificate(listener)
-            if listener.transport == "http":
-                made = HttpListener(pipeline, host, port, sock=taken, certificate=certificate)
-            else:
-                limit = listener.max_body_bytes
-                made = GrpcListener(pipeline, host, port, sock=taken, certificate=certificate, max_body_bytes=limit)
+            made = self._listener(listener, host, port, taken)
             await made.start()
             self._listeners.append((listener, made))
         token = config.control.token
@@ -360,6 +351,24 @@ class App:
             if getattr(table.find(collection, names.aliases_of(collection)), "name", None) == route.name
         ]
 
+    def _listener(self, config: ListenerConfig, host: str, port: int, taken: socket.socket | None) -> Listener:
+        """Raises ConfigError if its certificate cannot be used."""
+        known = self.switchboard.metric_of
+        http, grpc = self._pipeline(config, QdrantRest(known)), self._pipeline(config, QdrantGrpc(known))
+        limit, protocols = config.max_body_bytes, _PROTOCOLS[config.transport]
+        tls = config.tls
+        certificate = Certificate(Path(tls.certificate), Path(tls.key), protocols) if tls is not None else None
+        match config.transport:
+            case "http":
+                return HttpListener(http, host, port, sock=taken, certificate=certificate)
+            case "grpc":
+                return GrpcListener(grpc, host, port, sock=taken, certificate=certificate, max_body_bytes=limit)
+            case "both":
+                return SharedListener(http, grpc, host, port, sock=taken, certificate=certificate, max_body_bytes=limit)
+
+    def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> Pipeline:
+        return Pipeline(config, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics)
+
     # --- reload and figures -------------------------------------------------------------------------
 
     def _moved(self) -> list[str]:
@@ -392,11 +401,3 @@ def front_of(store: Store) -> dict[Transport, Forwarder]:
     assert isinstance(store, QdrantEdgeStore)
     front = LocalFront(front_over_engine(store))
     return {"http": front, "grpc": front}
-
-
-def _certificate(listener: ListenerConfig) -> Certificate | None:
-    """Raises ConfigError if it cannot be used."""
-    tls = listener.tls
-    if tls is None:
-        return None
-    return Certificate(Path(tls.certificate), Path(tls.key), ["http/1.1" if listener.transport == "http" else "h2"])

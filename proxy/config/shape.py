@@ -44,7 +44,7 @@ class Listener(Section):
 
     name: Name = Field(description="Name in logs and metrics")
     vendor: Literal["qdrant"] = Field(description="Whose clients it serves")
-    transport: Literal["http", "grpc"] = Field(description="What is spoken on it")
+    transport: Literal["http", "grpc", "both"] = Field(description="What is spoken on it; both: told apart by itself")
     address: Address = Field(description="host:port to listen on; port 0 takes a free one")
     tls: Tls | None = Field(default=None, description="Encrypts its connections; plain if not given")
     max_body_bytes: Count = Field(default=32 * 1024 * 1024, description="Largest request that is taken (bytes)")

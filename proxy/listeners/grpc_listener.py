@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from proxy.errors import BodyTooLarge
-from proxy.listeners.acceptor import Acceptor
+from proxy.listeners.socket_listener import SocketListener
 from proxy.listeners.tls import Certificate
 from proxy.protocols import grpc
 from proxy.protocols.grpc import (
@@ -42,7 +42,6 @@ from proxy.protocols.hpack import Field, FieldBlock
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code
-from proxy.sockets import listening
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Body, Handler, Request, Response
 
@@ -58,13 +57,8 @@ _HEAD: tuple[Field, ...] = (
 _log = logging.getLogger("crossfade.listeners.grpc")
 
 
-class GrpcListener:
-    """A `Listener` for gRPC.
-
-    host, port: where to listen; port 0 lets the system choose (see `port`).
-    sock: a socket that already listens, in place of host and port. certificate: connections are encrypted.
-    max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size.
-    """
+class GrpcListener(SocketListener):
+    """For gRPC. max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size."""
 
     def __init__(
         self,
@@ -72,40 +66,22 @@ class GrpcListener:
         host: str,
         port: int,
         *,
+        max_body_bytes: int | None = None,
+        backlog: int = 4096,
         sock: socket.socket | None = None,
         certificate: Certificate | None = None,
-        max_body_bytes: int | None = None,
     ) -> None:
+        super().__init__(host, port, backlog=backlog, sock=sock, certificate=certificate)
         self.max_body_bytes = max_body_bytes
         self._handler = handler
-        self._host = host
-        self._port = port
-        self._socket = sock
-        self._tls = certificate.context if certificate is not None else None
-        self._acceptor: Acceptor | None = None
         self._connections: set[_Connection] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()  # a connection is
 
-    @property
-    def port(self) -> int:
-        return self._port
+    def connection(self) -> _Connection:
+        return _Connection(self)
 
-    @property
-    def socket(self) -> socket.socket | None:
-        return self._socket
-
-    async def start(self) -> None:
-        if self._socket is None:
-            self._socket = listening(self._host, self._port)
-        self._port = self._socket.getsockname()[1]
-        self._acceptor = Acceptor(self._socket, lambda: _Connection(self), self._tls)
-        self._acceptor.start()
-
-    async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
-        if self._acceptor is None:
-            return
-        await self._acceptor.stop(leaves_the_rest=linger_seconds > 0)
+    async def drain(self, drain_seconds: float, linger_seconds: float) -> None:
         deadline = time.monotonic() + drain_seconds + linger_seconds
         for connection in tuple(self._connections):
             connection.drain(max(_HEEDING_SECONDS, linger_seconds))

@@ -18,24 +18,20 @@ import socket
 from collections.abc import Callable
 from http import HTTPStatus
 
-from proxy.listeners.acceptor import Acceptor
 from proxy.listeners.http_connection import HttpConnection
 from proxy.listeners.http_reply import neutral
+from proxy.listeners.socket_listener import SocketListener
 from proxy.listeners.tls import Certificate
-from proxy.sockets import listening
 from proxy.wire import Handler, Request, Response
 
 _COMING_SECONDS = 1.0  # for a request that has begun, or is the first of its connection
 _log = logging.getLogger("crossfade.listeners.http")
 
 
-class HttpListener:
-    """A `Listener` for HTTP/1.1 (and 1.0).
+class HttpListener(SocketListener):
+    """For HTTP/1.1 (and 1.0).
 
-    host, port: where to listen; port 0 lets the system choose (see `port`).
     max_body_bytes: a longer body makes its stream raise BodyTooLarge; None leaves that to the handler.
-    backlog: connections waiting to be accepted. sock: a listening socket to use instead, of a process before this one.
-    certificate: connections are encrypted.
     """
 
     def __init__(
@@ -49,38 +45,20 @@ class HttpListener:
         sock: socket.socket | None = None,
         certificate: Certificate | None = None,
     ) -> None:
-        self._handler = handler
-        self._host = host
-        self._port = port
+        super().__init__(host, port, backlog=backlog, sock=sock, certificate=certificate)
         self.max_body_bytes = max_body_bytes
-        self._backlog = backlog
-        self._socket = sock
-        self._tls = certificate.context if certificate is not None else None
-        self._acceptor: Acceptor | None = None
+        self.stopping = False
+        self._handler = handler
         self._open: set[HttpConnection] = set()
         self._changed = asyncio.Event()  # an exchange has begun or ended, or a connection has gone
-        self.stopping = False
 
-    @property
-    def port(self) -> int:
-        return self._port
+    def connection(self) -> HttpConnection:
+        return HttpConnection(self)
 
-    @property
-    def socket(self) -> socket.socket | None:
-        return self._socket
-
-    async def start(self) -> None:
-        if self._socket is None:
-            self._socket = listening(self._host, self._port, self._backlog)
-        self._port = self._socket.getsockname()[1]
-        self._acceptor = Acceptor(self._socket, lambda: HttpConnection(self), self._tls)
-        self._acceptor.start()
-
-    async def stop(self, drain_seconds: float, linger_seconds: float = 0.0) -> None:
-        if self._acceptor is None:
-            return
+    def will_drain(self) -> None:
         self.stopping = True
-        await self._acceptor.stop(leaves_the_rest=linger_seconds > 0)
+
+    async def drain(self, drain_seconds: float, linger_seconds: float) -> None:
         await self._while(lambda: bool(self._open), linger_seconds)
         for _ in range(2):  # what has come is read
             await asyncio.sleep(0)

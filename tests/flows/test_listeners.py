@@ -19,6 +19,7 @@ from proxy.errors import BodyTooLarge, InvalidRequest, RequestError
 from proxy.listeners import http_connection
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
+from proxy.listeners.shared_listener import SharedListener
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
 from proxy.wire import Handler, Request, Response, collected
@@ -609,6 +610,51 @@ async def test_stop_cuts_off_what_outlasts_the_drain() -> None:
     await listener.stop(drain_seconds=0.1)
     assert await reader.read() == b""
     await asyncio.wait_for(cancelled.wait(), 10)
+    writer.close()
+
+
+# --- HTTP and gRPC on one port ----------------------------------------------------------------
+
+
+async def told_apart(request: Request) -> Response:
+    return Response(200 if request.transport == "http" else 0, body=request.transport.encode())
+
+
+async def test_http_and_grpc_are_told_apart_on_one_port() -> None:
+    listener = SharedListener(told_apart, told_apart, "127.0.0.1", 0)
+    await listener.start()
+    address = f"127.0.0.1:{listener.port}"
+    async with httpx.AsyncClient() as client, grpc.aio.insecure_channel(address) as channel:
+        for _ in range(2):
+            assert (await client.get(f"http://{address}/")).text == "http"
+            assert await channel.unary_unary("/a.B/C")(b"") == b"grpc"
+    await listener.stop(drain_seconds=5)
+
+
+@pytest.mark.parametrize("first", [b"G", b"P", b"PR", b"PA"])
+async def test_they_are_told_apart_however_few_bytes_come(first: bytes) -> None:
+    rest = {b"G": b"ET", b"P": b"UT", b"PR": b"OPFIND", b"PA": b"TCH"}[first]
+    listener = SharedListener(told_apart, told_apart, "127.0.0.1", 0)
+    await listener.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(first)
+    await asyncio.sleep(0.05)
+    writer.write(rest + b" / HTTP/1.1\r\nHost: h\r\n" + CLOSE)
+    assert (await reader.read()).endswith(b"http")
+    writer.close()
+    await listener.stop(drain_seconds=5)
+
+
+async def test_who_has_said_nothing_when_both_stop_may_still_send_a_request() -> None:
+    listener = SharedListener(told_apart, told_apart, "127.0.0.1", 0)
+    await listener.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    await asyncio.sleep(0.05)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(listener.stop(drain_seconds=20))
+        await asyncio.sleep(0.1)
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await reader.read()).endswith(b"http")
     writer.close()
 
 

@@ -20,6 +20,7 @@ from proxy.errors import ConfigError, Unavailable
 from proxy.listeners import tls
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
+from proxy.listeners.shared_listener import SharedListener
 from proxy.listeners.tls import Certificate
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
@@ -122,6 +123,24 @@ async def test_the_protocol_is_agreed_on(authority: Authority, kind: Any, protoc
     async with listening(authority, kind, protocol) as listener:
         _, agreed = await asyncio.to_thread(shown, listener.port, authority.trust("h2", "http/1.1"))
     assert agreed == protocol
+
+
+async def test_on_one_port_they_are_told_apart_by_what_is_agreed_on(authority: Authority) -> None:
+    async def which(request: Request) -> Response:
+        return Response(200 if request.transport == "http" else 0, (), request.transport.encode())
+
+    certificate = Certificate(authority.certificate, authority.key, ("h2", "http/1.1"))
+    listener = SharedListener(which, which, "127.0.0.1", 0, certificate=certificate)
+    await listener.start()
+    address = f"localhost:{listener.port}"
+    credentials = grpc.ssl_channel_credentials(authority.root)
+    async with (
+        httpx.AsyncClient(verify=authority.trust()) as client,
+        grpc.aio.secure_channel(address, credentials) as channel,
+    ):
+        assert (await client.get(f"https://{address}/")).text == "http"
+        assert await channel.unary_unary("/a.B/C")(b"") == b"grpc"
+    await listener.stop(drain_seconds=5)
 
 
 async def test_a_new_certificate_is_shown_to_whoever_connects_from_then_on(
