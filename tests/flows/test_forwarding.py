@@ -448,6 +448,76 @@ async def test_an_answer_before_the_end_of_the_body_is_an_answer() -> None:
     await listening.wait_closed()
 
 
+async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> None:
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        await saying(OK)(request, writer)
+        writer.close()
+
+    async with forwarding(script) as (forwarder, server):
+        for _ in range(20):
+            assert (await forwarder.forward(http("PUT", "/", body=b"x"))).body == b"ok"
+            await asyncio.sleep(0.01)
+        assert server.connections == 20
+
+
+async def test_an_idle_connection_is_closed_before_the_server_would() -> None:
+    async with forwarding(saying(OK), keepalive_seconds=0.1) as (forwarder, server):
+        await forwarder.forward(http("GET", "/"))
+        await forwarder.forward(http("GET", "/"))
+        assert server.connections == 1
+        async with asyncio.timeout(10):
+            await asyncio.gather(*server.served)
+        await forwarder.forward(http("GET", "/"))
+        assert server.connections == 2
+
+
+async def test_requests_beyond_the_last_connection_wait_for_one_and_not_for_ever() -> None:
+    proceed = asyncio.Event()
+
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        await proceed.wait()
+        await saying(OK)(request, writer)
+
+    async with forwarding(script, max_connections=1, connect_seconds=0.3) as (forwarder, server):
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(forwarder.forward(http("GET", "/1")))
+            await server.arrival.wait()
+            with pytest.raises(Unavailable, match="all connections are in use"):
+                await forwarder.forward(http("PUT", "/2", body=b"x"))
+            third = tasks.create_task(forwarder.forward(http("GET", "/3")))
+            proceed.set()
+        assert first.result().body == third.result().body == b"ok"
+    assert [request.target for request in server.received] == [b"/1", b"/3"]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000])
+async def test_answers_are_read_however_their_bytes_come(step: int) -> None:
+    answer = (
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"3;ext=1\r\nabc\r\n3\r\ndef\r\n0\r\nx-trailer: 1\r\n\r\n"
+    )
+
+    async def script(_: Received, writer: asyncio.StreamWriter) -> None:
+        for at in range(0, len(answer), step):
+            writer.write(answer[at : at + step])
+            await asyncio.sleep(0)
+
+    async with forwarding(script) as (forwarder, server):
+        for _ in range(3):
+            response = await forwarder.forward(http("GET", "/"))
+            assert (response.status, response.body) == (200, b"abcdef")
+        assert server.connections == 1
+
+
+async def test_what_comes_behind_an_answer_costs_its_connection() -> None:
+    """It would be taken for the answer to the next request."""
+    async with forwarding(saying(OK + OK)) as (forwarder, server):
+        for _ in range(3):
+            assert (await forwarder.forward(http("GET", "/"))).body == b"ok"
+        assert server.connections == 3
+
+
 async def test_closing_ends_what_is_under_way_as_unclear() -> None:
     working, forever = asyncio.Event(), asyncio.Event()
 

@@ -47,6 +47,11 @@ class RawServer:
     arrival: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
+    @property
+    def served(self) -> tuple[asyncio.Task[None], ...]:
+        """One for each connection that is open."""
+        return tuple(self._tasks)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         number = self.connections
