@@ -77,7 +77,7 @@ class GrpcForwarder:
         self._connecting: asyncio.Task[None] | None = None
         self._failures = 0
         self._failed_at = 0.0
-        self._failure: Unavailable | None = None
+        self._failure = ""  # why the last try to connect failed
         self._closed = False
 
     async def forward(self, request: Request, patience_seconds: float = 0.0, line: object = None) -> Response:
@@ -181,13 +181,13 @@ class GrpcForwarder:
             await asyncio.wait({self._connecting})
             if self._connecting is not None and self._connecting.done():
                 self._connecting = None
-            if self._line is None and self._failure is not None:
-                raise self._failure
+            if self._line is None and self._failure:
+                raise self._unavailable()
 
     def _check_backoff(self) -> None:
         pause = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS)) - 1] if self._failures else 0.0
-        if self._failure is not None and asyncio.get_running_loop().time() - self._failed_at < pause:
-            raise self._failure
+        if self._failure and asyncio.get_running_loop().time() - self._failed_at < pause:
+            raise self._unavailable()
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -200,18 +200,20 @@ class GrpcForwarder:
                     lambda: GrpcUpstream(self._ping_seconds), self._host, self._port, ssl=self._tls
                 )
                 await connection.ready
-        except (OSError, TimeoutError, ssl.SSLError, NotSent) as error:
+        except (OSError, TimeoutError, UnicodeError, NotSent) as error:  # UnicodeError: of a name that cannot be one
             if connection is not None:
                 connection.close()
             self._failures += 1
             self._failed_at = loop.time()
-            why = str(error) or f"no connection within {_CONNECT_SECONDS:g} s"
-            self._failure = Unavailable(
-                f"{self._address} takes no connections ({why}); check that the store runs and is reachable"
-            )
+            self._failure = str(error) or f"no connection within {_CONNECT_SECONDS:g} s"
             return
-        self._failures, self._failure = 0, None
+        self._failures, self._failure = 0, ""
         self._line = _Line(connection)
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(
+            f"{self._address} takes no connections ({self._failure}); check that the store runs and is reachable"
+        )
 
     def _retire(self, line: _Line) -> None:
         if not line.retired:

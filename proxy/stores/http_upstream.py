@@ -282,7 +282,7 @@ class HttpPool:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 _, connection = await self._loop.create_connection(HttpUpstream, self._host, self._port, ssl=self._tls)
-        except (OSError, TimeoutError, ssl.SSLError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:  # UnicodeError: of a name that cannot be one
             raise NoConnection(str(error) or f"no connection within {self._connect_seconds:g} s") from error
         return connection
 

@@ -323,8 +323,9 @@ async def test_a_refused_connection_is_unavailable() -> None:
     await forwarder.close()
 
 
-async def test_an_unknown_name_is_unavailable() -> None:
-    forwarder = HttpForwarder("http://no-such-host.invalid:6333")
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".invalid"])
+async def test_an_unknown_name_is_unavailable(host: str) -> None:
+    forwarder = HttpForwarder(f"http://{host}:6333")
     with pytest.raises(Unavailable, match="takes no connections"):
         await forwarder.forward(http("PUT", "/", body=b"x"))
     await forwarder.close()
@@ -649,7 +650,7 @@ async def test_grpc_a_status_of_the_server_is_an_answer(code: Any, initial: bool
     assert response.trailers == (("retry-after", "3"),)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "no-such-host.invalid:6334"])
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "no-such-host.invalid:6334", "a..b:6334"])
 async def test_grpc_no_connection_is_unavailable(address: str) -> None:
     forwarder = GrpcForwarder(address.format(port=unused_port()))
     with pytest.raises(Unavailable, match="takes no connections"):
