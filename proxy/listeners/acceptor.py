@@ -20,6 +20,7 @@ _AT_THE_END = 65_536  # longer than any queue
 _PAUSE_SECONDS = 1.0  # where the process has no descriptor left
 _HANDSHAKE_SECONDS = 10.0
 _GOODBYE_SECONDS = 2.0  # for the other side to say that it has heard that there is no more
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
 _log = logging.getLogger("crossfade.listeners")
 
 
@@ -88,6 +89,7 @@ class Acceptor:
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _keep_alive(connection)
             if self._tls is None:
                 await self._loop.connect_accepted_socket(self._make, connection)
             else:
@@ -101,3 +103,11 @@ class Acceptor:
         except (OSError, asyncio.CancelledError) as error:
             connection.close()
             _log.info("a connection was gone before it was served", extra={"error": error})
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """A client that vanishes without a word must not keep its connection for ever."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE.items():
+        if (number := getattr(socket, option, None)) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, number, value)

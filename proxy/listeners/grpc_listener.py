@@ -48,7 +48,6 @@ from proxy.wire import Body, Handler, Request, Response
 _GREETING_SECONDS = 20.0  # for a client to send its first settings
 _HEEDING_SECONDS = 1.0  # for one to answer, before it is left alone
 _CLOSING_SECONDS = 2.0
-_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
 _HEAD: tuple[Field, ...] = (
     (b":status", b"200"),
     (b"content-type", b"application/grpc"),
@@ -198,7 +197,6 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.client = str(peer[0]) if peer else ""
-        _keep_alive(transport.get_extra_info("socket"))
         self._after(_GREETING_SECONDS, self.abort)
         self._listener.made(self)
         self._write()
@@ -345,14 +343,6 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, act) if act is not None else None
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    """A client that vanishes without a word must not keep its connection for ever."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEP_ALIVE.items():
-        if (number := getattr(socket, option, None)) is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 class _Raising:

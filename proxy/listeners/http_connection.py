@@ -35,6 +35,7 @@ from proxy.wire import Body, Request, Response
 _BODY_BYTES = 256 * 1024  # that wait for the handler
 _JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
 _HEAD_SECONDS = 30.0  # for a head that has begun
+_SILENCE_SECONDS = 60.0  # of a client in the middle of its body
 _LINGER_SECONDS = 2.0  # for a client to read its last answer, while what it still sends is read past
 _MEMO_BYTES = 256
 _log = logging.getLogger("crossfade.listeners.http")
@@ -108,6 +109,8 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Whether the connection stays open for the answer."""
+        if self._closing and self._body is None:
+            return False  # it has had its last answer
         self._closing = True
         self._heed(self._reader.eof())
         return self.busy
@@ -378,7 +381,11 @@ class BodyStream:
                 self._continue()
                 self._continue = None
             self._moved = asyncio.get_running_loop().create_future()
-            await self._moved
+            try:
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    await self._moved
+            except TimeoutError:
+                self._error = f"nothing of it came for {_SILENCE_SECONDS:g} s"
         payload = self._parts.popleft()
         self._waiting -= len(payload)
         self._read += len(payload)

@@ -492,6 +492,21 @@ async def test_a_head_that_does_not_come_to_its_end_is_given_up(monkeypatch: pyt
         writer.close()
 
 
+async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "_SILENCE_SECONDS", 0.2)
+
+    async def handler(request: Request) -> Response:
+        try:
+            return await said(request)
+        except InvalidRequest as error:
+            return Response(400, (), str(error).encode())
+
+    async with listening(handler) as listener:
+        answer = await converse(listener.port, b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc")
+    assert b"connection: close" in answer
+    assert b"nothing of it came for 0.2 s" in answer
+
+
 # --- HTTP: clients that go, listeners that stop ---------------------------------------------
 
 
