@@ -6,4 +6,5 @@ pytest_plugins: list[str] = [
     "tests.support.qdrant_clients",
     "tests.support.contract_stores",
     "tests.support.migration",
+    "tests.support.event_loops",
 ]

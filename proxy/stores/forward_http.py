@@ -178,7 +178,7 @@ class HttpForwarder:
             return await answer
         finally:
             upload.cancel()
-            if answer.done() and not answer.cancelled():
+            if not answer.cancel() and not answer.cancelled():
                 answer.exception()  # nobody may have asked
 
     # --- what comes back -----------------------------------------------------------------------------------
