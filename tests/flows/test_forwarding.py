@@ -19,9 +19,11 @@ from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
 from proxy.stores.own_key import OwnKeyForwarder
 from proxy.wire import Headers, Request, Response
+from tests.support.event_loops import on_each_loop
 from tests.support.sockets import RawServer, Received, Script, raw_server, relay, reset, saying, unused_port
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+event_loop_policy = on_each_loop()
 MEBIBYTE = 1024 * 1024
 
 

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-import uvloop
 
 from proxy.errors import BodyTooLarge
 from proxy.listeners import grpc_listener
@@ -22,6 +21,7 @@ from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Limits, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.wire import Handler, Request, Response, collected
+from tests.support.event_loops import on_each_loop
 
 REQUEST: tuple[Field, ...] = (
     (b":method", b"POST"),
@@ -33,10 +33,7 @@ REQUEST: tuple[Field, ...] = (
 )
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The proxy runs on uvloop, which differs in when it reads, writes and accepts."""
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+event_loop_policy = on_each_loop()
 
 
 async def echo(request: Request) -> Response:

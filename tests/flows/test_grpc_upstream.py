@@ -21,7 +21,9 @@ from proxy.stores import grpc_upstream
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Request, Response
+from tests.support.event_loops import on_each_loop
 
+event_loop_policy = on_each_loop()
 HEAD = ((":status", "200"), ("content-type", "application/grpc"))
 TRAILERS = (("grpc-status", "0"), ("grpc-message", "f%C3%BCr"), ("x-t", "1"))
 Script = Callable[["Peer", int], None]

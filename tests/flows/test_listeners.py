@@ -23,8 +23,10 @@ from proxy.listeners.shared_listener import SharedListener
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
 from proxy.wire import Handler, Request, Response, collected
+from tests.support.event_loops import on_each_loop
 from tests.support.sockets import converse, raw_server, reset, saying, unused_port
 
+event_loop_policy = on_each_loop()
 MEBIBYTE = 1024 * 1024
 CLOSE = b"Connection: close\r\n\r\n"
 
@@ -690,13 +692,13 @@ async def test_a_socket_is_taken_over_with_the_connections_that_wait_in_it() -> 
         new = HttpListener(second, "127.0.0.1", old.port, sock=old.socket.dup())
         async with httpx.AsyncClient() as kept:
             assert (await kept.get(f"http://127.0.0.1:{old.port}/before")).text == "ok"
-            waiting = socket.create_connection(("127.0.0.1", old.port))  # accepted by neither yet
+            waiting = socket.create_connection(("127.0.0.1", old.port))  # whoever accepts it answers
             stopping = asyncio.ensure_future(old.stop(drain_seconds=5, linger_seconds=5))  # noqa: TID251
             await new.start()
             answer = await kept.get(f"http://127.0.0.1:{old.port}/lingering")  # on the connection that it has
             assert answer.headers["connection"] == "close"
+            waiting.sendall(b"GET /waiting HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
             await stopping
-        waiting.sendall(b"GET /waiting HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         answered = await asyncio.to_thread(waiting.recv, 4096)
         assert answered.startswith(b"HTTP/1.1 200")
         waiting.close()

@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import pytest
-import uvloop
 
 from proxy import sockets
 from proxy.listeners import acceptor
@@ -17,13 +16,12 @@ from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
 from proxy.protocols import http2_frames as f
 from proxy.wire import Request, Response
+from tests.support.event_loops import on_each_loop
 
 REQUEST = b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-@pytest.fixture(params=["asyncio", "uvloop"], autouse=True)
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+event_loop_policy = on_each_loop()
 
 
 async def echo(request: Request) -> Response:

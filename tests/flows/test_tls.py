@@ -25,7 +25,9 @@ from proxy.listeners.tls import Certificate
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
 from proxy.wire import Request, Response, collected
+from tests.support.event_loops import on_each_loop
 
+event_loop_policy = on_each_loop()
 MEBIBYTE = 1024 * 1024
 
 

@@ -1,11 +1,14 @@
-"""What goes wrong where nobody waits: a protocol's callback that raises, a failure that nobody has asked for."""
+"""Event loops: which one a test runs on, and what goes wrong in one where nobody waits."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import uvloop
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +17,16 @@ def nothing_fails_behind_the_test(caplog: pytest.LogCaptureFixture) -> Iterator[
     yield
     records = [record for when in ("setup", "call") for record in caplog.get_records(when)]
     assert not [each.getMessage() for each in records if each.name == "asyncio" and each.levelno >= logging.ERROR]
+
+
+def on_each_loop() -> Any:
+    """`event_loop_policy = on_each_loop()`: a module's tests run on asyncio's loop and on uvloop.
+
+    The proxy runs on the latter, which differs in when it reads, writes and accepts.
+    """
+
+    @pytest.fixture(params=["asyncio", "uvloop"])
+    def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+        return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+
+    return event_loop_policy
