@@ -156,8 +156,11 @@ class ChildProcess:
         self.start()
 
     def pause(self) -> None:
-        """Stop it from answering without closing its connections (SIGSTOP)."""
+        """Stop it from answering without closing its connections (SIGSTOP). It has stopped when this returns."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            with contextlib.suppress(ChildProcessError):  # it has ended
+                os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
