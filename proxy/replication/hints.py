@@ -62,16 +62,26 @@ class Keeping:
     spec: CollectionSpec
     normalizes_cosine: bool
 
-    def state(self, point: Point) -> Point | None:
-        """`point` as the primary returns it; None if that is not certain (only dense float32 vectors are)."""
-        vectors: dict[str, Vector] = {}
+    def is_certain(self, point: Point) -> bool:
+        """Whether it is known how the primary returns `point`: only of dense float32 vectors it is."""
         for name, vector in point.vectors.items():
             known = self.spec.vectors.get(name)
-            if known is None or known.kind != "dense" or known.datatype != "float32" or not isinstance(vector, bytes):
-                return None
-            if len(vector) != 4 * known.size:
-                return None
-            vectors[name] = unit(vector) if self.normalizes_cosine and known.metric is Metric.COSINE else vector
+            if known is None or known.kind != "dense" or known.datatype != "float32":
+                return False
+            if not isinstance(vector, bytes) or len(vector) != 4 * known.size:
+                return False
+        return True
+
+    def state(self, point: Point) -> Point:
+        """`point`, which is certain, as the primary returns it."""
+        if not self.normalizes_cosine:
+            return point
+        vectors: dict[str, Vector] = {
+            name: unit(vector)
+            if isinstance(vector, bytes) and self.spec.vectors[name].metric is Metric.COSINE
+            else vector
+            for name, vector in point.vectors.items()
+        }
         return Point(point.id, vectors, point.payload)
 
 
@@ -86,11 +96,10 @@ def unit(vector: bytes) -> bytes:
 
 @dataclass(slots=True)  # not frozen: that takes twice as long to make
 class _Hint:
-    """`written`: as the client sent it; None if the key is absent."""
+    """`written`: as the client sent it, and how it is kept; None if the key is absent."""
 
     mark: int
-    written: Point | None
-    keeping: Keeping | None
+    written: tuple[Point, Keeping] | None
     size_bytes: int
 
 
@@ -106,33 +115,37 @@ class Hints:
         self.size_bytes = 0
         self._known: OrderedDict[PointId, _Hint] = OrderedDict()
 
-    def put(self, mark: int, written: Mapping[PointId, Point | None], keeping: Keeping | None) -> int:
-        """Keep what the mark at position `mark` stands for; points only if it is known how the primary keeps them. How
-        many hints had to go for them."""
-        dropped = 0
-        for point_id, point in written.items():
+    def put(self, mark: int, left: Mapping[PointId, Point | None], keeping: Keeping | None) -> tuple[int, int]:
+        """Keep what the mark at position `mark` stands for; points only if it is certain how the primary keeps them.
+        How many of them are kept, and how many hints had to go for them."""
+        kept = dropped = 0
+        for point_id, point in left.items():
             self.drop(point_id)
-            if point is not None and keeping is None:
-                continue
+            written = None
+            if point is not None:
+                if keeping is None or not keeping.is_certain(point):
+                    continue
+                written = point, keeping
             size = _size_bytes(point)
-            self._known[point_id] = _Hint(mark, point, keeping, size)
+            self._known[point_id] = _Hint(mark, written, size)
             self.size_bytes += size
+            kept += 1
         while self.size_bytes > self.limit_bytes:
             self.drop(next(iter(self._known)))
             dropped += 1
-        return dropped
+        return kept, dropped
 
     def take(self, point_id: PointId, mark: int | None) -> tuple[bool, Point | None]:
-        """(True, state) if the hint of exactly that mark is there, None for a key that is absent; (False, None) if the
-        state is not certain. The hint is gone afterwards, used or not."""
+        """(True, state) if the hint of exactly that mark is there, None for a key that is absent; else (False, None).
+        The hint is gone afterwards, used or not."""
         hint = self._known.get(point_id)
         self.drop(point_id)
         if hint is None or hint.mark != mark:
             return False, None
-        if hint.written is None or hint.keeping is None:
-            return hint.written is None, None
-        state = hint.keeping.state(hint.written)
-        return state is not None, state
+        if hint.written is None:
+            return True, None
+        point, keeping = hint.written
+        return True, keeping.state(point)
 
     def drop(self, point_id: PointId) -> None:
         if (hint := self._known.pop(point_id, None)) is not None:

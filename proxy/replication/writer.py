@@ -119,9 +119,9 @@ class Writer:
         accepted = self._accepted.pop(record.begin, None)
         if accepted is not None and certain:
             left = left_by(accepted.write)
-            kept = {point_id: left[point_id] for point_id in certain if point_id in left}
-            dropped = self.site.hints.put(position, kept, accepted.keeping)
-            self.site.metrics.hints.add(self.site.route, "kept", amount=len(kept))
+            left = {point_id: left[point_id] for point_id in certain if point_id in left}
+            kept, dropped = self.site.hints.put(position, left, accepted.keeping)
+            self.site.metrics.hints.add(self.site.route, "kept", amount=kept)
             self.site.metrics.hints.add(self.site.route, "dropped", amount=dropped)
 
     async def without_journal(self, primary: Primary) -> Response:

@@ -24,7 +24,7 @@ SHIPPED_EXTRAS = frozenset({"", "edge"})
 
 # Permissive, or (MPL) binding only to changes of the package's own files, which we do not make.
 RUNTIME = frozenset(
-    "0BSD Apache-2.0 BSD-2-Clause BSD-3-Clause CC0-1.0 ISC MIT MPL-2.0 PSF-2.0 Unlicense Zlib".split()  # noqa: SIM905
+    "0BSD Apache-2.0 BSD-2-Clause BSD-3-Clause CC0-1.0 ISC MIT MIT-0 MPL-2.0 PSF-2.0 Unlicense Zlib".split()  # noqa: SIM905
 )
 DEVELOPMENT = RUNTIME | {"LGPL-2.1-or-later", "LGPL-3.0-or-later", "Python-2.0"}
 

@@ -114,14 +114,17 @@ def test_what_is_no_longer_known_takes_the_place_of_an_older_hint() -> None:
     hints.put(5, {1: POINT}, KEEPING)
     hints.put(6, {1: POINT}, None)
     assert hints.size_bytes == 0  # a point of which nobody knows how it is kept takes no memory
+    hints.put(6, {1: Point(1, {"": SparseVector((1,), f32(1))})}, KEEPING)
+    assert hints.size_bytes == 0
     assert (hints.take(1, 5), hints.take(1, 6)) == ((False, None), (False, None))
 
 
 def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     spec = CollectionSpec({"": VectorSpec(100, Metric.DOT)})
     keeping, hints = Keeping(spec, normalizes_cosine=False), Hints(3000)
-    dropped = sum(hints.put(number, {number: Point(number, {"": bytes(400)})}, keeping) for number in range(100))
+    puts = [hints.put(number, {number: Point(number, {"": bytes(400)})}, keeping) for number in range(100)]
     assert hints.size_bytes <= 3000
-    assert dropped > 90
+    assert sum(kept for kept, _ in puts) == 100
+    assert sum(dropped for _, dropped in puts) > 90
     assert hints.take(0, 0) == (False, None)
     assert hints.take(99, 99)[0]
