@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from proxy.errors import InvalidRequest, Untranslatable
+from proxy.errors import InvalidRequest, Unavailable, Unclear, Untranslatable
 from proxy.model import (
     EVERYTHING,
     Batch,
@@ -119,7 +119,11 @@ class EmulatedPrimary:
             yield collection
 
     async def _resolved(self, name: str) -> str:
-        aliases = await self.aliases() if self._aliases is None else self._aliases
+        """Of what is to be done nothing has been done yet: an answer that does not come leaves nothing unclear."""
+        try:
+            aliases = await self.aliases() if self._aliases is None else self._aliases
+        except Unclear as error:
+            raise Unavailable(f"the aliases could not be read, so nothing was asked: {error}") from error
         return aliases.get(name, name)
 
     def _turns_at(self, collection: str) -> Turns:
