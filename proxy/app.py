@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import random
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -42,7 +41,7 @@ from proxy.migration.kinds import Kinds
 from proxy.migration.moves import Moves
 from proxy.migration.sweeper import Sweeper
 from proxy.model import Side
-from proxy.pipeline import Pipeline, Switchboard
+from proxy.pipeline import Pipeline
 from proxy.replication.hooks import Hook, no_hook
 from proxy.replication.journal import Journal
 from proxy.replication.membership import Membership
@@ -51,11 +50,13 @@ from proxy.replication.site import StorePair
 from proxy.routing import RouteTable, source_name, target_name
 from proxy.serving.access import Gatekeeper, GuardedFront
 from proxy.serving.drift import Drift
+from proxy.serving.fast_path import FastPath
 from proxy.serving.figures import Figures
 from proxy.serving.live import Breaker, LiveRoute, settings_of
 from proxy.serving.names import Elsewhere
 from proxy.serving.primaries import Front
 from proxy.serving.reads import Reader
+from proxy.serving.switchboard import Switchboard
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
 from proxy.sockets import Handover, Inherited, take
@@ -69,7 +70,7 @@ from proxy.telemetry import logs
 from proxy.telemetry.exposition import Exposition
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Transport
+from proxy.wire import Handler, PassThrough, Transport
 
 DRAIN_SECONDS = 10.0
 LINGER_SECONDS = 60.0
@@ -182,7 +183,7 @@ class App:
         self.upstreams = {name: self._upstream(config, name) for name in sources}
         self.membership = Membership(self.journal, self._hold_seconds, self.clock)
         self.gatekeeper = Gatekeeper(config.auth, self.clock, self.metrics)
-        self.reader = Reader(self.gatekeeper, self.metrics, random.random)
+        self.reader = Reader(self.gatekeeper, self.metrics)
         for route in config.routes:
             self.routes[route.name] = self._live_route(config, route)
         self.switchboard = Switchboard(
@@ -354,20 +355,32 @@ class App:
     def _listener(self, config: ListenerConfig, host: str, port: int, taken: socket.socket | None) -> Listener:
         """Raises ConfigError if its certificate cannot be used."""
         known = self.switchboard.metric_of
-        http, grpc = self._pipeline(config, QdrantRest(known)), self._pipeline(config, QdrantGrpc(known))
+        http, fast_http = self._pipeline(config, QdrantRest(known))
+        grpc, fast_grpc = self._pipeline(config, QdrantGrpc(known))
         limit, protocols = config.max_body_bytes, _PROTOCOLS[config.transport]
         tls = config.tls
         certificate = Certificate(Path(tls.certificate), Path(tls.key), protocols) if tls is not None else None
         match config.transport:
             case "http":
-                return HttpListener(http, host, port, sock=taken, certificate=certificate)
+                return HttpListener(http, host, port, sock=taken, certificate=certificate, fast=fast_http)
             case "grpc":
-                return GrpcListener(grpc, host, port, sock=taken, certificate=certificate, max_body_bytes=limit)
+                return GrpcListener(
+                    grpc, host, port, sock=taken, certificate=certificate, max_body_bytes=limit, fast=fast_grpc
+                )
             case "both":
-                return SharedListener(http, grpc, host, port, sock=taken, certificate=certificate, max_body_bytes=limit)
+                return SharedListener(
+                    HttpListener(http, host, port, fast=fast_http),
+                    GrpcListener(grpc, host, port, fast=fast_grpc, max_body_bytes=limit),
+                    host,
+                    port,
+                    sock=taken,
+                    certificate=certificate,
+                )
 
-    def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> Pipeline:
-        return Pipeline(config, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics)
+    def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> tuple[Handler, PassThrough]:
+        made = config, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
+        slow = Pipeline(*made)
+        return slow, FastPath(*made, slow)
 
     # --- reload and figures -------------------------------------------------------------------------
 

@@ -20,9 +20,8 @@ unknown effect on a mirrored collection is carried out and leaves "needs sweep" 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from proxy.clock import Clock
@@ -34,7 +33,6 @@ from proxy.model import (
     DataRead,
     Definition,
     DropAlias,
-    Metric,
     OpaqueWrite,
     PrimaryOnlyRead,
     RenameAlias,
@@ -44,67 +42,18 @@ from proxy.model import (
     collection_of,
 )
 from proxy.replication.replicator import Replicator
-from proxy.replication.site import Site
 from proxy.replication.writer import Answer, Outdated, Primary, ask
-from proxy.routing import RouteTable, Unrouted
 from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
 from proxy.serving.names import STALE_SECONDS
 from proxy.serving.primaries import about, native
 from proxy.serving.reads import Answered, Reader
+from proxy.serving.switchboard import Place, Switchboard
 from proxy.serving.upstream import Upstream
 from proxy.telemetry.metrics import NO_ROUTE, Metrics
-from proxy.telemetry.tasks import spawn
 from proxy.wire import Request, Response, collected
 
 _log = logging.getLogger("crossfade.pipeline")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a collection is: its resolved name, its source, and the route that has it (None: no route does)."""
-
-    collection: str
-    upstream: Upstream
-    route: LiveRoute | None
-
-
-@dataclass(slots=True)
-class Switchboard:
-    """All routes and sources of the process; `table` is replaced by a reload."""
-
-    table: RouteTable
-    routes: Mapping[str, LiveRoute]
-    upstreams: Mapping[str, Upstream]
-    default: Upstream  # answers what belongs to no collection
-
-    def locate(self, name: str) -> Place:
-        """Where the collection is that a client calls `name`. Raises NotServed if the configuration refuses it."""
-        for source, upstream in self.upstreams.items():
-            collection = upstream.names.resolve(name)
-            found = self.table.find(collection, upstream.names.aliases_of(collection))
-            if not isinstance(found, Unrouted) and found.source == source:
-                return Place(collection, upstream, self.routes[found.name])
-        if isinstance(found, Unrouted) and found.refused:
-            raise NotServed(f"collection {name!r} belongs to no route, and unknown_collections is `refuse`")
-        upstream = self.upstreams[found.source]
-        return Place(upstream.names.resolve(name), upstream, None)
-
-    def metric_of(self, name: str, using: str) -> Metric | None:
-        """The metric of a vector of the collection that a client calls `name`; None while it is not known. Dialects
-        need it to understand a score threshold; asking for it starts finding it out."""
-        try:
-            place = self.locate(name)
-        except NotServed:
-            return None
-        if place.route is None or not place.route.replicator.knows(place.collection):
-            return None
-        site = place.route.replicator.workshop(place.collection).site
-        if site.spec is None:
-            spawn(_learn(site), name="description of a collection")
-            return None
-        vector = site.spec.vectors.get(using)
-        return vector.metric if vector is not None else None
 
 
 def _through(replicator: Replicator, reason: str, primary: Primary) -> Primary:
@@ -145,11 +94,6 @@ def _names_in(operation: UpdateAliases) -> Iterator[str]:
         match action:
             case CreateAlias(collection=name) | DropAlias(alias=name) | RenameAlias(old=name):
                 yield name
-
-
-async def _learn(site: Site) -> None:
-    with contextlib.suppress(CrossfadeError):  # the next request asks again
-        await site.known_spec()
 
 
 @dataclass(slots=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from random import random
+from typing import Literal, Protocol
 
 from proxy.errors import BodyTooLarge
 
@@ -27,7 +28,8 @@ class Request:
     `path` is as sent, percent-encoding included (HTTP), or the full method "/package.Service/Method"
     (gRPC). `query` has no "?". `timeout_seconds` is what the client still grants (grpc-timeout), if it said.
     `access` is how the client's key stood when the request was admitted, whatever a reload says since: the proxy has
-    `checked` it, it is `unchecked` (only the source can tell), or the door is `open` to anybody.
+    `checked` it, it is `unchecked` (only the source can tell), or the door is `open` to anybody. `draw` is a chance in
+    [0, 1) by which all is decided that is left to chance, so that it is decided once.
     """
 
     transport: Transport
@@ -39,6 +41,7 @@ class Request:
     client: str = ""  # the peer's address
     timeout_seconds: float | None = None
     access: Access = "unchecked"
+    draw: float = field(default_factory=random, compare=False)
 
     def header(self, name: str) -> str | None:
         """The first value of a header or metadata entry, `name` in lower case."""
@@ -70,6 +73,41 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+# --- the fast path: requests that pass without a task of their own -------------------------
+
+
+@dataclass(slots=True, eq=False)
+class AnswerHead:
+    """A `Response` without its body; one object for all answers that begin with the same bytes. `written` is what the
+    listener has made of it, if that is of use for the next one."""
+
+    status: int
+    headers: Headers
+    message: str = ""
+    trailers: Headers = ()
+    written: bytes = b""
+
+    def with_body(self, body: Body) -> Response:
+        return Response(self.status, self.headers, body, self.message, self.trailers)
+
+
+Answer = Callable[[AnswerHead, Body], None]
+GiveUp = Callable[[], None]
+
+
+class PassThrough(Protocol):
+    """Stands beside a `Handler`, and is asked first."""
+
+    def begin(
+        self, key: bytes | None, body: bytes, draw: float, request: Callable[[], Request], answer: Answer
+    ) -> GiveUp | None:
+        """Begin to answer the request that `request` makes (with that body and draw), and tell `answer` in a later turn
+        of the loop, once; the call that comes back gives it up: nobody waits any more. None: it is the handler's.
+
+        `key`: the same for all requests of the same head, None if the listener knows none."""
+        ...
 
 
 async def collected(request: Request, limit_bytes: int) -> Request:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from proxy.errors import CrossfadeError
 from proxy.model import Operation, Result
@@ -23,6 +23,15 @@ class Call:
     request: Request
     operation: Operation
     form: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a read of data asks, as its endpoint says. `operation`: the name of the model's, in lower case."""
+
+    collection: str
+    kind: Literal["search", "fetch", "scroll", "count"]
+    operation: str
 
 
 class Outcome(Enum):
@@ -49,6 +58,11 @@ class Dialect(Protocol):
 
     def wants_body(self, request: Request) -> bool:
         """Whether `decode` needs the body, judged by the head alone. If not, the body may stay a stream."""
+        ...
+
+    def glance(self, request: Request) -> Glance | None:
+        """What a request with its body would be decoded to, told without looking at more of it than that takes. None
+        if it is not a read of data, or if only `decode` can tell."""
         ...
 
     def decode(self, request: Request) -> Call:

@@ -57,7 +57,7 @@ from proxy.model import (
     Written,
     collection_of,
 )
-from proxy.stores import PrimaryStore
+from proxy.stores import Passage, PrimaryStore
 from proxy.wire import Request, Response, Transport, collected
 
 REST_LIMIT_BYTES = 32 * 1024 * 1024  # max_request_size_mb in the server's config/config.yaml
@@ -198,6 +198,10 @@ class LocalFront:
 
     async def forward(self, request: Request) -> Response:
         return await self._front.handle(request)
+
+    def passage(self, request: Request) -> Passage | None:
+        """There is none: it takes reading here."""
+        return None
 
     async def close(self) -> None:
         await self._front.close()

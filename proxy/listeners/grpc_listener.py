@@ -22,6 +22,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 from proxy.errors import BodyTooLarge
@@ -43,7 +44,7 @@ from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Body, Handler, Request, Response
+from proxy.wire import AnswerHead, Body, GiveUp, Handler, PassThrough, Request, Response
 
 _GREETING_SECONDS = 20.0  # for a client to send its first settings
 _HEEDING_SECONDS = 1.0  # for one to answer, before it is left alone
@@ -57,7 +58,8 @@ _log = logging.getLogger("crossfade.listeners.grpc")
 
 
 class GrpcListener(SocketListener):
-    """For gRPC. max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size."""
+    """For gRPC. max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size. fast:
+    asked before the handler."""
 
     def __init__(
         self,
@@ -69,10 +71,12 @@ class GrpcListener(SocketListener):
         backlog: int = 4096,
         sock: socket.socket | None = None,
         certificate: Certificate | None = None,
+        fast: PassThrough | None = None,
     ) -> None:
         super().__init__(host, port, backlog=backlog, sock=sock, certificate=certificate)
         self.max_body_bytes = max_body_bytes
         self._handler = handler
+        self._fast = fast
         self._connections: set[_Connection] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()  # a connection is
@@ -110,17 +114,27 @@ class GrpcListener(SocketListener):
 
     def called(self, connection: _Connection, stream_id: int, call: _Call) -> None:
         """The request of a stream is whole."""
-        task = spawn(self._answer(connection, stream_id, call), name="grpc call")
+        try:
+            request = call.request(connection.client, self.max_body_bytes)
+        except MessageError as error:
+            connection.answer(stream_id, Response(error.status, message=str(error)), b"")
+            connection.ended(stream_id)
+            return
+        if self._fast is not None and isinstance(request.body, bytes):
+            answer = partial(connection.passed, stream_id)
+            give_up = self._fast.begin(None, request.body, request.draw, lambda: request, answer)
+            if give_up is not None:
+                connection.passing[stream_id] = give_up
+                return
+        task = spawn(self._answer(connection, stream_id, request), name="grpc call")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _answer(self, connection: _Connection, stream_id: int, call: _Call) -> None:
+    async def _answer(self, connection: _Connection, stream_id: int, request: Request) -> None:
         try:
-            response = await self._handler(call.request(connection.client, self.max_body_bytes))
+            response = await self._handler(request)
             body = response.body if isinstance(response.body, bytes) else await _whole(response)
             connection.answer(stream_id, response, body)
-        except MessageError as error:
-            connection.answer(stream_id, Response(error.status, message=str(error)), b"")
         except asyncio.CancelledError:  # at the end of a drain, or of something that the handler waited for
             message = "the call was cut off here; it may have been carried out"
             connection.answer(stream_id, Response(grpc.UNKNOWN, message=message), b"")
@@ -128,7 +142,7 @@ class GrpcListener(SocketListener):
             if task is not None and task.cancelling():
                 raise
         except Exception:  # noqa: BLE001 - a defect (handlers answer errors themselves): logged, and the client told
-            _log.exception("handler failed", extra={"method": call.path})
+            _log.exception("handler failed", extra={"method": request.path})
             message = "internal error; the proxy's log has the details"
             connection.answer(stream_id, Response(grpc.INTERNAL, message=message), b"")
         finally:
@@ -183,6 +197,7 @@ class _Connection(asyncio.Protocol):
         self._listener = listener
         self._http2 = Connection(Role.SERVER)
         self._calls: dict[int, _Call] = {}  # that are not whole yet
+        self.passing: dict[int, GiveUp] = {}  # on the fast path
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None  # for what a client has to do in time
@@ -209,6 +224,9 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._calls.clear()
+        for give_up in self.passing.values():
+            give_up()
+        self.passing.clear()
         self._after(0.0, None)
         self._listener.lost(self)
 
@@ -238,6 +256,13 @@ class _Connection(asyncio.Protocol):
             _log.warning("an answer cannot be sent", extra={"error": error})
             http2.reset(stream_id, Code.INTERNAL_ERROR)
         self._write_soon()
+
+    def passed(self, stream_id: int, head: AnswerHead, body: Body) -> None:
+        """The fast path has an answer."""
+        del self.passing[stream_id]
+        assert isinstance(body, bytes)
+        self.answer(stream_id, head.with_body(body), body)
+        self.ended(stream_id)
 
     def ended(self, stream_id: int) -> None:
         """Its handler has."""
@@ -274,6 +299,9 @@ class _Connection(asyncio.Protocol):
                     self._call(event.stream_id, call)
             case Reset():
                 self._calls.pop(event.stream_id, None)
+                if (give_up := self.passing.pop(event.stream_id, None)) is not None:
+                    give_up()
+                    self.ended(event.stream_id)
             case Ready() if not self._drains:
                 self._after(0.0, None)
             case Broken():

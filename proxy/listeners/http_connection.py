@@ -4,7 +4,8 @@ Rules of the file:
 
 - One request at a time: what comes behind it is held (protocols/http1.py), and the socket is not read while something
   is held, or while the handler is slower than its body.
-- A body that has come whole with its head is bytes, any other a stream (`BodyStream`).
+- A short body is waited for, and then bytes; any other is a stream (`BodyStream`).
+- A request whose body is there is offered to the fast path first; its answer comes by a call, without a task.
 - Whoever answers before it has read the body ends the connection with the answer: the rest is read past for a while,
   so that the client gets to see the answer.
 - A client that leaves ends its body's stream with InvalidRequest and nothing else: the handler runs on, and its answer
@@ -19,8 +20,9 @@ import socket
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
+from random import random
 from typing import Protocol, cast
 
 from proxy.errors import BodyTooLarge, InvalidRequest
@@ -30,7 +32,7 @@ from proxy.protocols.http1 import End, Malformed, RequestEvent, RequestReader
 from proxy.protocols.http1_fields import Field, Http1Error
 from proxy.protocols.http1_head import RequestHead
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Body, Request, Response
+from proxy.wire import AnswerHead, Body, GiveUp, PassThrough, Request, Response
 
 _BODY_BYTES = 256 * 1024  # that wait for the handler
 _JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
@@ -45,6 +47,7 @@ class Owner(Protocol):
     """What a connection asks of its listener."""
 
     max_body_bytes: int | None
+    fast: PassThrough | None
 
     @property
     def stopping(self) -> bool:
@@ -72,6 +75,7 @@ class HttpConnection(asyncio.Protocol):
         "_exchange",
         "_head",
         "_owner",
+        "_passing",
         "_paused",
         "_reader",
         "_requests",
@@ -87,6 +91,7 @@ class HttpConnection(asyncio.Protocol):
         self._head: RequestHead | None = None  # of a request that is not begun yet
         self._body: BodyStream | None = None  # of the request that is read
         self._exchange: asyncio.Task[None] | None = None
+        self._passing: GiveUp | None = None  # an exchange on the fast path
         self._drained: asyncio.Future[None] | None = None  # while the client does not read
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
@@ -105,7 +110,10 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing and self._body is None:
             return  # read past
-        self._heed(self._reader.feed(data))
+        if not self.busy and (whole := self._reader.whole(data)) is not None:
+            self._begin_whole(*whole)
+        else:
+            self._heed(self._reader.feed(data))
 
     def eof_received(self) -> bool:
         """Whether the connection stays open for the answer."""
@@ -119,8 +127,10 @@ class HttpConnection(asyncio.Protocol):
         self._transport = None
         self._closing = True
         self._after(0.0, None)
+        self._head = None
         if self._body is not None and not self._body.ended:
             self._body.fail("the connection is gone")
+        self._give_up_passing()
         self.resume_writing()
         self._owner.lost(self)
 
@@ -132,12 +142,16 @@ class HttpConnection(asyncio.Protocol):
             self._drained.set_result(None)
             self._drained = None
 
+    def _is_behind(self) -> bool:
+        """Whether the client does not read what is written."""
+        return self._drained is not None
+
     # --- the listener's ------------------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self._exchange is not None
+        """Whether a request is being answered, or its body waited for."""
+        return self._exchange is not None or self._passing is not None or self._head is not None
 
     @property
     def awaits_request(self) -> bool:
@@ -154,6 +168,7 @@ class HttpConnection(asyncio.Protocol):
         """Cancel what is under way."""
         if self._exchange is not None:
             self._exchange.cancel()
+        self._give_up_passing()
         if self._transport is not None:
             self._transport.abort()
 
@@ -171,20 +186,89 @@ class HttpConnection(asyncio.Protocol):
                     self._body.end()
                 case Malformed():
                     self._refuse(event)
-        if self._head is not None and not self.busy:
-            self._begin(self._head)
+        if self._head is not None:
+            self._begin_if_there(self._head)
         elif not self.busy and not self._closing and self._reader.held_bytes and self._timer is None:
             self._after(_HEAD_SECONDS, self._give_up)
         self._flow()
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin_if_there(self, head: RequestHead) -> None:
+        """Begin the exchange, unless its body is short and still to come."""
         body = self._body
         assert body is not None
-        self._head = None
-        self._requests += 1
-        self._after(0.0, None)
-        self._exchange = spawn(self._answer(head, body), name="http exchange")
+        size = head.body_bytes
+        if body.ended or body.is_broken or head.expects_continue or size is None or size > _BODY_BYTES:
+            self._begin(head, body)
+        else:
+            self._after(_SILENCE_SECONDS, self._miss_body)
+
+    def _miss_body(self) -> None:
+        if self._head is not None and self._body is not None:
+            self._body.fail(f"nothing of it came for {_SILENCE_SECONDS:g} s")
+            self._begin(self._head, self._body)
+
+    def _begin_whole(self, key: bytes, head: RequestHead, payload: bytes) -> None:
+        """A request that has come all at once, and whose head is known by its bytes."""
+        self._take_up()
+        if not self._pass(key, head, payload, draw := random()):
+            self._body = BodyStream.of(payload)
+            self._begin_slowly(head, self._body, draw)
         self._owner.changed(self)
+
+    def _begin(self, head: RequestHead, body: BodyStream) -> None:
+        self._head = None
+        self._take_up()
+        draw = random()
+        if not body.ended or not self._pass(None, head, body.whole(), draw):
+            self._begin_slowly(head, body, draw)
+        self._owner.changed(self)
+
+    def _take_up(self) -> None:
+        self._requests += 1
+        if self._timer is not None:
+            self._after(0.0, None)
+
+    def _pass(self, key: bytes | None, head: RequestHead, payload: bytes, draw: float) -> bool:
+        """Whether the fast path answers it."""
+        if (fast := self._owner.fast) is None:
+            return False
+        made = lambda: _request(head, payload, self.client, draw)  # noqa: E731
+        self._passing = fast.begin(key, payload, draw, made, partial(self._passed, head))
+        return self._passing is not None
+
+    def _begin_slowly(self, head: RequestHead, body: BodyStream, draw: float) -> None:
+        try:
+            request = _request(head, body.whole() if body.ended else body, self.client, draw)
+        except UnicodeDecodeError:
+            request = None
+        rest = partial(self._answer, head, body, request)
+        self._exchange = spawn(self._carry_out(rest, body), name="http exchange")
+
+    def _passed(self, head: RequestHead, answer: AnswerHead, payload: Body) -> None:
+        """The answer that the fast path gives."""
+        self._passing = None
+        body = _NO_BODY
+        if not isinstance(payload, bytes) or self._is_behind():
+            rest = partial(self._reply, head, answer.with_body(payload), body)
+            self._exchange = spawn(self._carry_out(rest, body), name="http answer")
+            return
+        usual = head.keep_alive and head.version == b"1.1" and not (self._closing or self._owner.stopping)
+        if usual and answer.written:
+            self._write(answer.written, payload)
+        else:
+            framing = self._write_framed(head, answer.with_body(payload), body)
+            if usual and framing is not None and framing.has_body:
+                answer.written = framing.head
+        if self._is_behind():
+            self._exchange = spawn(self._carry_out(self._drain, body), name="http answer")
+        else:
+            self._end_exchange(body)
+            self._owner.changed(self)
+
+    def _give_up_passing(self) -> None:
+        if self._passing is not None:
+            self._passing()
+            self._passing = None
 
     def _continue_of(self, head: RequestHead) -> Callable[[], None] | None:
         return (lambda: self._write(http1_write.CONTINUE)) if head.expects_continue else None
@@ -196,9 +280,7 @@ class HttpConnection(asyncio.Protocol):
             return
         _log.info("bytes that are not HTTP refused", extra={"status": malformed.status, "reason": malformed.reason})
         self._head = None
-        answer = neutral(HTTPStatus(malformed.status), malformed.reason)
-        assert isinstance(answer.body, bytes)
-        self._write(head_of(answer, None, closing=True).head, answer.body)
+        self._write_neutral(None, HTTPStatus(malformed.status), malformed.reason)
         self._linger()
 
     def _give_up(self) -> None:
@@ -206,16 +288,18 @@ class HttpConnection(asyncio.Protocol):
 
     # --- the exchange ------------------------------------------------------------------------------------
 
-    async def _answer(self, head: RequestHead, body: BodyStream) -> None:
+    async def _answer(self, head: RequestHead, body: BodyStream, request: Request | None) -> None:
+        if request is not None:
+            response = await self._owner.answer(request)
+        else:
+            response = neutral(HTTPStatus.BAD_REQUEST, "the request's path and headers must be UTF-8")
+        body.cancel_continue()
+        await self._reply(head, response, body)
+
+    async def _carry_out(self, rest: Callable[[], Awaitable[None]], body: BodyStream) -> None:
+        """What is left of an exchange, and its end."""
         try:
-            try:
-                request = _request(head, body.whole() if body.ended else body, self.client)
-            except UnicodeDecodeError:
-                response = neutral(HTTPStatus.BAD_REQUEST, "the request's path and headers must be UTF-8")
-            else:
-                response = await self._owner.answer(request)
-            body.cancel_continue()
-            await self._reply(head, response, body)
+            await rest()
         except ConnectionError:  # nobody is left to be told
             self._closing = True
         finally:
@@ -224,20 +308,15 @@ class HttpConnection(asyncio.Protocol):
             self._owner.changed(self)
 
     async def _reply(self, head: RequestHead, response: Response, body: BodyStream) -> None:
-        self._closing = self._closing or self._owner.stopping or not head.keep_alive or not body.ended
-        try:
-            framing = head_of(response, head, closing=self._closing)
-        except Http1Error as error:  # a store's answer has what HTTP/1.1 does not allow
-            _log.warning("an answer cannot be written", extra={"error": error})
-            response = neutral(HTTPStatus.BAD_GATEWAY, "the answer cannot be written as HTTP/1.1")
-            framing = head_of(response, head, closing=self._closing)
-        self._closing = self._closing or framing.ends_with_connection
+        framing = self._write_framed(head, response, body)
         if isinstance(response.body, bytes):
-            self._write(framing.head, response.body if framing.has_body else b"")
             await self._drain()
             return
         try:
-            await self._stream(framing, response.body)
+            if framing is not None:
+                await self._stream(framing, response.body)
+            else:
+                await self._drain()
         except ConnectionError:
             raise
         except Exception as error:
@@ -245,19 +324,37 @@ class HttpConnection(asyncio.Protocol):
             _log.warning("answer broken off", extra={"kind": type(error).__name__})
             self._break()
             raise ConnectionResetError("the answer was broken off") from error
+        finally:
+            if (close := getattr(response.body, "aclose", None)) is not None:
+                await close()
+
+    def _write_framed(self, head: RequestHead, response: Response, body: BodyStream) -> Framing | None:
+        """Write an answer's head, and its body if that is in memory. None: something else was said in its place."""
+        self._closing = self._closing or self._owner.stopping or not head.keep_alive or not body.ended
+        try:
+            framing = head_of(response, head, closing=self._closing)
+        except Http1Error as error:  # a store's answer has what HTTP/1.1 does not allow
+            _log.warning("an answer cannot be written", extra={"error": error})
+            self._write_neutral(head, HTTPStatus.BAD_GATEWAY, "the answer cannot be written as HTTP/1.1")
+            return None
+        self._closing = self._closing or framing.ends_with_connection
+        self._write(framing.head, response.body if framing.has_body and isinstance(response.body, bytes) else b"")
+        return framing
+
+    def _write_neutral(self, head: RequestHead | None, status: HTTPStatus, text: str) -> None:
+        """An answer of our own."""
+        answer = neutral(status, text)
+        assert isinstance(answer.body, bytes)
+        framing = head_of(answer, head, closing=self._closing)
+        self._write(framing.head, answer.body if framing.has_body else b"")
 
     async def _stream(self, framing: Framing, body: AsyncIterator[bytes]) -> None:
-        try:
-            self._write(framing.head)
-            if framing.has_body:
-                async for payload in body:
-                    self._write(*(http1_write.chunk(payload) if framing.chunked else (payload,)))
-                    await self._drain()
-            if framing.chunked:
-                self._write(http1_write.last_chunk())
-        finally:
-            if (close := getattr(body, "aclose", None)) is not None:
-                await close()
+        if framing.has_body:
+            async for payload in body:
+                self._write(*(http1_write.chunk(payload) if framing.chunked else (payload,)))
+                await self._drain()
+        if framing.chunked:
+            self._write(http1_write.last_chunk())
 
     def _end_exchange(self, body: BodyStream) -> None:
         if self._transport is None:
@@ -341,9 +438,23 @@ class BodyStream:
         self._moved: asyncio.Future[None] | None = None
         self.ended = False
 
+    @classmethod
+    def of(cls, payload: bytes) -> BodyStream:
+        """One that has come whole."""
+        body = cls(lambda: None, None, None)
+        if payload:
+            body.feed(payload)
+        body.end()
+        return body
+
     @property
     def is_full(self) -> bool:
         return self._waiting > _BODY_BYTES
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the rest of it will not come."""
+        return bool(self._error)
 
     def feed(self, payload: bytes) -> None:
         self._continue = None
@@ -399,7 +510,7 @@ class BodyStream:
             self._moved.set_result(None)
 
 
-def _request(head: RequestHead, body: Body, client: str) -> Request:
+def _request(head: RequestHead, body: Body, client: str, draw: float) -> Request:
     """Raises UnicodeDecodeError for what could not be passed on unchanged."""
     path, _, query = head.origin_form.decode().partition("?")
     return Request(
@@ -410,6 +521,7 @@ def _request(head: RequestHead, body: Body, client: str) -> Request:
         headers=tuple([_known_text(field) if len(field[1]) <= _MEMO_BYTES else _text(field) for field in head.fields]),
         body=body,
         client=client,
+        draw=draw,
     )
 
 
@@ -418,3 +530,4 @@ def _text(field: Field) -> tuple[str, str]:
 
 
 _known_text = lru_cache(2048)(_text)
+_NO_BODY = BodyStream.of(b"")

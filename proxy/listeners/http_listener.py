@@ -22,7 +22,7 @@ from proxy.listeners.http_connection import HttpConnection
 from proxy.listeners.http_reply import neutral
 from proxy.listeners.socket_listener import SocketListener
 from proxy.listeners.tls import Certificate
-from proxy.wire import Handler, Request, Response
+from proxy.wire import Handler, PassThrough, Request, Response
 
 _COMING_SECONDS = 1.0  # for a request that has begun, or is the first of its connection
 _log = logging.getLogger("crossfade.listeners.http")
@@ -32,6 +32,7 @@ class HttpListener(SocketListener):
     """For HTTP/1.1 (and 1.0).
 
     max_body_bytes: a longer body makes its stream raise BodyTooLarge; None leaves that to the handler.
+    fast: asked before the handler.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class HttpListener(SocketListener):
         backlog: int = 4096,
         sock: socket.socket | None = None,
         certificate: Certificate | None = None,
+        fast: PassThrough | None = None,
     ) -> None:
         super().__init__(host, port, backlog=backlog, sock=sock, certificate=certificate)
         self.max_body_bytes = max_body_bytes
         self.stopping = False
         self._handler = handler
+        self.fast = fast
         self._open: set[HttpConnection] = set()
         self._changed = asyncio.Event()  # an exchange has begun or ended, or a connection has gone
 

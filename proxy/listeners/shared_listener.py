@@ -12,28 +12,26 @@ from proxy.listeners.http_listener import HttpListener
 from proxy.listeners.socket_listener import SocketListener
 from proxy.listeners.tls import Certificate
 from proxy.protocols.http2_frames import PREFACE
-from proxy.wire import Handler
 
 _TELLING = PREFACE[:3]  # "PRI" is a method of nothing else (RFC 9113, 11.6)
 
 
 class SharedListener(SocketListener):
-    """`http` and `grpc` answer the requests of their transport. max_body_bytes: as theirs."""
+    """`http` and `grpc`, which are not started themselves, have the connections of their transport."""
 
     def __init__(
         self,
-        http: Handler,
-        grpc: Handler,
+        http: HttpListener,
+        grpc: GrpcListener,
         host: str,
         port: int,
         *,
-        max_body_bytes: int | None = None,
         sock: socket.socket | None = None,
         certificate: Certificate | None = None,
     ) -> None:
         super().__init__(host, port, sock=sock, certificate=certificate)
-        self._http = HttpListener(http, host, port)
-        self._grpc = GrpcListener(grpc, host, port, max_body_bytes=max_body_bytes)
+        self._http = http
+        self._grpc = grpc
         self._undecided: set[_Undecided] = set()
 
     def connection(self) -> asyncio.Protocol:

@@ -19,6 +19,8 @@ Rules of the file:
   and 11.2). Every other body is passed through as it came: a read that is all body is the very object that was fed.
 - A head is looked for once, parsed as a whole and never rescanned. What cannot become one is refused early: a first
   byte that begins no token, a bare LF, a line or a head over its limit (`Limits`).
+- Heads come again, byte for byte: one that was parsed is remembered (in bounds), and a read that is nothing but such a
+  head and its body is known as such at once (`whole`). What a head hangs on besides its bytes is in the key.
 - One empty line before a request is ignored (RFC 9112, 2.2); a second is not.
 - Only whole lines ended by CRLF count (2.2 would let a bare LF pass).
 - What comes behind a head that hands the connection over (101, 2xx to CONNECT) is held, and given away by `rest`.
@@ -56,6 +58,13 @@ ResponseEvent = ResponseHead | bytes | End | Malformed
 _END = End()
 _LIMITS = Limits()
 _TOKEN = frozenset(TOKEN)
+_MEMO_HEADS = 1024
+_MEMO_HEAD_BYTES = 2048
+_requests: dict[bytes, RequestHead] = {}  # by their bytes: those that `RequestReader.whole` can take
+_responses: dict[bytes, ResponseHead] = {}  # the same of responses, to methods that do not change what a head means
+
+
+_MEANING = frozenset({b"HEAD", b"CONNECT"})  # a response's head means something else after these
 
 
 class _Stage(Enum):
@@ -109,6 +118,17 @@ class _Reader(Generic[Head]):
         self._stage = _OVER
         self._let_go()
         return rest
+
+    def _whole(self, data: bytes, known: dict[bytes, Head]) -> tuple[bytes, Head, bytes] | None:
+        if self._stage is not _HEAD or self._held:
+            return None
+        end = data.find(b"\r\n\r\n", 0, _MEMO_HEAD_BYTES + 4)
+        key = data[:end]
+        head = known.get(key) if end > 0 else None
+        if head is None or head.body_bytes != len(data) - end - 4:
+            return None
+        self._stage = _AT_END
+        return key, head, data[end + 4 :]
 
     def feed(self, data: bytes) -> list[Head | bytes | End | Malformed]:
         """What `data` means, with what is held. Nothing after a Malformed."""
@@ -280,8 +300,16 @@ class RequestReader(_Reader[RequestHead]):
         self._empty_line = False
         return self._events() if self._held else []
 
+    def whole(self, data: bytes) -> tuple[bytes, RequestHead, bytes] | None:
+        """The bytes of its head, its head and its body, if `data` is one request, no more and no less, whose head is
+        known; it is then read like one that was fed. None: nothing was read, `feed` it."""
+        return self._whole(data, _requests)
+
     def _head(self, head: bytes) -> RequestHead:
-        return request_head(head, self._limits.fields, self._limits.start_line_bytes)
+        read = request_head(head, self._limits.fields, self._limits.start_line_bytes)
+        if len(head) <= _MEMO_HEAD_BYTES and self._limits is _LIMITS and not (read.chunked or read.expects_continue):
+            _remember(_requests, head, read)
+        return read
 
     def _before_head(self) -> None:
         first = self._held[self._at]
@@ -326,6 +354,10 @@ class ResponseReader(_Reader[ResponseHead]):
         self._method = method
         self._stage = _HEAD
 
+    def whole(self, data: bytes) -> tuple[bytes, ResponseHead, bytes] | None:
+        """As of RequestReader, of the response that comes next."""
+        return self._whole(data, _responses) if self._method not in _MEANING else None
+
     def _events(self) -> list[ResponseEvent]:
         events = super()._events()
         if self._stage is _AT_END and self._held and not self._handed_over:
@@ -337,6 +369,9 @@ class ResponseReader(_Reader[ResponseHead]):
     def _head(self, head: bytes) -> ResponseHead:
         read = response_head(head, self._method, self._limits.fields, self._limits.start_line_bytes)
         self._handed_over = read.status == 101 or (self._method == b"CONNECT" and 200 <= read.status < 300)
+        plain = self._method not in _MEANING and read.status >= 200 and read.body_bytes is not None
+        if plain and len(head) <= _MEMO_HEAD_BYTES and self._limits is _LIMITS:
+            _remember(_responses, head, read)
         return read
 
     def _before_head(self) -> None:
@@ -349,3 +384,10 @@ class ResponseReader(_Reader[ResponseHead]):
 
     def _status(self, _: int) -> int:
         return 502
+
+
+def _remember(known: dict[bytes, Head], key: bytes, head: Head) -> None:
+    """Start anew when it is full: heads of a peer's own invention cost others a second parsing, no more."""
+    if len(known) >= _MEMO_HEADS:
+        known.clear()
+    known[key] = head

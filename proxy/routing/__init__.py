@@ -10,8 +10,8 @@ route decides alike. Writes are not routed: they go to the primary.
 
 from __future__ import annotations
 
-from proxy.routing.decide import Decision, decide_read
-from proxy.routing.facts import Facts, client_host, facts_of, tenant_of
+from proxy.routing.decide import Decision, asks_for_tenants, decide_read, stays_with_source
+from proxy.routing.facts import Facts, client_host, facts_of, headers_of, tenant_of
 from proxy.routing.lag import LagGate
 from proxy.routing.table import RouteTable, Unrouted, source_name, target_name
 
@@ -21,10 +21,13 @@ __all__ = [
     "LagGate",
     "RouteTable",
     "Unrouted",
+    "asks_for_tenants",
     "client_host",
     "decide_read",
     "facts_of",
+    "headers_of",
     "source_name",
+    "stays_with_source",
     "target_name",
     "tenant_of",
 ]

@@ -50,6 +50,18 @@ def decide_read(
     return Decision(wish, reason, shadow=obstacle is None and _sampled(route, facts, draw))
 
 
+def stays_with_source(route: Route, facts: Facts, draw: float, weight_override: float | None) -> str | None:
+    """Why the source answers this read as long as it is the primary, whatever the state of the target, and alone; None
+    if somebody else may have to."""
+    wish, reason = _wish(route, facts, draw, weight_override)
+    return reason if wish is Side.SOURCE and not _sampled(route, facts, draw) else None
+
+
+def asks_for_tenants(route: Route) -> bool:
+    """Whether the route's decisions hang on the tenant that a read is confined to."""
+    return route.reads.sticky == "tenant" or any(rule.when.tenants is not None for rule in route.rules)
+
+
 def _sampled(route: Route, facts: Facts, draw: float) -> bool:
     percent = route.shadow.sample_percent
     return percent > 0 and facts.kind == "search" and within(place(f"{route.name}/shadow", repr(draw)), percent)

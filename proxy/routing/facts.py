@@ -32,11 +32,16 @@ def facts_of(
     tenant_field: str | None = None,
 ) -> Facts:
     """The facts of `read`, which came as `request` and means the resolved `collection`."""
+    tenant = tenant_of(read, tenant_field) if tenant_field is not None else None
+    return Facts(_kind(read), collection, aliases, tenant, headers_of(request), client_host(request.client))
+
+
+def headers_of(request: Request) -> dict[str, str]:
+    """The first value of each."""
     headers: dict[str, str] = {}
     for name, value in request.headers:
         headers.setdefault(name, value if isinstance(value, str) else value.decode("latin-1"))
-    tenant = tenant_of(read, tenant_field) if tenant_field is not None else None
-    return Facts(_kind(read), collection, aliases, tenant, headers, client_host(request.client))
+    return headers
 
 
 def _kind(read: DataRead) -> ReadKind:

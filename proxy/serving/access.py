@@ -52,6 +52,11 @@ class Gatekeeper:
         self._known.clear()
 
     @property
+    def state(self) -> Auth:
+        """Another object once somebody else may be answered."""
+        return self._auth
+
+    @property
     def mode(self) -> str:
         """`auth.mode` as it is now."""
         return self._auth.mode
@@ -60,7 +65,8 @@ class Gatekeeper:
         """The request with what is known of its key. Mode `keys`: raises Unauthorized unless it is a configured one."""
         if self._auth.mode == "keys" and not self._is_configured(dialect.client_key(request) or ""):
             raise Unauthorized("Must provide an API key or an Authorization bearer token")
-        return replace(request, access=_ACCESS[self._auth.mode])
+        access = _ACCESS[self._auth.mode]
+        return replace(request, access=access) if access != request.access else request
 
     def _is_configured(self, given: str) -> bool:
         accepted = [hmac.compare_digest(given.encode(), key) for key in self._keys]  # all: equal time for every key

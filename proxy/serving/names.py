@@ -44,6 +44,11 @@ class Names:
         self.known = False
         self._task = spawn(self._refresh_forever(), name="aliases")
 
+    @property
+    def state(self) -> Mapping[str, str]:
+        """Another object once a name means something else."""
+        return self._by_alias
+
     def resolve(self, name: str) -> str:
         return self._by_alias.get(name, name)
 
@@ -56,7 +61,9 @@ class Names:
         by_collection: dict[str, tuple[str, ...]] = {}
         for alias, collection in by_alias.items():
             by_collection[collection] = (*by_collection.get(collection, ()), alias)
-        self._by_alias, self._by_collection, self.known = by_alias, by_collection, True
+        if by_alias != self._by_alias:
+            self._by_alias, self._by_collection = by_alias, by_collection
+        self.known = True
 
     async def _ask(self) -> Mapping[str, str]:
         elsewhere = self.elsewhere()

@@ -51,7 +51,7 @@ from proxy.wire import Response, plain, readable
 _SECONDARY_LIMIT_SECONDS = 5.0
 _SCROLLS = 50_000
 _BUSY_READS = 64
-_STALE_SECONDS = 0.5
+STALE_SECONDS = 0.5  # a read that breaks off earlier met a connection that was being closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +86,26 @@ def _what(scroll: Scroll) -> str:
 
 
 class Reader:
-    """For all routes of a process. `draw` gives a chance in [0, 1)."""
+    """For all routes of a process."""
 
-    def __init__(self, gatekeeper: Gatekeeper, metrics: Metrics, draw: Callable[[], float]) -> None:
+    def __init__(self, gatekeeper: Gatekeeper, metrics: Metrics) -> None:
         self._gatekeeper = gatekeeper
         self._metrics = metrics
-        self._draw = draw
         self._scrolls = Scrolls()
-        self._under_way = 0
+        self.under_way = 0
 
     @property
     def busy(self) -> bool:
         """So many clients wait for their answers that shadow reads, which nobody waits for, should not add to it."""
-        return self._under_way > _BUSY_READS
+        return self.under_way > _BUSY_READS
 
     async def read(self, dialect: Dialect, call: Call, read: DataRead, route: LiveRoute, collection: str) -> Answered:
         """`read` asks about `collection` (resolved), which `route` has. Raises what the primary's forwarder raises."""
-        self._under_way += 1
+        self.under_way += 1
         try:
             return await self._read(dialect, call, read, route, collection)
         finally:
-            self._under_way -= 1
+            self.under_way -= 1
 
     async def read_natively(self, call: Call, read: PrimaryOnlyRead, route: LiveRoute, collection: str) -> Answered:
         """A read that only a store of the client's vendor can answer: the source, as primary or while it is in step."""
@@ -138,17 +137,17 @@ class Reader:
         return decide_read(
             route.config,
             facts,
-            self._draw_for(read, collection),
+            self._draw_for(call, read, collection),
             self._obstacle(read, route, collection),
             weight_override=route.weight_override,
             primary=route.primary_side,
         )
 
-    def _draw_for(self, read: DataRead, collection: str) -> float:
+    def _draw_for(self, call: Call, read: DataRead, collection: str) -> float:
         """A scroll that the target began draws the lowest chance, which every weight above 0 takes."""
         if isinstance(read, Scroll) and self._scrolls.began_on_target(collection, read):
             return 0.0
-        return self._draw()
+        return call.request.draw
 
     def _obstacle(self, read: DataRead, route: LiveRoute, collection: str) -> str | None:
         obstacle = route.obstacle(collection)
@@ -245,7 +244,7 @@ class Reader:
             response = await route.upstream.forward(request)
         except Unclear:
             again = isinstance(request.body, bytes)  # a stream is gone by now
-            if not again or route.clock.now() - began > _STALE_SECONDS:
+            if not again or route.clock.now() - began > STALE_SECONDS:
                 raise
             response = await route.upstream.forward(request)
         return response, route.clock.now() - began

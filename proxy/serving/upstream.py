@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from proxy.clock import Clock
 from proxy.serving.door import AliasDoor
 from proxy.serving.names import Names
-from proxy.stores import Forwarder, Store
+from proxy.stores import Forwarder, Passage, Store
 from proxy.wire import Request, Response, Transport
 
 
@@ -30,6 +30,10 @@ class Upstream:
     async def forward(self, request: Request) -> Response:
         """The source's own answer. Raises Unavailable or Unclear."""
         return await self.forwarders[request.transport].forward(request)
+
+    def passage(self, request: Request) -> Passage | None:
+        """As of Forwarder."""
+        return self.forwarders[request.transport].passage(request)
 
     async def close(self) -> None:
         await self.names.close()

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from proxy.errors import CrossfadeError
 from proxy.model import (
     EVERYTHING,
     CollectionSpec,
@@ -32,7 +33,7 @@ from proxy.model import (
     Write,
     Written,
 )
-from proxy.wire import Request, Response
+from proxy.wire import AnswerHead, Body, GiveUp, Request, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +181,34 @@ class WholePointStore(Store, Protocol):
         ...
 
 
+class Heard(Protocol):
+    """Who waits for an answer on the fast path. Told once, in a later turn of the loop."""
+
+    def answered(self, head: AnswerHead, body: Body) -> None: ...
+
+    def failed(self, error: CrossfadeError) -> None:
+        """With what `Forwarder.forward` would raise."""
+        ...
+
+
+class Passage(Protocol):
+    """A way to a server for requests with the same head."""
+
+    def send(self, body: bytes, heard: Heard) -> GiveUp | None:
+        """Send one, if it can go out at once. After the call that comes back, which gives it up, `heard` hears nothing.
+        None: nothing was sent."""
+        ...
+
+
 class Forwarder(Protocol):
     """Sends a client's request to a server of the same vendor, and its answer back, byte for byte."""
 
     async def forward(self, request: Request) -> Response:
         """Raises Unavailable (certainly not sent) or Unclear. The request's body is consumed."""
+        ...
+
+    def passage(self, request: Request) -> Passage | None:
+        """For requests with the head of this one; None: they have to be forwarded."""
         ...
 
     async def close(self) -> None: ...

@@ -23,13 +23,14 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.errors import InvalidRequest, Unavailable, Unclear
+from proxy.errors import CrossfadeError, InvalidRequest, Unavailable, Unclear
 from proxy.protocols import grpc
 from proxy.protocols.grpc import MessageError, fields_of, message_in, metadata_in, status_in, timeout_field
 from proxy.protocols.hpack import Field
+from proxy.stores import Heard, Passage
 from proxy.stores.grpc_upstream import BrokenOff, Call, GrpcUpstream, NotSent
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Headers, Request, Response
+from proxy.wire import AnswerHead, GiveUp, Headers, Request, Response
 
 _CONNECT_SECONDS = 1.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)  # between tries to connect
@@ -99,15 +100,25 @@ class GrpcForwarder:
         except TimeoutError as error:
             if used is None:
                 raise Unavailable(f"{self._address} took no call within {seconds:.3f} s") from error
-            self._retire(used)
-            raise Unclear(f"{self._address} gave no answer within {seconds:.3f} s; it may still do the work") from error
+            self.retire(used)
+            raise self.silent(seconds) from error
         except NotSent as error:
-            raise Unavailable(f"{self._address} takes no calls ({error})") from error
+            raise self._refused(error) from error
         except BrokenOff as error:
-            raise Unclear(f"{self._address} gave no answer ({error}); it may have done the work") from error
+            raise self._broken(error) from error
         except ValueError as error:
             raise InvalidRequest(f"the request's metadata cannot be passed on: {error}") from error
         return self._response(call)
+
+    def passage(self, request: Request) -> Passage | None:
+        """As of Forwarder."""
+        line = self._line
+        if line is None or not line.connection.has_room:
+            return None
+        seconds = self._timeout_seconds
+        if request.timeout_seconds is not None:
+            seconds = min(seconds, request.timeout_seconds)
+        return _Passage(self, line, self._fields(request, seconds), seconds)
 
     @property
     def line(self) -> object:
@@ -127,8 +138,8 @@ class GrpcForwarder:
 
     # --- a call ------------------------------------------------------------------------------------------
 
-    async def _call(self, line: _Line, request: Request, seconds: float) -> Call:
-        fields = (
+    def _fields(self, request: Request, seconds: float) -> tuple[Field, ...]:
+        return (
             *self._own,
             (b":path", request.path.encode()),
             (b"te", b"trailers"),
@@ -138,14 +149,21 @@ class GrpcForwarder:
             timeout_field(seconds),
             *fields_of(_of_the_client(request.headers)),
         )
+
+    async def _call(self, line: _Line, request: Request, seconds: float) -> Call:
+        fields = self._fields(request, seconds)
         line.calls += 1
         try:
             return await line.connection.call(fields, request.bytes)
         finally:
-            line.calls -= 1
-            if line.retired and not line.calls:
-                self._retired.discard(line.connection)
-                line.connection.close()
+            self.leave(line)
+
+    def leave(self, line: _Line) -> None:
+        """A call on it has ended."""
+        line.calls -= 1
+        if line.retired and not line.calls:
+            self._retired.discard(line.connection)
+            line.connection.close()
 
     def _response(self, call: Call) -> Response:
         head, trailers = call.head, call.trailers
@@ -166,6 +184,27 @@ class GrpcForwarder:
             trailers=_of_the_client(metadata_in(trailers.fields)),
         )
 
+    def outcome(self, call: Call, error: CrossfadeError | None) -> Response | CrossfadeError:
+        """What became of a call that has ended."""
+        match error:
+            case NotSent():
+                return self._refused(error)
+            case BrokenOff():
+                return self._broken(error)
+        try:
+            return self._response(call)
+        except Unclear as unclear:
+            return unclear
+
+    def silent(self, seconds: float) -> Unclear:
+        return Unclear(f"{self._address} gave no answer within {seconds:.3f} s; it may still do the work")
+
+    def _refused(self, error: NotSent) -> Unavailable:
+        return Unavailable(f"{self._address} takes no calls ({error})")
+
+    def _broken(self, error: BrokenOff) -> Unclear:
+        return Unclear(f"{self._address} gave no answer ({error}); it may have done the work")
+
     # --- the connection ------------------------------------------------------------------------------------
 
     async def _connected(self) -> _Line:
@@ -174,7 +213,7 @@ class GrpcForwarder:
             if self._line is not None:
                 if self._line.connection.is_usable:
                     return self._line
-                self._retire(self._line)  # calls under way go on
+                self.retire(self._line)  # calls under way go on
             if self._connecting is None:
                 self._check_backoff()
                 self._connecting = spawn(self._connect(), name=f"connection to {self._address}")
@@ -215,7 +254,7 @@ class GrpcForwarder:
             f"{self._address} takes no connections ({self._failure}); check that the store runs and is reachable"
         )
 
-    def _retire(self, line: _Line) -> None:
+    def retire(self, line: _Line) -> None:
         if not line.retired:
             line.retired = True
             if line is self._line:
@@ -224,6 +263,51 @@ class GrpcForwarder:
                 self._retired.add(line.connection)
             else:
                 line.connection.close()
+
+
+class _Passage:
+    """A call on the fast path, from its sending to its end; for one use."""
+
+    __slots__ = ("_fields", "_heard", "_line", "_owner", "_seconds", "_stream_id", "_timer")
+
+    def __init__(self, owner: GrpcForwarder, line: _Line, fields: tuple[Field, ...], seconds: float) -> None:
+        self._owner = owner
+        self._line = line
+        self._fields = fields
+        self._seconds = seconds
+
+    def send(self, body: bytes, heard: Heard) -> GiveUp | None:
+        """As of Passage."""
+        try:
+            self._stream_id = self._line.connection.begin(self._fields, body, self._ended)
+        except (NotSent, ValueError):
+            return None
+        self._heard = heard
+        self._line.calls += 1
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fell_silent)
+        return self._give_up
+
+    def _give_up(self) -> None:
+        self._line.connection.give_up(self._stream_id)
+        self._leave()
+
+    def _ended(self, call: Call, error: CrossfadeError | None) -> None:
+        self._leave()
+        outcome = self._owner.outcome(call, error)
+        if isinstance(outcome, CrossfadeError):
+            self._heard.failed(outcome)
+        else:
+            head = AnswerHead(outcome.status, outcome.headers, outcome.message, outcome.trailers)
+            self._heard.answered(head, outcome.body)
+
+    def _fell_silent(self) -> None:
+        self._owner.retire(self._line)
+        self._give_up()
+        self._heard.failed(self._owner.silent(self._seconds))
+
+    def _leave(self) -> None:
+        self._timer.cancel()
+        self._owner.leave(self._line)
 
 
 def grpc_tls() -> ssl.SSLContext:

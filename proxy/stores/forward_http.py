@@ -29,9 +29,10 @@ from proxy.protocols import http1_write
 from proxy.protocols.http1_fields import Field, Fields, Http1Error, end_to_end
 from proxy.protocols.http1_head import ResponseHead
 from proxy.stores.forward_http_bodies import Download, Silence
+from proxy.stores.forward_http_passage import HttpPassage, Silences
 from proxy.stores.http_upstream import BrokenOff, HttpPool, HttpUpstream, NoConnection
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Headers, Request, Response
+from proxy.wire import AnswerHead, Headers, Request, Response
 
 _NOT_FORWARDED = frozenset({b"host", b"expect", b"http2-settings"})  # `expect` is answered by the listener
 _BODILESS_STATUS = frozenset({204, 304})
@@ -66,6 +67,7 @@ class HttpForwarder:
         self._prefix = parts.path.rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._collect_bytes = collect_bytes
+        self._silences = Silences(timeout_seconds)
         self._pool = HttpPool(
             parts.hostname or "",
             parts.port or (443 if encrypted else 80),
@@ -100,8 +102,19 @@ class HttpForwarder:
         finally:
             silence.timeout = None
 
+    def passage(self, request: Request) -> HttpPassage | None:
+        """As of Forwarder."""
+        if not isinstance(request.body, bytes) or request.method == "HEAD":
+            return None
+        try:
+            _, head = self._head(request)
+        except InvalidRequest:
+            return None
+        return HttpPassage(self._pool, self._silences, self._origin, request.method.encode(), head, _answer_head)
+
     async def close(self) -> None:
         """Close every connection; requests under way end as Unclear."""
+        self._silences.close()
         await self._pool.close()
 
     # --- what goes up ------------------------------------------------------------------------------------
@@ -186,14 +199,13 @@ class HttpForwarder:
     async def _response(
         self, connection: HttpUpstream, request: Request, head: ResponseHead, silence: Silence
     ) -> Response:
-        headers = _received(head.fields, head.options)
         body: bytes | AsyncIterator[bytes] = b""
         if request.method == "HEAD" or head.status in _BODILESS_STATUS:
             await connection.read()
             self._pool.give_back(connection)
         else:
             body = await self._download(connection, head.body_bytes, silence)
-        return Response(head.status, headers, body, message=_text(head.reason))
+        return _answer_head(head).with_body(body)
 
     async def _download(
         self, connection: HttpUpstream, length: int | None, silence: Silence
@@ -232,6 +244,10 @@ async def _upload(
     if chunked:
         connection.write(http1_write.last_chunk())
     return None
+
+
+def _answer_head(head: ResponseHead) -> AnswerHead:
+    return AnswerHead(head.status, _received(head.fields, head.options), _text(head.reason))
 
 
 def _received(fields: Fields, options: frozenset[bytes]) -> Headers:

@@ -11,7 +11,7 @@ Rules of the file:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -34,11 +34,15 @@ class BrokenOff(CrossfadeError):
     """There is no answer; the server may have done the work."""
 
 
+Ended = Callable[["Call", CrossfadeError | None], None]
+
+
 @dataclass(slots=True)
 class Call:
-    """An answer while it comes. `head` and `trailers` are the same block where the server said all at once."""
+    """An answer while it comes. `head` and `trailers` are the same block where the server said all at once. `ended`
+    hears, once, that it is whole, or why it will never be."""
 
-    done: asyncio.Future[None]
+    ended: Ended
     head: FieldBlock | None = None
     body: bytearray = field(default_factory=bytearray)
     trailers: FieldBlock | None = None
@@ -102,25 +106,47 @@ class GrpcUpstream(asyncio.Protocol):
             self._room.clear()
             await self._room.wait()
 
-    async def call(self, fields: Sequence[Field], message: bytes) -> Call:
-        """The whole answer; right after `room`. Raises NotSent, BrokenOff, and ValueError for fields that HTTP/2 does
-        not allow."""
+    @property
+    def has_room(self) -> bool:
+        """Whether the server takes one more call now."""
+        return self._http2.can_open and self.is_usable
+
+    def begin(self, fields: Sequence[Field], message: bytes, ended: Ended) -> int:
+        """Send a call, where there is room; its stream. Raises NotSent, and ValueError for fields that HTTP/2 does not
+        allow."""
         if not self.is_usable:
             raise NotSent(self._lost or "the connection is being closed")
         stream_id = self._http2.open(fields)
         self._http2.send_data(stream_id, framed(message), ends=True)
-        call = self._calls[stream_id] = Call(self._loop.create_future())
+        self._calls[stream_id] = Call(ended)
         self._write_soon()
-        try:
-            await call.done
-        except asyncio.CancelledError:
+        return stream_id
+
+    def give_up(self, stream_id: int) -> None:
+        """Nothing more is heard of that call."""
+        if self._calls.pop(stream_id, None) is not None:
             self._http2.reset(stream_id, Code.CANCEL)
             self._write_soon()
-            raise
-        finally:
-            self._calls.pop(stream_id, None)
             self._room.set()
-        return call
+
+    async def call(self, fields: Sequence[Field], message: bytes) -> Call:
+        """The whole answer; right after `room`. Raises NotSent, BrokenOff, and ValueError as `begin`."""
+        whole: asyncio.Future[Call] = self._loop.create_future()
+
+        def ended(call: Call, error: CrossfadeError | None) -> None:
+            if whole.done():  # cancelled in this turn
+                return
+            if error is None:
+                whole.set_result(call)
+            else:
+                whole.set_exception(error)
+
+        stream_id = self.begin(fields, message, ended)
+        try:
+            return await whole
+        except asyncio.CancelledError:
+            self.give_up(stream_id)
+            raise
 
     def close(self) -> None:
         """Calls under way break off."""
@@ -135,20 +161,22 @@ class GrpcUpstream(asyncio.Protocol):
             case Head(stream_id=stream_id, block=block, ends=ends):
                 if (call := self._calls.get(stream_id)) is not None:
                     call.head = block
-                    self._end(call, block if ends else None)
+                    if ends:
+                        call.trailers = block
+                        self._end(stream_id, None)
             case Data(stream_id=stream_id, data=data, size_bytes=size_bytes, ends=ends):
                 self._http2.consume(stream_id, size_bytes)
                 if (call := self._calls.get(stream_id)) is not None:
                     call.body += data
                     if ends:
-                        self._fail(call, BrokenOff("the answer has no status"))
+                        self._end(stream_id, BrokenOff("the answer has no status"))
             case Trailers(stream_id=stream_id, block=block):
                 if (call := self._calls.get(stream_id)) is not None:
-                    self._end(call, block)
+                    call.trailers = block
+                    self._end(stream_id, None)
             case Reset(stream_id=stream_id, code=code, refused=refused, why=why):
-                if (call := self._calls.get(stream_id)) is not None:
-                    said = why or f"the server reset the stream, code {code}"
-                    self._fail(call, NotSent(said) if refused else BrokenOff(said))
+                said = why or f"the server reset the stream, code {code}"
+                self._end(stream_id, NotSent(said) if refused else BrokenOff(said))
             case Ready():
                 if not self.ready.done():
                     self.ready.set_result(None)
@@ -158,21 +186,15 @@ class GrpcUpstream(asyncio.Protocol):
             case Broken(why=why):
                 self._lose(f"what the server sent is no HTTP/2: {why}")
 
-    @staticmethod
-    def _end(call: Call, trailers: FieldBlock | None) -> None:
-        if trailers is not None and not call.done.done():
-            call.trailers = trailers
-            call.done.set_result(None)
-
-    @staticmethod
-    def _fail(call: Call, error: CrossfadeError) -> None:
-        if not call.done.done():
-            call.done.set_exception(error)
+    def _end(self, stream_id: int, error: CrossfadeError | None) -> None:
+        if (call := self._calls.pop(stream_id, None)) is not None:
+            self._room.set()
+            call.ended(call, error)
 
     def _lose(self, why: str) -> None:
         self._lost = self._lost or why
-        for call in self._calls.values():
-            self._fail(call, BrokenOff(self._lost))
+        for stream_id in tuple(self._calls):
+            self._end(stream_id, BrokenOff(self._lost))
         if not self.ready.done():
             self.ready.set_exception(NotSent(self._lost))
             self.ready.exception()  # nobody may be waiting

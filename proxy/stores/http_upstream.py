@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import cast
+from typing import Protocol, cast
 
 from proxy.errors import CrossfadeError
 from proxy.protocols.http1 import End, Malformed, ResponseEvent, ResponseReader
@@ -22,6 +22,22 @@ from proxy.protocols.http1_head import ResponseHead
 
 _BODY_BYTES = 256 * 1024  # that wait for their reader
 _JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
+
+
+class Watcher(Protocol):
+    """Who waits for an answer without a task."""
+
+    def whole(self, key: bytes, head: ResponseHead, body: bytes) -> None:
+        """It has come all at once, and its head, of which `key` are the bytes, came before."""
+        ...
+
+    def changed(self) -> None:
+        """Something has happened: look at `head`, `whole_body`, `lost` and `is_full`."""
+        ...
+
+    def fell_silent(self) -> None:
+        """Nothing has happened for too long."""
+        ...
 
 
 class NoConnection(CrossfadeError):
@@ -47,6 +63,8 @@ class HttpUpstream(asyncio.Protocol):
         "_reader",
         "_transport",
         "_waiting",
+        "_watcher",
+        "head",
         "idle_since",
     )
 
@@ -57,11 +75,13 @@ class HttpUpstream(asyncio.Protocol):
         self._parts: deque[bytes] = deque()
         self._waiting = 0  # bytes of them
         self._moved: asyncio.Future[None] | None = None
+        self._watcher: Watcher | None = None
         self._drained: asyncio.Future[None] | None = None
         self._ended = True  # the answer has come whole
         self._keep = True
         self._lost = ""  # why it is no good
         self._paused = False
+        self.head: ResponseHead | None = None  # of the answer that a watcher waits for
         self.idle_since = 0.0
 
     # --- asyncio's ---------------------------------------------------------------------------------
@@ -70,7 +90,14 @@ class HttpUpstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._heed(self._reader.feed(data))
+        watcher = self._watcher
+        if watcher is not None and (whole := self._reader.whole(data)) is not None:
+            self._ended = True
+            self._watcher = None
+            self._keep = self._keep and whole[1].keep_alive
+            watcher.whole(*whole)
+        else:
+            self._heed(self._reader.feed(data))
 
     def eof_received(self) -> None:
         self._heed(self._reader.eof())
@@ -110,6 +137,44 @@ class HttpUpstream(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self.write(head, body)
         return self._answer
+
+    def send_watched(self, method: bytes, head: bytes, body: bytes, watcher: Watcher) -> None:
+        """Begin an exchange. `watcher` is told."""
+        assert self._transport is not None
+        self._reader.expect(method)
+        self._ended = False
+        self.head = None
+        self._watcher = watcher
+        if len(body) <= _JOINED_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    def unwatch(self) -> None:
+        """Go on without: `read` gives what has come and will come."""
+        self._watcher = None
+
+    @property
+    def whole_body(self) -> bytes | None:
+        """The answer's body, once all of it has come; it can be taken once. None before."""
+        if not self._ended:
+            return None
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._waiting = 0
+        self._flow()
+        return body
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more of an answer has come than is to wait here."""
+        return self._waiting > _BODY_BYTES
+
+    @property
+    def lost(self) -> str:
+        """Why it is no good; empty while it is."""
+        return self._lost
 
     def write(self, *parts: bytes) -> None:
         """More of the request's body."""
@@ -172,6 +237,7 @@ class HttpUpstream(asyncio.Protocol):
         if head.interim:
             return
         self._keep = self._keep and head.keep_alive
+        self.head = head
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(head)
         self._answer = None
@@ -188,9 +254,11 @@ class HttpUpstream(asyncio.Protocol):
     def _wake(self) -> None:
         if self._moved is not None and not self._moved.done():
             self._moved.set_result(None)
+        if self._watcher is not None:
+            self._watcher.changed()
 
     def _flow(self) -> None:
-        full = self._waiting > _BODY_BYTES
+        full = self.is_full
         if full is self._paused or self._transport is None or self._transport.is_closing():
             return
         self._paused = full
@@ -198,6 +266,40 @@ class HttpUpstream(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+
+class _Places:
+    """A semaphore of which a place can be taken without waiting: `free` is there to be counted down."""
+
+    __slots__ = ("_waiting", "free")
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self, at_most_seconds: float) -> None:
+        """Raises TimeoutError."""
+        if self.free:
+            self.free -= 1
+            return
+        given = asyncio.get_running_loop().create_future()
+        self._waiting.append(given)
+        try:
+            async with asyncio.timeout(at_most_seconds):
+                await given
+        except BaseException:
+            if given.done() and not given.cancelled():  # both at once
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """To who waits longest, if anybody does."""
+        while self._waiting:
+            given = self._waiting.popleft()
+            if not given.done():
+                given.set_result(None)
+                return
+        self.free += 1
 
 
 class HttpPool:
@@ -220,25 +322,29 @@ class HttpPool:
         self._keepalive_seconds = keepalive_seconds
         self._idle: list[HttpUpstream] = []  # the one used last comes last
         self._busy: set[HttpUpstream] = set()
-        self._places = asyncio.Semaphore(max_connections)
+        self._places = _Places(max_connections)
         self._loop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
+    def take_idle(self) -> HttpUpstream | None:
+        """One that is usable, to be given back; None if none is idle."""
+        connection = self._usable() if self._places.free else None
+        if connection is not None:
+            self._places.free -= 1
+            self._busy.add(connection)
+        return connection
+
     async def take(self) -> HttpUpstream:
         """One that is usable, to be given back. Raises NoConnection."""
-        if not self._places.locked():
-            await self._places.acquire()  # at once
-        else:
-            try:
-                async with asyncio.timeout(self._connect_seconds):
-                    await self._places.acquire()
-            except TimeoutError as error:
-                raise NoConnection("all connections are in use") from error
+        try:
+            await self._places.take(self._connect_seconds)
+        except TimeoutError as error:
+            raise NoConnection("all connections are in use") from error
         try:
             connection = self._usable() or await self._connect()
         except BaseException:
-            self._places.release()
+            self._places.give_back()
             raise
         self._busy.add(connection)
         return connection
@@ -248,7 +354,7 @@ class HttpPool:
         if connection not in self._busy:
             return
         self._busy.discard(connection)
-        self._places.release()
+        self._places.give_back()
         if self._closed or not connection.is_usable:
             connection.close()
             return

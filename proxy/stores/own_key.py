@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.stores import Forwarder
+from proxy.stores import Forwarder, Passage
 from proxy.wire import Request, Response
 
 WithKey = Callable[[Request, str], Request]
@@ -26,9 +26,14 @@ class OwnKeyForwarder:
 
     async def forward(self, request: Request) -> Response:
         """As of Forwarder."""
-        if request.access == "checked":
-            request = self.with_key(request, self.key)
-        return await self.forwarder.forward(request)
+        return await self.forwarder.forward(self._with_own_key(request))
+
+    def passage(self, request: Request) -> Passage | None:
+        """As of Forwarder."""
+        return self.forwarder.passage(self._with_own_key(request))
+
+    def _with_own_key(self, request: Request) -> Request:
+        return self.with_key(request, self.key) if request.access == "checked" else request
 
     async def close(self) -> None:
         await self.forwarder.close()

@@ -50,6 +50,9 @@ class Metrics:
         self.primary_only = count(
             "primary_only_reads", "route reason", "Reads of a kind that only the primary can answer, by kind"
         )
+        self.unread = count(
+            "reads_passed_unread", "route", "Reads that moved as bytes: of these, one in 64 more was looked into"
+        )
         self.untranslatable = count(
             "untranslatable",
             "route reason",

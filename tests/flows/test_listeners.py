@@ -591,14 +591,14 @@ async def test_stop_lets_requests_finish_and_accepts_no_more() -> None:
     await listener.start()
     idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", listener.port)
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-    writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc")
+    writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     await begun.wait()
     async with asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(listener.stop(drain_seconds=30))
         assert await idle_reader.read() == b""  # idle connections are closed at once
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", listener.port)
-        writer.write(b"def")  # the rest of a body under way is still read
+        writer.write(b"3\r\ndef\r\n0\r\n\r\n")  # the rest of a body under way is still read
         proceed.set()
         answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 200 OK\r\nconnection: close\r\n")
@@ -637,8 +637,13 @@ async def told_apart(request: Request) -> Response:
     return Response(200 if request.transport == "http" else 0, body=request.transport.encode())
 
 
+def shared(handler: Handler) -> SharedListener:
+    here = ("127.0.0.1", 0)
+    return SharedListener(HttpListener(handler, *here), GrpcListener(handler, *here), *here)
+
+
 async def test_http_and_grpc_are_told_apart_on_one_port() -> None:
-    listener = SharedListener(told_apart, told_apart, "127.0.0.1", 0)
+    listener = shared(told_apart)
     await listener.start()
     address = f"127.0.0.1:{listener.port}"
     async with httpx.AsyncClient() as client, grpc.aio.insecure_channel(address) as channel:
@@ -651,7 +656,7 @@ async def test_http_and_grpc_are_told_apart_on_one_port() -> None:
 @pytest.mark.parametrize("first", [b"G", b"P", b"PR", b"PA"])
 async def test_they_are_told_apart_however_few_bytes_come(first: bytes) -> None:
     rest = {b"G": b"ET", b"P": b"UT", b"PR": b"OPFIND", b"PA": b"TCH"}[first]
-    listener = SharedListener(told_apart, told_apart, "127.0.0.1", 0)
+    listener = shared(told_apart)
     await listener.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(first)
@@ -663,7 +668,7 @@ async def test_they_are_told_apart_however_few_bytes_come(first: bytes) -> None:
 
 
 async def test_who_has_said_nothing_when_both_stop_may_still_send_a_request() -> None:
-    listener = SharedListener(told_apart, told_apart, "127.0.0.1", 0)
+    listener = shared(told_apart)
     await listener.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     await asyncio.sleep(0.05)

@@ -132,7 +132,9 @@ async def test_on_one_port_they_are_told_apart_by_what_is_agreed_on(authority: A
         return Response(200 if request.transport == "http" else 0, (), request.transport.encode())
 
     certificate = Certificate(authority.certificate, authority.key, ("h2", "http/1.1"))
-    listener = SharedListener(which, which, "127.0.0.1", 0, certificate=certificate)
+    here = ("127.0.0.1", 0)
+    http, grpc_ = HttpListener(which, *here), GrpcListener(which, *here)
+    listener = SharedListener(http, grpc_, *here, certificate=certificate)
     await listener.start()
     address = f"localhost:{listener.port}"
     credentials = grpc.ssl_channel_credentials(authority.root)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf.message import DecodeError
 
+from proxy.dialects import Glance
 from proxy.dialects.qdrant import grpc_requests as ask
 from proxy.dialects.qdrant.collections import index_of_proto, spec_of_proto
 from proxy.dialects.qdrant.messages import proto
@@ -111,6 +112,15 @@ METHODS: dict[str, Method] = {
     "/qdrant.Collections/UpdateAliases": _defines("ChangeAliases", ask.update_aliases),
 }
 
+_GLANCES: dict[str, tuple[Any, Literal["search", "fetch", "scroll", "count"], str]] = {
+    "/qdrant.Points/Get": (proto.GetPoints, "fetch", "fetch"),
+    "/qdrant.Points/Scroll": (proto.ScrollPoints, "scroll", "scroll"),
+    "/qdrant.Points/Count": (proto.CountPoints, "count", "count"),
+    "/qdrant.Points/Query": (proto.QueryPoints, "search", "search"),
+    "/qdrant.Points/QueryBatch": (proto.QueryBatchPoints, "search", "searchbatch"),
+    "/qdrant.Points/Search": (proto.SearchPoints, "search", "search"),
+    "/qdrant.Points/SearchBatch": (proto.SearchBatchPoints, "search", "searchbatch"),
+}
 _PRIMARY_ONLY = {
     "/qdrant.Points/QueryGroups": "query groups",
     "/qdrant.Points/SearchGroups": "search groups",
@@ -143,6 +153,20 @@ _REFLECTION = "/grpc.reflection."
 def is_harmless(path: str) -> bool:
     """Whether the method touches no points and no definitions; its body is of no interest."""
     return path in _HARMLESS or path.startswith(_REFLECTION)
+
+
+def glance_of(path: str, body: bytes) -> Glance | None:
+    """What a call asks that is a read of data; None for any other, and for what cannot be told."""
+    found = _GLANCES.get(path)
+    if found is None:
+        return None
+    try:
+        message = found[0].FromString(body)
+    except DecodeError:
+        return None
+    if message.HasField("read_consistency") or not message.collection_name:
+        return None
+    return Glance(message.collection_name, found[1], found[2])
 
 
 def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], ScoreOf]) -> Operation:

@@ -6,7 +6,7 @@ import math
 
 import orjson
 
-from proxy.dialects import Call, Judgement
+from proxy.dialects import Call, Glance, Judgement
 from proxy.dialects.qdrant import access
 from proxy.dialects.qdrant.ids import json_of_id
 from proxy.dialects.qdrant.judge import judge_http_error, judge_success
@@ -14,7 +14,7 @@ from proxy.dialects.qdrant.metrics import MetricOf, score_of_collection
 from proxy.dialects.qdrant.numbers import refuse_what_is_no_number
 from proxy.dialects.qdrant.refusals import refusal_of
 from proxy.dialects.qdrant.rest_replies import JSON, json_of_result, result_of_json, success
-from proxy.dialects.qdrant.rest_routes import FromBody, Route, route_of
+from proxy.dialects.qdrant.rest_routes import FromBody, Route, glance_of, route_of
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import CrossfadeError, InvalidRequest, PointNotFound
 from proxy.model import (
@@ -43,6 +43,12 @@ class QdrantRest:
         """Reads that only the source can answer are read whole, too: so they can be sent again, and have a limit."""
         asks = route_of(request.method, request.path).asks
         return isinstance(asks, FromBody) or (isinstance(asks, PrimaryOnlyRead) and request.method == "POST")
+
+    def glance(self, request: Request) -> Glance | None:
+        """As of Dialect: the path tells."""
+        if request.query and _asks_consistency(request.query):
+            return None
+        return glance_of(request.method, request.path)
 
     def decode(self, request: Request) -> Call:
         route = route_of(request.method, request.path)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from proxy.dialects import Glance
 from proxy.dialects.qdrant import rest_reads as ask
 from proxy.dialects.qdrant import rest_writes as tell
 from proxy.dialects.qdrant.collections import index_of_json, spec_of_body
@@ -38,6 +40,7 @@ from proxy.model import (
 
 Form = Literal["", "query", "search", "point", "index"]  # how the answer looks where the operation does not say it
 Reader = Callable[[str, Any, ScoreOf], Operation]
+_MEMO_CHARACTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,15 @@ _READS: dict[str, tuple[Reader, Form]] = {
     "POST points/query/batch": (ask.query_batch, "query"),
     "POST points/search": (ask.search, "search"),
     "POST points/search/batch": (ask.search_batch, "search"),
+}
+_GLANCES: dict[str, tuple[Literal["search", "fetch", "scroll", "count"], str]] = {
+    "POST points": ("fetch", "fetch"),
+    "POST points/scroll": ("scroll", "scroll"),
+    "POST points/count": ("count", "count"),
+    "POST points/query": ("search", "search"),
+    "POST points/query/batch": ("search", "searchbatch"),
+    "POST points/search": ("search", "search"),
+    "POST points/search/batch": ("search", "searchbatch"),
 }
 _WRITES: dict[str, tuple[Reader, Form]] = {
     "PUT points": (lambda collection, body, _: tell.upsert(collection, body), ""),
@@ -149,6 +161,20 @@ def route_of(method: str, path: str) -> Route:
             return Route(None, PrimaryOnlyRead(None, "unknown endpoint"), is_read=True)
         case _:
             return Route(None, OpaqueWrite(None, None, "unknown endpoint"))
+
+
+def glance_of(method: str, path: str) -> Glance | None:
+    """What a path asks that is one of a read of data with a body; None for any other."""
+    return (_known_glance if len(path) <= _MEMO_CHARACTERS else _known_glance.__wrapped__)(method, path)
+
+
+@lru_cache(1024)
+def _known_glance(method: str, path: str) -> Glance | None:
+    match [unquote(segment) for segment in path.split("/") if segment]:
+        case ["collections", collection, *rest]:
+            found = _GLANCES.get(" ".join([method, "/".join(rest)]))
+            return Glance(collection, *found) if found is not None else None
+    return None
 
 
 def _below_collection(verb: str, collection: str, rest: list[str]) -> Route:

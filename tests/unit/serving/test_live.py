@@ -17,7 +17,7 @@ from proxy.serving.access import Gatekeeper, GuardedFront
 from proxy.serving.live import Breaker
 from proxy.serving.reads import Scrolls
 from proxy.serving.upstream import Upstream
-from proxy.stores import Forwarder
+from proxy.stores import Forwarder, Passage
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.metrics import Metrics
 from proxy.wire import Request, Response, Transport
@@ -67,6 +67,9 @@ class Database:
         if self.down:
             raise Unavailable("down")
         return Response(200 if request.header("api-key") == "good" else 403)
+
+    def passage(self, request: Request) -> Passage | None:
+        return None
 
     async def close(self) -> None:
         return

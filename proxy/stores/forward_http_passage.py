@@ -1,0 +1,151 @@
+"""The fast path of HTTP requests with one head: sent on an idle connection, answered without a task.
+
+Rules of the file:
+
+- What is sent up before the body is made once. So is the answer's head, for all answers that begin with the same bytes.
+- Who hears of an answer hears once, unless the request is given up: the answer, or what became of the request
+  otherwise.
+- An answer that is longer than a connection holds is handed on as a stream, as on the slow path.
+- Time is the store's silence, before and within the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from proxy.errors import CrossfadeError, Unclear
+from proxy.protocols.http1_head import ResponseHead
+from proxy.stores import Heard
+from proxy.stores.forward_http_bodies import Download
+from proxy.stores.http_upstream import HttpPool, HttpUpstream
+from proxy.wire import AnswerHead, GiveUp
+
+_KNOWN_ANSWERS = 512
+Told = Callable[[ResponseHead], AnswerHead]
+
+
+class HttpPassage:
+    """A `Passage`. `head`: of the request as it goes up, with its body's length if it has one. `told`: what the client
+    is told of an answer's head."""
+
+    __slots__ = ("_answers", "_head", "_method", "origin", "pool", "silences", "told")
+
+    def __init__(self, pool: HttpPool, silences: Silences, origin: str, method: bytes, head: bytes, told: Told) -> None:
+        self.pool = pool
+        self.silences = silences
+        self.origin = origin
+        self._method = method
+        self._head = head
+        self.told = told
+        self._answers: dict[bytes, AnswerHead] = {}
+
+    def send(self, body: bytes, heard: Heard) -> GiveUp | None:
+        """As of Passage."""
+        connection = self.pool.take_idle()
+        if connection is None:
+            return None
+        watch = _Watch(self, connection, heard)
+        self.silences.begin(watch)
+        connection.send_watched(self._method, self._head, body, watch)
+        return watch.give_up
+
+    def answer(self, key: bytes, head: ResponseHead) -> AnswerHead:
+        """For an answer that begins with the bytes `key`."""
+        known = self._answers.get(key)
+        if known is None:
+            if len(self._answers) >= _KNOWN_ANSWERS:
+                self._answers.clear()
+            known = self._answers[key] = self.told(head)
+        return known
+
+
+class Silences:
+    """How long a server has been silent to those who wait for it, for at most `seconds` each: they are kept in the
+    order in which it began, and one timer looks after the first."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._began: dict[_Watch, float] = {}
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, watch: _Watch) -> None:
+        """Also anew."""
+        self._began.pop(watch, None)
+        self._began[watch] = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.seconds, self._look)
+
+    def end(self, watch: _Watch) -> None:
+        self._began.pop(watch, None)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        while self._began:
+            watch, began = next(iter(self._began.items()))
+            left_seconds = began + self.seconds - self._loop.time()
+            if left_seconds > 0:
+                self._timer = self._loop.call_later(left_seconds, self._look)
+                return
+            del self._began[watch]
+            watch.fell_silent()
+
+
+class _Watch:
+    """One exchange."""
+
+    __slots__ = ("_connection", "_heard", "_passage")
+
+    def __init__(self, passage: HttpPassage, connection: HttpUpstream, heard: Heard) -> None:
+        self._passage = passage
+        self._connection = connection
+        self._heard = heard
+
+    # --- the connection's ----------------------------------------------------------------------------
+
+    def whole(self, key: bytes, head: ResponseHead, body: bytes) -> None:
+        self._leave()
+        self._heard.answered(self._passage.answer(key, head), body)
+
+    def changed(self) -> None:
+        connection, passage = self._connection, self._passage
+        head = connection.head
+        if head is not None and (body := connection.whole_body) is not None:
+            self._leave()
+            self._heard.answered(passage.told(head), body)
+        elif connection.lost:
+            self._leave()
+            self._heard.failed(self._unclear(f"gave no answer ({connection.lost}); it may have done the work"))
+        elif head is not None and connection.is_full:
+            passage.silences.end(self)
+            connection.unwatch()
+            seconds = passage.silences.seconds
+            self._heard.answered(passage.told(head), Download(connection, passage.pool, passage.origin, seconds))
+        elif head is not None:
+            passage.silences.begin(self)
+
+    def fell_silent(self) -> None:
+        seconds = self._passage.silences.seconds
+        self.give_up()
+        self._heard.failed(self._unclear(f"was silent for {seconds} s; it may still do the work"))
+
+    # --------------------------------------------------------------------------------------------------
+
+    def give_up(self) -> None:
+        """The connection is of no more use: an answer may still come on it."""
+        self._connection.unwatch()
+        self._connection.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._passage.silences.end(self)
+        self._connection.unwatch()
+        self._passage.pool.give_back(self._connection)
+
+    def _unclear(self, what: str) -> CrossfadeError:
+        return Unclear(f"{self._passage.origin} {what}")
