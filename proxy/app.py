@@ -59,7 +59,7 @@ from proxy.serving.reads import Reader
 from proxy.serving.switchboard import Switchboard
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
-from proxy.sockets import Handover, Inherited, take
+from proxy.sockets import Handover, Inherited, listening, take
 from proxy.stores import Forwarder, Store
 from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.memory import MemoryStore
@@ -67,13 +67,15 @@ from proxy.stores.milvus import MilvusStore
 from proxy.stores.opening import open_forwarders, open_store
 from proxy.stores.qdrant import QdrantStore
 from proxy.telemetry import logs
-from proxy.telemetry.exposition import Exposition
+from proxy.telemetry.exposition import Exposition, merged
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Handler, PassThrough, Transport
+from proxy.workers import Channel, Workers
 
 DRAIN_SECONDS = 10.0
 LINGER_SECONDS = 60.0
+_WORKER_SECONDS = 3 * DRAIN_SECONDS  # for one to end: listeners, work under way, and some air
 _PROTOCOLS = {"http": ("http/1.1",), "grpc": ("h2",), "both": ("h2", "http/1.1")}  # of TLS (ALPN), by transport
 _log = logging.getLogger("crossfade.app")
 
@@ -86,6 +88,7 @@ async def serve(config_path: Path, take_over: bool = False) -> None:
     if take_over and taken is None:
         raise ConfigError(f"no proxy offers its sockets at {app.handover_path}; start without --take-over")
     await app.start(taken.sockets if taken is not None else {})
+    await app.workers.start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -101,11 +104,36 @@ async def serve(config_path: Path, take_over: bool = False) -> None:
     await app.stop(LINGER_SECONDS if handover.is_taken else 0.0)
 
 
-class App:
-    """One proxy process. `clock` and `hook` are for tests."""
+async def work(config_path: Path, number: int, descriptor: int) -> None:
+    """Run a worker (proxy/workers.py) until it is told to stop, or whoever started it is gone."""
+    channel = Channel(descriptor)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)  # a terminal's: the other one tells
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    app = App(config_path, worker=number, text=await channel.first())
+    await app.start(channel.sockets)
+    channel.serves()
+    told = spawn(channel.heed(app.live_config.take, app.exposition.page), name="what to do")
+    stopped = spawn(stopping.wait(), name="signal")
+    await asyncio.wait({told, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    await app.stop(told.result() if told.done() else 0.0)
 
-    def __init__(self, config_path: Path, clock: Clock | None = None, hook: Hook = no_hook) -> None:
-        self.live_config = LiveConfig(config_path, self._apply, self._refused, self._moved)
+
+class App:
+    """One proxy process. `worker`: its number, if it is one of another's; with `text`, its configuration. `clock` and
+    `hook` are for tests."""
+
+    def __init__(
+        self,
+        config_path: Path,
+        clock: Clock | None = None,
+        hook: Hook = no_hook,
+        *,
+        worker: int = 0,
+        text: str | None = None,
+    ) -> None:
+        self.live_config = LiveConfig(config_path, self._apply, self._refused, self._moved, text)
+        self.worker = worker
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
         self.routes: dict[str, LiveRoute] = {}
@@ -114,6 +142,9 @@ class App:
         self._listeners: list[tuple[ListenerConfig, Listener]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._inherited = Inherited()
+        self._of_workers: dict[str, socket.socket] = {}
+        self.control: Server | None = None
+        self.probes: Server | None = None
 
     @property
     def handover_path(self) -> Path:
@@ -148,7 +179,12 @@ class App:
         left open then is closed as unknown by the next start."""
         if linger_seconds:  # others serve from here on
             await self._stop_control()
-        await asyncio.gather(*(listener.stop(DRAIN_SECONDS, linger_seconds) for _, listener in self._listeners))
+        await asyncio.gather(
+            self.workers.stop(_WORKER_SECONDS + linger_seconds, linger_seconds),
+            *(listener.stop(DRAIN_SECONDS, linger_seconds) for _, listener in self._listeners),
+        )
+        for sock in self._of_workers.values():
+            sock.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,7 +202,8 @@ class App:
         self.exposition.close()
 
     async def _stop_control(self) -> None:
-        await self.control.stop()
+        if self.control is not None:
+            await self.control.stop()
         if self.probes is not None:
             await self.probes.stop()
 
@@ -268,9 +305,38 @@ class App:
         for listener in config.listeners:
             host, port = split_address(listener.address)
             taken = self._inherited.take(f"listener {listener.name}", host, port)
+            if config.workers > 1 and not self.worker:
+                taken = self._share(listener.name, host, port, taken, config.workers)
             made = self._listener(listener, host, port, taken)
             await made.start()
             self._listeners.append((listener, made))
+        self.workers = Workers(self._config_path, lambda: self.live_config.text, self._sockets_of_workers(config))
+        if not self.worker:
+            await self._open_control(config)
+
+    def _share(self, listener: str, host: str, port: int, taken: socket.socket | None, number: int) -> socket.socket:
+        """A listener's socket behind whose port the workers have theirs, which are kept here."""
+        if taken is None:
+            taken = listening(host, port, apart=True)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for worker in range(1, number):
+            name, bound = f"worker {worker} listener {listener}", taken.getsockname()[1]
+            self._of_workers[name] = self._inherited.take(name, host, bound) or listening(host, bound, shared=True)
+        return taken
+
+    def _sockets_of_workers(self, config: Config) -> list[dict[str, socket.socket]]:
+        """By worker, and by the names that they have there."""
+        if self.worker:
+            return []
+        return [
+            {
+                f"listener {each.name}": self._of_workers[f"worker {worker} listener {each.name}"]
+                for each in config.listeners
+            }
+            for worker in range(1, config.workers)
+        ]
+
+    async def _open_control(self, config: Config) -> None:
         token = config.control.token
         secret = token.get_secret_value() if token else control_token.load_or_create(Path(config.data_dir))
         operator = Operator(
@@ -288,17 +354,16 @@ class App:
         )
         host, port = split_address(config.control.address)
         self.control = Server(
-            api(operator, self.exposition, self.not_ready, secret),
+            api(operator, self._page, self.not_ready, secret),
             host,
             port,
             self._inherited.take("control", host, port),
         )
         await self.control.start()
-        self.probes: Server | None = None
         if config.probes.address is not None:
             host, port = split_address(config.probes.address)
             taken = self._inherited.take("probes", host, port)
-            self.probes = Server(probes(self.exposition, self.not_ready), host, port, taken)
+            self.probes = Server(probes(self._page, self.not_ready), host, port, taken)
             await self.probes.start()
 
     def _elsewhere(self, upstream: Upstream) -> list[Elsewhere]:
@@ -322,7 +387,9 @@ class App:
     def sockets(self) -> dict[str, socket.socket]:
         """The listening sockets that another process can take over."""
         found = {f"listener {config.name}": listener.socket for config, listener in self._listeners}
-        found["control"] = self.control.socket
+        found |= self._of_workers
+        if self.control is not None:
+            found["control"] = self.control.socket
         if self.probes is not None:
             found["probes"] = self.probes.socket
         return {name: each for name, each in found.items() if each is not None}
@@ -339,7 +406,14 @@ class App:
 
     def not_ready(self) -> str | None:
         """Why this process should get no requests; a store that is down is no reason."""
-        return f"journal: {self.journal.error}" if self.journal.error else None
+        return f"journal: {self.journal.error}" if self.journal.error else self.workers.missing
+
+    async def _page(self) -> bytes:
+        """The metrics, of the workers too if there are any."""
+        if self.live_config.config.workers == 1:
+            return self.exposition.page()
+        pages = {"0": self.exposition.page().decode()} | await self.workers.pages()
+        return await asyncio.to_thread(merged, pages)
 
     async def collections_of(self, route: LiveRoute) -> list[str]:
         """The source's collections that the route takes. Raises what the source raises."""
@@ -397,13 +471,15 @@ class App:
         for route in new.routes:
             self.routes[route.name].apply(route)
             self.routes[route.name].shadow.apply(route.shadow)
-            following = self.moves[route.name].reads_move(self.routes[route.name].weight)
-            spawn(following, name="the phase follows the weight")
+            if not self.worker:
+                following = self.moves[route.name].reads_move(self.routes[route.name].weight)
+                spawn(following, name="the phase follows the weight")
         self.switchboard.table = RouteTable.of(new)
         if old.auth != new.auth:
             self.gatekeeper.apply(new.auth)
         if old.logging != new.logging:
             logs.configure(new.logging.format, new.logging.level)
+        self.workers.configure(self.live_config.text)
 
 
 def front_of(store: Store) -> dict[Transport, Forwarder]:

@@ -62,14 +62,18 @@ main.add_command(init)
 @click.option(
     "--take-over", is_flag=True, help="Take the sockets of the proxy that serves now, which ends; no request is lost."
 )
-def serve(config: Path, take_over: bool) -> None:
+@click.option("--worker", type=int, hidden=True, help="Number of this process among the workers of another.")
+@click.option("--channel", type=int, hidden=True, help="Descriptor of a socket to the process that started it.")
+def serve(config: Path, take_over: bool, worker: int | None, channel: int | None) -> None:
     """Run the proxy."""
-    _quiet_grpc()
     import uvloop
 
     from proxy import app
 
-    uvloop.run(app.serve(config, take_over))
+    if worker is None or channel is None:
+        uvloop.run(app.serve(config, take_over))
+    else:
+        uvloop.run(app.work(config, worker, channel))
 
 
 @main.command()
@@ -117,7 +121,6 @@ def emulate() -> None:
 @click.option("--api-key", envvar="CROSSFADE_EMULATOR_API_KEY", help="Key that clients must show; none if not given.")
 def qdrant(path: Path, host: str, rest_port: int, grpc_port: int, api_key: str | None) -> None:
     """Qdrant's own engine behind a REST and gRPC front of ours. Not a Qdrant server."""
-    _quiet_grpc()
     import uvloop
 
     from proxy import emulator
@@ -131,8 +134,3 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     click.echo(f"crossfade {installed('crossfade')}")
-
-
-def _quiet_grpc() -> None:
-    """Before gRPC is loaded: its core writes lines of its own to standard error, between those of our log."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

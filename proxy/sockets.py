@@ -22,22 +22,34 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 
 from proxy.telemetry.tasks import spawn
 
 _READY = b"ready"
-_LIMIT = 64  # sockets
+_SIZE = Struct(">I")
+_LIMIT = 253  # sockets: SCM_MAX_FD of Linux
 _PATIENCE_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
 _log = logging.getLogger("crossfade.handover")
 
 
-def listening(host: str, port: int, backlog: int = 4096) -> socket.socket:
-    """A new listening socket. Raises OSError if the address cannot be bound."""
+def listening(host: str, port: int, backlog: int = 4096, *, shared: bool = False, apart: bool = False) -> socket.socket:
+    """A new listening socket. Raises OSError if the address cannot be bound.
+
+    shared: behind a port at which others listen too (SO_REUSEPORT): the system gives each connection to one of them.
+    apart: the first of those; nobody else listens there.
+    """
+    if apart:
+        alone = listening(host, port, backlog)
+        port, shared = alone.getsockname()[1], True
+        alone.close()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.setblocking(False)
         made.bind((host, port))
         made.listen(backlog)
@@ -45,6 +57,24 @@ def listening(host: str, port: int, backlog: int = 4096) -> socket.socket:
         made.close()
         raise OSError(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from error
     return made
+
+
+def send_sockets(channel: socket.socket, sockets: Mapping[str, socket.socket]) -> None:
+    """Over a stream, for `receive_sockets`. Raises OSError."""
+    names = json.dumps(list(sockets)).encode()
+    socket.send_fds(channel, [_SIZE.pack(len(names))], [each.fileno() for each in sockets.values()])
+    channel.sendall(names)
+
+
+def receive_sockets(channel: socket.socket) -> dict[str, socket.socket]:
+    """What `send_sockets` has sent, by name; none if nobody is there any more."""
+    size, descriptors, _, _ = socket.recv_fds(channel, _SIZE.size, _LIMIT)
+    if len(size) < _SIZE.size:
+        return {}
+    names = b""
+    while len(names) < _SIZE.unpack(size)[0]:
+        names += channel.recv(_SIZE.unpack(size)[0] - len(names))
+    return _named(json.loads(names), descriptors)
 
 
 class Handover:

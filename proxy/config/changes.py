@@ -16,6 +16,7 @@ from proxy.config.shape import Config
 LIVE_IN_A_ROUTE = frozenset({"reads", "rules", "shadow", "writes", "tenant_field", "backfill", "cutover"})
 LIVE = frozenset({"auth", "logging"})
 _WHY = {
+    "workers": "each has a socket behind every port",
     "data_dir": "the journal in it is open",
     "listeners": "the sockets are open",
     "control": "its socket is open",

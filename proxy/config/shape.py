@@ -98,6 +98,9 @@ class Config(Section):
     data_dir: Text = Field(
         default="./crossfade-data", description="Directory of the journal and the control token, made if not there"
     )
+    workers: Annotated[int, Field(ge=1, le=32)] = Field(
+        default=1, description="Processes that share the listeners' ports; one a core that the proxy may use"
+    )
     listeners: Annotated[tuple[Listener, ...], Field(min_length=1)] = Field(description="Where clients connect")
     auth: Auth = Field(default_factory=Auth, description="Who may use the listeners")
     control: Control = Field(default_factory=Control, description="Control API")

@@ -43,11 +43,11 @@ class _Sources:
         self._named: dict[str, str] = {}
         self.text = ""
 
-    def load(self, moved: Collection[str] = ()) -> Config:
-        """Raises ConfigError. `moved`: as of `parse`."""
+    def load(self, moved: Collection[str] = (), text: str | None = None) -> Config:
+        """Raises ConfigError. `moved`: as of `parse`. `text`: instead of what the file says."""
         self._named = {}
         try:
-            self.text = self._path.read_text("utf-8")
+            self.text = self._path.read_text("utf-8") if text is None else text
         except OSError as error:
             raise ConfigError(f"cannot read {self._path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
@@ -77,16 +77,19 @@ class LiveConfig:
     `config` is what is in force; `refused` is why the newest text is not, or None.
     """
 
-    def __init__(self, path: Path, applied: Applied, refused: Refused, moved: Moved = tuple) -> None:
-        """Reads the file; raises ConfigError. On the event loop's thread, `applied(old, new)` is called for every
-        later text that is taken, before `config` shows it, and `refused(why)` for every one that is not. `moved()`
-        names the routes whose primary is the target."""
+    def __init__(
+        self, path: Path, applied: Applied, refused: Refused, moved: Moved = tuple, text: str | None = None
+    ) -> None:
+        """Reads the file, unless its `text` is given; raises ConfigError. On the event loop's thread,
+        `applied(old, new)` is called for every later text that is taken, before `config` shows it, and `refused(why)`
+        for every one that is not. `moved()` names the routes whose primary is the target."""
         self._sources = _Sources(path)
         self._path = path
         self._applied = applied
         self._refused = refused
         self._moved = moved
-        self.config = self._sources.load()
+        self.config = self._sources.load(text=text)
+        self.text = self._sources.text  # of what is in force
         self.refused: str | None = None
 
     async def follow(self) -> None:
@@ -110,10 +113,13 @@ class LiveConfig:
 
     def look(self, even_if_unchanged: bool = False) -> None:
         """Take what the file says now, if it says something else than when it was looked at last."""
-        if not even_if_unchanged and not self._sources.changed():
-            return
+        if even_if_unchanged or self._sources.changed():
+            self.take(None)
+
+    def take(self, text: str | None) -> None:
+        """Take `text`; None: what the file says."""
         try:
-            new = self._sources.load(() if self.config.auth.mode == "ask-primary" else self._moved())
+            new = self._sources.load(() if self.config.auth.mode == "ask-primary" else self._moved(), text)
         except ConfigError as error:
             self._refuse(str(error))
             return
@@ -121,6 +127,7 @@ class LiveConfig:
             self._refuse(located(self._sources.text, differences))
             return
         self.refused = None
+        self.text = self._sources.text
         if new != self.config:
             self._applied(self.config, new)
             self.config = new

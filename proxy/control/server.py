@@ -21,8 +21,9 @@ from aiohttp import web
 from proxy.control import JobAction, JobRequest, MoveRequest, NotKnown, Operations, WeightRequest, token
 from proxy.errors import ConfigError, CrossfadeError, GateClosed, JournalError, StoreError, TryAgain, Unauthorized
 from proxy.sockets import listening
-from proxy.telemetry.exposition import CONTENT_TYPE, Exposition
+from proxy.telemetry.exposition import CONTENT_TYPE
 
+Page = Callable[[], Awaitable[bytes]]  # the metrics
 Readiness = Callable[[], str | None]  # why this process should get no requests yet, or None
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 V = TypeVar("V")
@@ -45,15 +46,15 @@ _SHUTDOWN_SECONDS = 1.0
 _log = logging.getLogger("crossfade.control")
 
 
-def api(operations: Operations, exposition: Exposition, ready: Readiness, secret: str) -> web.Application:
+def api(operations: Operations, page: Page, ready: Readiness, secret: str) -> web.Application:
     """The whole control API, probes included."""
-    application = probes(exposition, ready)
+    application = probes(page, ready)
     application.middlewares.extend([_errors, _guard(secret)])
     application.add_routes(_Api(operations).routes())
     return application
 
 
-def probes(exposition: Exposition, ready: Readiness) -> web.Application:
+def probes(page: Page, ready: Readiness) -> web.Application:
     """/livez, /readyz and /metrics alone."""
 
     async def livez(_: web.Request) -> web.Response:
@@ -64,7 +65,7 @@ def probes(exposition: Exposition, ready: Readiness) -> web.Application:
         return web.Response(status=200 if reason is None else 503, text=f"{reason or 'ok'}\n")
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=exposition.page(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=await page(), headers={"Content-Type": CONTENT_TYPE})
 
     application = web.Application(client_max_size=MAX_BODY_BYTES)
     application.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -9,7 +9,7 @@ tenth of a second, so only the app does, at its start.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, assert_never
@@ -25,6 +25,9 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import Metric as Family
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from proxy.telemetry.instruments import Counter, Gauge, Histogram, Spec, Spread
 from proxy.telemetry.metrics import Metrics
@@ -89,6 +92,28 @@ class _Reader(PrometheusMetricReader):
             min=0.0,  # not kept, and not shown on a Prometheus page
             max=0.0,
         )
+
+
+def merged(pages: Mapping[str, str]) -> bytes:
+    """One page out of those of several processes, whose names every series is labelled with (`worker`)."""
+    families: dict[str, Family] = {}
+    for worker, page in pages.items():
+        for family in text_string_to_metric_families(page):
+            known = families.setdefault(
+                family.name, Family(family.name, family.documentation, family.type, family.unit)
+            )
+            known.samples += [sample._replace(labels={**sample.labels, "worker": worker}) for sample in family.samples]
+    registry = CollectorRegistry()
+    registry.register(_Families(list(families.values())))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, families: Sequence[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Sequence[Family]:
+        return self._families
 
 
 def _observe(meter: Meter, instrument: Counter | Gauge | Histogram) -> None:

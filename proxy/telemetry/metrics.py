@@ -48,10 +48,14 @@ class Metrics:
         # Reads: one count a decision.
         self.reads = count("reads", "route store reason", "Reads by where they went, and why")
         self.primary_only = count(
-            "primary_only_reads", "route reason", "Reads of a kind that only the primary can answer, by kind"
+            "primary_only_reads",
+            "route reason",
+            "Reads of a kind that only the primary can answer, by kind, of those looked into",
         )
         self.unread = count(
-            "reads_passed_unread", "route", "Reads that moved as bytes: of these, one in 64 more was looked into"
+            "reads_passed_unread",
+            "route",
+            "Reads that moved as bytes; one in 64 that could have was looked into instead",
         )
         self.untranslatable = count(
             "untranslatable",

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -64,13 +64,20 @@ class Control:
         return await asyncio.to_thread(method, self.client)
 
 
+def page_of(exposition: Exposition) -> Callable[[], Awaitable[bytes]]:
+    async def page() -> bytes:
+        return exposition.page()
+
+    return page
+
+
 @pytest.fixture
 async def control(tmp_path: Path) -> AsyncIterator[Control]:
     config = tmp_path / "crossfade.yaml"
     operations, metrics = SmallOperations(config), Metrics()
     running = Control(operations, metrics, "", config)
     exposition = Exposition(metrics)
-    application = server.api(operations, exposition, lambda: running.reason, TOKEN)
+    application = server.api(operations, page_of(exposition), lambda: running.reason, TOKEN)
     async with server.Server(application, "127.0.0.1", 0) as listening:
         running.url = f"http://127.0.0.1:{listening.port}"
         config.write_text(CONFIG.format(data_dir=tmp_path / "data", port=listening.port, token=TOKEN))
@@ -172,7 +179,7 @@ async def test_probes_and_metrics_need_no_token(control: Control) -> None:
 async def test_the_probes_listener_has_no_api(control: Control) -> None:
     exposition = Exposition(Metrics())
     async with (
-        server.Server(server.probes(exposition, lambda: None), "127.0.0.1", 0) as probes,
+        server.Server(server.probes(page_of(exposition), lambda: None), "127.0.0.1", 0) as probes,
         aiohttp.ClientSession() as session,
     ):
         for path, status in (("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/api/status", 404)):
@@ -208,7 +215,7 @@ async def test_a_taken_port_is_told(control: Control) -> None:
     port = int(control.url.rpartition(":")[2])
     exposition = Exposition(Metrics())
     with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
-        await server.Server(server.probes(exposition, lambda: None), "127.0.0.1", port).start()
+        await server.Server(server.probes(page_of(exposition), lambda: None), "127.0.0.1", port).start()
     exposition.close()
 
 

@@ -315,12 +315,12 @@ class Migration:
     # --- what is seen from outside ---------------------------------------------------------------------
 
     def counts(self, metric: str) -> Counter[tuple[str, ...]]:
-        """The samples of a counter, by its labels but for the route, in the order of their names."""
+        """The samples of a counter, by its labels but for route and worker, in the order of their names."""
         found: Counter[tuple[str, ...]] = Counter()
         for family in text_string_to_metric_families(self.control.metrics()):
             for sample in family.samples:
                 if sample.name == f"crossfade_{metric}_total":
-                    labels = sorted(pair for pair in sample.labels.items() if pair[0] != "route")
+                    labels = sorted(pair for pair in sample.labels.items() if pair[0] not in ("route", "worker"))
                     found[tuple(value for _, value in labels)] += int(sample.value)
         return found
 
@@ -362,6 +362,8 @@ class Migrations:
         prefix = f"flow_{number}_"
         config = _configuration(directory, prefix, source, target, (rest_port, grpc_port, control_port))
         config["routes"][0] |= route
+        if as_process:
+            config["workers"] = int(os.environ.get("FLOW_WORKERS", "1"))
         change(config)
         path = directory / "crossfade.yaml"
         proxy = ProxyProcess(directory, path, rest_port) if as_process else ProxyThread(path)
