@@ -154,7 +154,7 @@ class App:
         """`taken`: listening sockets of the process before, by the names that `sockets` gives them."""
         self._inherited = Inherited(taken)
         config = self.live_config.config
-        logs.configure(config.logging.format, config.logging.level)
+        logs.configure(config.logging.format, config.logging.level, worker=self.worker)
         longest = max(store.longest_request_seconds for store in config.stores.values())
         self.journal = Journal.open(Path(config.data_dir) / "journal.db", longest)
         self._build(config)
@@ -478,7 +478,7 @@ class App:
         if old.auth != new.auth:
             self.gatekeeper.apply(new.auth)
         if old.logging != new.logging:
-            logs.configure(new.logging.format, new.logging.level)
+            logs.configure(new.logging.format, new.logging.level, worker=self.worker)
         self.workers.configure(self.live_config.text)
 
 

@@ -17,6 +17,7 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -67,6 +68,7 @@ FIELDS = frozenset(
         "vendor",
         "version",
         "weight",
+        "worker",  # its number; in every line of a worker
     }
 )
 UNITS = ("_seconds", "_bytes", "_points", "_count", "_percent", "_keys", "_records")
@@ -78,16 +80,23 @@ Style = Literal["json", "text"]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None] | None
 
 
-def configure(style: Style = "json", level: str = "info", stream: TextIO | None = None) -> None:
-    """Send the program's logs to `stream` (standard error). Libraries speak from warnings upwards, and web
-    access logs not at all: their paths hold ids."""
+def configure(style: Style = "json", level: str = "info", stream: TextIO | None = None, worker: int = 0) -> None:
+    """Send the program's logs to `stream` (standard error), of a worker with its number. Libraries speak from warnings
+    upwards, and web access logs not at all: their paths hold ids."""
     handler = logging.StreamHandler(stream or sys.stderr)
+    if worker:
+        handler.addFilter(partial(_number, worker))
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("crossfade").setLevel(level.upper())
     logging.getLogger("aiohttp.access").disabled = True
+
+
+def _number(worker: int, record: logging.LogRecord) -> bool:
+    record.worker = worker
+    return True
 
 
 class JsonFormatter(logging.Formatter):

@@ -154,6 +154,12 @@ def logging_calls() -> list[tuple[str, ast.Call]]:
     ]
 
 
+def test_every_line_of_a_worker_has_its_number(stream: io.StringIO) -> None:
+    logs.configure("json", "info", stream, worker=2)
+    logging.getLogger("crossfade.x").info("said", extra={"route": "r"})
+    assert json.loads(stream.getvalue())["worker"] == 2
+
+
 def test_every_logging_call_has_a_constant_message_and_known_fields() -> None:
     calls = logging_calls()
     assert calls, "the reader of logging calls finds none"
