@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypedDict
 
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, QdrantEdgeConfig, Route, endpoint, split_address
@@ -32,6 +33,7 @@ from proxy.errors import ConfigError
 from proxy.fronts.names import NameMap
 from proxy.fronts.qdrant import LocalFront, QdrantFront
 from proxy.listeners import Listener
+from proxy.listeners.admission import Admission
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
 from proxy.listeners.shared_listener import SharedListener
@@ -117,6 +119,18 @@ async def work(config_path: Path, number: int, descriptor: int) -> None:
     stopped = spawn(stopping.wait(), name="signal")
     await asyncio.wait({told, stopped}, return_when=asyncio.FIRST_COMPLETED)
     await app.stop(told.result() if told.done() else 0.0)
+
+
+class Beside(TypedDict):
+    """What a listener has beside its handler."""
+
+    fast: PassThrough
+    admission: Admission
+
+
+class OfSocket(TypedDict):
+    sock: socket.socket | None
+    certificate: Certificate | None
 
 
 class App:
@@ -429,32 +443,27 @@ class App:
     def _listener(self, config: ListenerConfig, host: str, port: int, taken: socket.socket | None) -> Listener:
         """Raises ConfigError if its certificate cannot be used."""
         known = self.switchboard.metric_of
-        http, fast_http = self._pipeline(config, QdrantRest(known))
-        grpc, fast_grpc = self._pipeline(config, QdrantGrpc(known))
+        http, for_http = self._pipeline(config, QdrantRest(known))
+        grpc, for_grpc = self._pipeline(config, QdrantGrpc(known))
         limit, protocols = config.max_body_bytes, _PROTOCOLS[config.transport]
         tls = config.tls
         certificate = Certificate(Path(tls.certificate), Path(tls.key), protocols) if tls is not None else None
+        socket_of: OfSocket = {"sock": taken, "certificate": certificate}
         match config.transport:
             case "http":
-                return HttpListener(http, host, port, sock=taken, certificate=certificate, fast=fast_http)
+                return HttpListener(http, host, port, **for_http, **socket_of)
             case "grpc":
-                return GrpcListener(
-                    grpc, host, port, sock=taken, certificate=certificate, max_body_bytes=limit, fast=fast_grpc
-                )
+                return GrpcListener(grpc, host, port, max_body_bytes=limit, **for_grpc, **socket_of)
             case "both":
-                return SharedListener(
-                    HttpListener(http, host, port, fast=fast_http),
-                    GrpcListener(grpc, host, port, fast=fast_grpc, max_body_bytes=limit),
-                    host,
-                    port,
-                    sock=taken,
-                    certificate=certificate,
-                )
+                one = HttpListener(http, host, port, **for_http)
+                other = GrpcListener(grpc, host, port, max_body_bytes=limit, **for_grpc)
+                return SharedListener(one, other, host, port, **socket_of)
 
-    def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> tuple[Handler, PassThrough]:
+    def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> tuple[Handler, Beside]:
         made = config, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
         slow = Pipeline(*made)
-        return slow, FastPath(*made, slow)
+        admission = Admission(config.max_in_flight, config.max_in_flight_bytes, slow.refuse)
+        return slow, {"fast": FastPath(*made, slow), "admission": admission}
 
     # --- reload and figures -------------------------------------------------------------------------
 

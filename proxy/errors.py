@@ -95,6 +95,14 @@ class Unavailable(StoreError):
     """The request certainly did not reach the store (refused connection, no address, open breaker)."""
 
 
+class Overloaded(Unavailable):
+    """The proxy takes no more of these now, or asks no more of the store: nothing was sent."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class Unclear(StoreError):
     """The request may have been carried out, or may still be (time-out, reset after sending)."""
 

@@ -27,7 +27,15 @@ from dataclasses import dataclass
 from proxy.clock import Clock
 from proxy.config import Listener
 from proxy.dialects import Call, Dialect, Outcome
-from proxy.errors import AppliedOnPrimaryOnly, CrossfadeError, NotServed, RequestError, Unavailable, Unclear
+from proxy.errors import (
+    AppliedOnPrimaryOnly,
+    CrossfadeError,
+    NotServed,
+    Overloaded,
+    RequestError,
+    Unavailable,
+    Unclear,
+)
 from proxy.model import (
     CreateAlias,
     DataRead,
@@ -123,7 +131,7 @@ class Pipeline:
             answered = await self._answer(call, place)
             status = "ok"
         except CrossfadeError as error:
-            status = "refused" if isinstance(error, RequestError) else "failed"
+            status = "refused" if isinstance(error, RequestError | Overloaded) else "failed"
             answered = Answered(self.dialect.refuse(request, error), "proxy", type(error).__name__)
         finally:
             self.metrics.in_flight.add(-1, self.listener.name)
@@ -132,6 +140,12 @@ class Pipeline:
         if self.listener.debug_headers:
             return answered.response.with_headers(("x-crossfade-route", f"{answered.by}; {answered.reason}"))
         return answered.response
+
+    def refuse(self, request: Request) -> Response:
+        """The answer to a request that is one too many."""
+        error = Overloaded("as many requests are being answered as `max_in_flight` allows; try again in a moment")
+        self.metrics.requests.add(self.listener.name, "unknown", NO_ROUTE, "proxy", type(error).__name__, "refused")
+        return self.dialect.refuse(request, error)
 
     def _place(self, call: Call) -> Place | None:
         """Where the request belongs; None where it names no collection."""

@@ -26,6 +26,7 @@ from functools import partial
 from typing import cast
 
 from proxy.errors import BodyTooLarge
+from proxy.listeners.admission import Admission
 from proxy.listeners.socket_listener import SocketListener
 from proxy.listeners.tls import Certificate
 from proxy.protocols import grpc
@@ -59,7 +60,7 @@ _log = logging.getLogger("crossfade.listeners.grpc")
 
 class GrpcListener(SocketListener):
     """For gRPC. max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size. fast:
-    asked before the handler."""
+    asked before the handler. admission: None takes any number of calls."""
 
     def __init__(
         self,
@@ -72,11 +73,13 @@ class GrpcListener(SocketListener):
         sock: socket.socket | None = None,
         certificate: Certificate | None = None,
         fast: PassThrough | None = None,
+        admission: Admission | None = None,
     ) -> None:
         super().__init__(host, port, backlog=backlog, sock=sock, certificate=certificate)
         self.max_body_bytes = max_body_bytes
         self._handler = handler
         self._fast = fast
+        self.admission = admission
         self._connections: set[_Connection] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()  # a connection is
@@ -198,6 +201,7 @@ class _Connection(asyncio.Protocol):
         self._http2 = Connection(Role.SERVER)
         self._calls: dict[int, _Call] = {}  # that are not whole yet
         self.passing: dict[int, GiveUp] = {}  # on the fast path
+        self._admitted: dict[int, int] = {}  # streams, and the bytes that were counted for them
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None  # for what a client has to do in time
@@ -223,10 +227,13 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._calls.clear()
-        for give_up in self.passing.values():
+        for stream_id, give_up in self.passing.items():
             give_up()
+            self._leave(stream_id)
         self.passing.clear()
+        for stream_id in self._calls:
+            self._leave(stream_id)
+        self._calls.clear()
         self._after(0.0, None)
         self._listener.lost(self)
 
@@ -266,6 +273,7 @@ class _Connection(asyncio.Protocol):
 
     def ended(self, stream_id: int) -> None:
         """Its handler has."""
+        self._leave(stream_id)
         self._http2.release(stream_id)
 
     def drain(self, heeding_seconds: float) -> None:
@@ -292,13 +300,16 @@ class _Connection(asyncio.Protocol):
                 call = self._calls.get(event.stream_id)
                 if call is not None:
                     call.body += event.data
-                    if event.ends or call.is_too_large(self._listener.max_body_bytes):
+                    if not self._grow(event.stream_id, len(event.data)):
+                        self._refuse(event.stream_id, self._calls.pop(event.stream_id))
+                    elif event.ends or call.is_too_large(self._listener.max_body_bytes):
                         self._call(event.stream_id, call)
             case Trailers():
                 if (call := self._calls.get(event.stream_id)) is not None:
                     self._call(event.stream_id, call)
             case Reset():
-                self._calls.pop(event.stream_id, None)
+                if self._calls.pop(event.stream_id, None) is not None:
+                    self._leave(event.stream_id)
                 if (give_up := self.passing.pop(event.stream_id, None)) is not None:
                     give_up()
                     self.ended(event.stream_id)
@@ -316,7 +327,11 @@ class _Connection(asyncio.Protocol):
         elif not is_grpc(content_type):
             self._http2.send_head(head.stream_id, ((b":status", b"415"),), ends=True)
         else:
-            self._calls[head.stream_id] = call = _Call(block, self._loop.time())
+            call = _Call(block, self._loop.time())
+            if not self._enter(head.stream_id):
+                self._refuse(head.stream_id, call)
+                return
+            self._calls[head.stream_id] = call
             if head.ends:
                 self._call(head.stream_id, call)
 
@@ -325,6 +340,36 @@ class _Connection(asyncio.Protocol):
         del self._calls[stream_id]
         self._http2.hold(stream_id)
         self._listener.called(self, stream_id, call)
+
+    # --- how many ------------------------------------------------------------------------------------------
+
+    def _enter(self, stream_id: int) -> bool:
+        admission = self._listener.admission
+        if admission is None:
+            return True
+        if not admission.enter(self.client):
+            return False
+        self._admitted[stream_id] = 0
+        return True
+
+    def _grow(self, stream_id: int, size_bytes: int) -> bool:
+        admission = self._listener.admission
+        if admission is None:
+            return True
+        self._admitted[stream_id] += size_bytes
+        return admission.grow(size_bytes)
+
+    def _leave(self, stream_id: int) -> None:
+        size_bytes = self._admitted.pop(stream_id, None)
+        if size_bytes is not None and self._listener.admission is not None:
+            self._listener.admission.leave(self.client, size_bytes)
+
+    def _refuse(self, stream_id: int, call: _Call) -> None:
+        """Too many. What still comes of it is skipped."""
+        assert self._listener.admission is not None
+        request = Request("grpc", "", call.path, metadata_in(call.block.fields), client=self.client)
+        self.answer(stream_id, self._listener.admission.refuse(request), b"")
+        self._leave(stream_id)
 
     # --- writing, and the end ----------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from random import random
 from typing import Protocol, cast
 
 from proxy.errors import BodyTooLarge, InvalidRequest
+from proxy.listeners.admission import Admission
 from proxy.listeners.http_reply import Framing, head_of, neutral
 from proxy.protocols import http1_write
 from proxy.protocols.http1 import End, Malformed, RequestEvent, RequestReader
@@ -48,6 +49,7 @@ class Owner(Protocol):
 
     max_body_bytes: int | None
     fast: PassThrough | None
+    admission: Admission | None
 
     @property
     def stopping(self) -> bool:
@@ -69,6 +71,7 @@ class Owner(Protocol):
 
 class HttpConnection(asyncio.Protocol):
     __slots__ = (
+        "_admitted",
         "_body",
         "_closing",
         "_drained",
@@ -97,6 +100,7 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         self._closing = False  # no more requests
         self._requests = 0
+        self._admitted: int | None = None  # bytes that were counted for the request that is taken; None: none is
         self.client = ""
 
     # --- asyncio's ---------------------------------------------------------------------------------
@@ -127,9 +131,11 @@ class HttpConnection(asyncio.Protocol):
         self._transport = None
         self._closing = True
         self._after(0.0, None)
-        self._head = None
         if self._body is not None and not self._body.ended:
             self._body.fail("the connection is gone")
+        if self._head is not None:
+            self._head = None
+            self._leave()
         self._give_up_passing()
         self.resume_writing()
         self._owner.lost(self)
@@ -179,6 +185,7 @@ class HttpConnection(asyncio.Protocol):
             match event:
                 case RequestHead():
                     self._head = event
+                    self._enter(event.body_bytes)
                     self._body = BodyStream(self._flow, self._continue_of(event), self._owner.max_body_bytes)
                 case bytes() if self._body is not None:
                     self._body.feed(event)
@@ -197,7 +204,8 @@ class HttpConnection(asyncio.Protocol):
         body = self._body
         assert body is not None
         size = head.body_bytes
-        if body.ended or body.is_broken or head.expects_continue or size is None or size > _BODY_BYTES:
+        is_awaited = size is not None and size <= _BODY_BYTES and not head.expects_continue
+        if body.ended or body.is_broken or not is_awaited or self._is_too_many():
             self._begin(head, body)
         else:
             self._after(_SILENCE_SECONDS, self._miss_body)
@@ -210,6 +218,7 @@ class HttpConnection(asyncio.Protocol):
     def _begin_whole(self, key: bytes, head: RequestHead, payload: bytes) -> None:
         """A request that has come all at once, and whose head is known by its bytes."""
         self._take_up()
+        self._enter(len(payload))
         if not self._pass(key, head, payload, draw := random()):
             self._body = BodyStream.of(payload)
             self._begin_slowly(head, self._body, draw)
@@ -223,6 +232,20 @@ class HttpConnection(asyncio.Protocol):
             self._begin_slowly(head, body, draw)
         self._owner.changed(self)
 
+    def _enter(self, body_bytes: int | None) -> None:
+        """A request has come; a body of unknown length may be as long as any."""
+        if (admission := self._owner.admission) is not None:
+            expected = (self._owner.max_body_bytes or 0) if body_bytes is None else body_bytes
+            self._admitted = expected if admission.enter(self.client, expected) else None
+
+    def _leave(self) -> None:
+        if self._admitted is not None and (admission := self._owner.admission) is not None:
+            admission.leave(self.client, self._admitted)
+            self._admitted = None
+
+    def _is_too_many(self) -> bool:
+        return self._admitted is None and self._owner.admission is not None
+
     def _take_up(self) -> None:
         self._requests += 1
         if self._timer is not None:
@@ -230,7 +253,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _pass(self, key: bytes | None, head: RequestHead, payload: bytes, draw: float) -> bool:
         """Whether the fast path answers it."""
-        if (fast := self._owner.fast) is None:
+        if (fast := self._owner.fast) is None or self._is_too_many():
             return False
         made = lambda: _request(head, payload, self.client, draw)  # noqa: E731
         self._passing = fast.begin(key, payload, draw, made, partial(self._passed, head))
@@ -269,6 +292,7 @@ class HttpConnection(asyncio.Protocol):
         if self._passing is not None:
             self._passing()
             self._passing = None
+            self._leave()
 
     def _continue_of(self, head: RequestHead) -> Callable[[], None] | None:
         return (lambda: self._write(http1_write.CONTINUE)) if head.expects_continue else None
@@ -289,7 +313,10 @@ class HttpConnection(asyncio.Protocol):
     # --- the exchange ------------------------------------------------------------------------------------
 
     async def _answer(self, head: RequestHead, body: BodyStream, request: Request | None) -> None:
-        if request is not None:
+        if request is not None and self._is_too_many():
+            assert self._owner.admission is not None
+            response = self._owner.admission.refuse(request)
+        elif request is not None:
             response = await self._owner.answer(request)
         else:
             response = neutral(HTTPStatus.BAD_REQUEST, "the request's path and headers must be UTF-8")
@@ -357,6 +384,7 @@ class HttpConnection(asyncio.Protocol):
             self._write(http1_write.last_chunk())
 
     def _end_exchange(self, body: BodyStream) -> None:
+        self._leave()
         if self._transport is None:
             return
         if not self._closing:

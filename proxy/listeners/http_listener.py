@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable
 from http import HTTPStatus
 
+from proxy.listeners.admission import Admission
 from proxy.listeners.http_connection import HttpConnection
 from proxy.listeners.http_reply import neutral
 from proxy.listeners.socket_listener import SocketListener
@@ -32,7 +33,7 @@ class HttpListener(SocketListener):
     """For HTTP/1.1 (and 1.0).
 
     max_body_bytes: a longer body makes its stream raise BodyTooLarge; None leaves that to the handler.
-    fast: asked before the handler.
+    fast: asked before the handler. admission: None takes any number of requests.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class HttpListener(SocketListener):
         sock: socket.socket | None = None,
         certificate: Certificate | None = None,
         fast: PassThrough | None = None,
+        admission: Admission | None = None,
     ) -> None:
         super().__init__(host, port, backlog=backlog, sock=sock, certificate=certificate)
         self.max_body_bytes = max_body_bytes
         self.stopping = False
         self._handler = handler
         self.fast = fast
+        self.admission = admission
         self._open: set[HttpConnection] = set()
         self._changed = asyncio.Event()  # an exchange has begun or ended, or a connection has gone
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from proxy.clock import Clock
 from proxy.config import Listener
 from proxy.dialects import Dialect, Glance
-from proxy.errors import CrossfadeError, Unclear
+from proxy.errors import CrossfadeError, Overloaded, Unclear
 from proxy.model import Side
 from proxy.routing import Facts, asks_for_tenants, client_host, headers_of, stays_with_source
 from proxy.serving.access import Gatekeeper
@@ -75,7 +75,11 @@ class FastPath:
         reason = way.reason(draw)
         if reason is None:
             return None
-        read = _Read(self, way, reason, request, answer, self.clock.now())
+        try:
+            began = way.route.upstream.limit.enter()
+        except Overloaded:
+            return None  # whose word it is then
+        read = _Read(self, way, reason, request, answer, began)
         return read.leave if read.begin(body) else None
 
     def _way(self, key: bytes | None, made: Callable[[], Request]) -> _Way | None:
@@ -192,12 +196,14 @@ class _Read:
     def begin(self, body: bytes) -> bool:
         self.give_up = self.way.passage.send(body, self)
         if self.give_up is None:
+            self.way.route.upstream.limit.give_up()
             return False
         self._count(1)
         return True
 
     def answered(self, head: AnswerHead, body: Body) -> None:
         self._ended()
+        self.way.route.upstream.limit.leave(self.way.glance.operation, self.began, answered=True)
         path, way, reason = self.path, self.way, self.reason
         metrics, route, operation = path.metrics, way.route.name, way.glance.operation
         seconds = path.clock.now() - self.began
@@ -210,6 +216,7 @@ class _Read:
 
     def failed(self, error: CrossfadeError) -> None:
         self._ended()
+        self.way.route.upstream.limit.leave(self.way.glance.operation, self.began, answered=False)
         seconds = self.path.clock.now() - self.began
         self.otherwise = spawn(self._otherwise(error, seconds), name="read that broke off")
 
@@ -218,6 +225,7 @@ class _Read:
         if self.give_up is not None:
             self.give_up()
             self._ended()
+            self.way.route.upstream.limit.give_up()
         if self.otherwise is not None:
             self.otherwise.cancel()
 

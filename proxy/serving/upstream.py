@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from proxy.clock import Clock
 from proxy.serving.door import AliasDoor
 from proxy.serving.names import Names
+from proxy.serving.store_limit import StoreLimit
 from proxy.stores import Forwarder, Passage, Store
 from proxy.wire import Request, Response, Transport
 
@@ -21,15 +22,23 @@ class Upstream:
     store: Store
     forwarders: Mapping[Transport, Forwarder]
     names: Names
+    limit: StoreLimit
     door: AliasDoor = field(default_factory=AliasDoor)
 
     @classmethod
     def of(cls, name: str, store: Store, forwarders: Mapping[Transport, Forwarder], clock: Clock) -> Upstream:
-        return cls(name, store, forwarders, Names(store, clock))
+        return cls(name, store, forwarders, Names(store, clock), StoreLimit(name, clock))
 
     async def forward(self, request: Request) -> Response:
-        """The source's own answer. Raises Unavailable or Unclear."""
-        return await self.forwarders[request.transport].forward(request)
+        """The source's own answer. Raises Unavailable (Overloaded, if it is asked too much) or Unclear."""
+        began = self.limit.enter()
+        answered = False
+        try:
+            response = await self.forwarders[request.transport].forward(request)
+            answered = True
+        finally:
+            self.limit.leave(_kind(request), began, answered=answered)
+        return response
 
     def passage(self, request: Request) -> Passage | None:
         """As of Forwarder."""
@@ -38,3 +47,8 @@ class Upstream:
     async def close(self) -> None:
         await self.names.close()
         await asyncio.gather(*(forwarder.close() for forwarder in self.forwarders.values()))
+
+
+def _kind(request: Request) -> str:
+    """The endpoint, without names: the verb and the last word of a path, or a method of gRPC."""
+    return request.path if request.transport == "grpc" else f"{request.method} {request.path.rpartition('/')[2]}"

@@ -47,7 +47,7 @@ def refusal_of(error: errors.CrossfadeError) -> Refusal:
             return Refusal(501, UNIMPLEMENTED, text)
         case errors.RequestError() | errors.Refused():
             return Refusal(400, INVALID_ARGUMENT, text if text.startswith(_INPUT_PREFIXES) else _WRONG_INPUT + text)
-        case errors.Throttled(retry_after_seconds=seconds):
+        case errors.Throttled(retry_after_seconds=seconds) | errors.Overloaded(retry_after_seconds=seconds):
             return Refusal(429, RESOURCE_EXHAUSTED, _prefixed("Rate limiting exceeded: ", text), seconds)
         case errors.TryAgain(retry_after_seconds=seconds):
             return Refusal(503, UNAVAILABLE, text, seconds)
