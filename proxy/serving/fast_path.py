@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from proxy.clock import Clock
@@ -55,7 +55,7 @@ class FastPath:
 
     def __post_init__(self) -> None:
         self._seen = 0
-        self._ways: dict[bytes | None, _Way] = {}
+        self._ways: dict[Hashable, _Way] = {}
         self._others: set[bytes | None] = set()  # heads of no reads of data, whatever else changes
 
     def begin(
@@ -64,9 +64,13 @@ class FastPath:
         """As of PassThrough."""
         if key in self._others:
             return None
-        way = self._ways.get(key)
+        way, granted_seconds = self._ways.get(key), None
         if way is None or not way.holds():
-            way = self._way(key, request)
+            try:
+                made = request()
+            except UnicodeDecodeError:
+                return None
+            way, granted_seconds = self._way(key, made), made.timeout_seconds
             if way is None:
                 return None
         self._seen += 1
@@ -80,21 +84,32 @@ class FastPath:
         except Overloaded:
             return None  # whose word it is then
         read = _Read(self, way, reason, request, answer, began)
-        return read.leave if read.begin(body) else None
+        return read.leave if read.begin(body, granted_seconds) else None
 
-    def _way(self, key: bytes | None, made: Callable[[], Request]) -> _Way | None:
-        try:
-            request = made()
-            glance = self.dialect.glance(request)
-            if glance is None:
+    def _way(self, key: bytes | None, request: Request) -> _Way | None:
+        """The way of reads that begin with `key`; without one, of those that ask the same with the same headers."""
+        glance = self.dialect.glance(request)
+        if glance is None:
+            if key is not None:
                 if len(self._others) >= _WAYS:
                     self._others.clear()
-                if key is not None:
-                    self._others.add(key)
-                return None
+                self._others.add(key)
+            return None
+        kept = key if key is not None else (request.method, request.path, request.query, glance, request.headers)
+        way = self._ways.get(kept)
+        if way is None or not way.holds():
+            way = self._way_of(glance, request)
+            if way is not None and way.route.config.reads.sticky != "client":
+                if len(self._ways) >= _WAYS:
+                    self._ways.clear()
+                self._ways[kept] = way
+        return way
+
+    def _way_of(self, glance: Glance, request: Request) -> _Way | None:
+        try:
             request = self.gatekeeper.admit(self.dialect, request)
             place = self.switchboard.locate(glance.collection)
-        except (CrossfadeError, UnicodeDecodeError):
+        except CrossfadeError:
             return None
         route = place.route
         if route is None or route.primary_side is not Side.SOURCE or not _can_be_told(route, glance):
@@ -102,12 +117,7 @@ class FastPath:
         passage = route.upstream.passage(request)
         if passage is None:
             return None
-        way = _Way(self, place, route, glance, _facts(route, place, glance, request), passage)
-        if key is not None and route.config.reads.sticky != "client":
-            if len(self._ways) >= _WAYS:
-                self._ways.clear()
-            self._ways[key] = way
-        return way
+        return _Way(self, place, route, glance, _facts(route, place, glance, request), passage)
 
 
 def _can_be_told(route: LiveRoute, glance: Glance) -> bool:
@@ -193,8 +203,8 @@ class _Read:
     give_up: GiveUp | None = None
     otherwise: asyncio.Task[None] | None = None
 
-    def begin(self, body: bytes) -> bool:
-        self.give_up = self.way.passage.send(body, self)
+    def begin(self, body: bytes, granted_seconds: float | None) -> bool:
+        self.give_up = self.way.passage.send(body, granted_seconds, self)
         if self.give_up is None:
             self.way.route.upstream.limit.give_up()
             return False

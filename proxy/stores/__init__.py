@@ -194,9 +194,9 @@ class Heard(Protocol):
 class Passage(Protocol):
     """A way to a server for requests with the same head."""
 
-    def send(self, body: bytes, heard: Heard) -> GiveUp | None:
+    def send(self, body: bytes, granted_seconds: float | None, heard: Heard) -> GiveUp | None:
         """Send one, if it can go out at once. After the call that comes back, which gives it up, `heard` hears nothing.
-        None: nothing was sent."""
+        None: nothing was sent. `granted_seconds`: by the client, if it said."""
         ...
 
 

@@ -22,6 +22,7 @@ import asyncio
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from proxy.errors import CrossfadeError, InvalidRequest, Unavailable, Unclear
 from proxy.protocols import grpc
@@ -102,23 +103,25 @@ class GrpcForwarder:
                 raise Unavailable(f"{self._address} took no call within {seconds:.3f} s") from error
             self.retire(used)
             raise self.silent(seconds) from error
-        except NotSent as error:
-            raise self._refused(error) from error
-        except BrokenOff as error:
-            raise self._broken(error) from error
+        except (NotSent, BrokenOff) as error:
+            raise self.meaning(error) from error
         except ValueError as error:
             raise InvalidRequest(f"the request's metadata cannot be passed on: {error}") from error
-        return self._response(call)
+        head, body = self.answer(call)
+        return head.with_body(body)
 
     def passage(self, request: Request) -> Passage | None:
         """As of Forwarder."""
+        return _Passage(self, self._fields(request))
+
+    def sendable(self) -> _Line | None:
+        """The line on which a call can go out now; None if there is none."""
         line = self._line
-        if line is None or not line.connection.has_room:
-            return None
-        seconds = self._timeout_seconds
-        if request.timeout_seconds is not None:
-            seconds = min(seconds, request.timeout_seconds)
-        return _Passage(self, line, self._fields(request, seconds), seconds)
+        return line if line is not None and line.connection.has_room else None
+
+    def granted(self, seconds: float | None) -> float:
+        """How long an answer is waited for, if the client grants so much."""
+        return self._timeout_seconds if seconds is None else min(seconds, self._timeout_seconds)
 
     @property
     def line(self) -> object:
@@ -138,7 +141,8 @@ class GrpcForwarder:
 
     # --- a call ------------------------------------------------------------------------------------------
 
-    def _fields(self, request: Request, seconds: float) -> tuple[Field, ...]:
+    def _fields(self, request: Request) -> tuple[Field, ...]:
+        """All but how long the answer is waited for."""
         return (
             *self._own,
             (b":path", request.path.encode()),
@@ -146,12 +150,11 @@ class GrpcForwarder:
             (b"content-type", b"application/grpc"),
             (b"user-agent", b"crossfade"),
             (b"grpc-accept-encoding", grpc.ACCEPTED_CODINGS),
-            timeout_field(seconds),
             *fields_of(_of_the_client(request.headers)),
         )
 
     async def _call(self, line: _Line, request: Request, seconds: float) -> Call:
-        fields = self._fields(request, seconds)
+        fields = (*self._fields(request), timeout_field(seconds))
         line.calls += 1
         try:
             return await line.connection.call(fields, request.bytes)
@@ -165,45 +168,27 @@ class GrpcForwarder:
             self._retired.discard(line.connection)
             line.connection.close()
 
-    def _response(self, call: Call) -> Response:
+    def answer(self, call: Call) -> tuple[AnswerHead, bytes]:
+        """What came back. Raises Unclear if that is no answer."""
         head, trailers = call.head, call.trailers
-        if head is None or trailers is None or (said := status_in(trailers.fields)) is None:
+        told = _told(head.fields, trailers.fields) if head is not None and trailers is not None else None
+        if told is None:
             status = head.pseudo.get(b":status", b"").decode() if head is not None else ""
             raise Unclear(f"{self._address} answered without a gRPC status (HTTP {status}); it may have done the work")
-        status_code, message = said
-        coding = next((value for name, value in head.fields if name == b"grpc-encoding"), b"identity")
+        answer, coding = told
         try:
-            body = message_in(bytes(call.body), coding) if status_code == grpc.OK else b""
+            return answer, message_in(bytes(call.body), coding) if answer.status == grpc.OK else b""
         except MessageError as error:
             raise Unclear(f"{self._address} gave no message ({error}); it may have done the work") from error
-        return Response(
-            status=status_code,
-            headers=_of_the_client(metadata_in(head.fields)) if head is not trailers else (),
-            body=body,
-            message=message,
-            trailers=_of_the_client(metadata_in(trailers.fields)),
-        )
 
-    def outcome(self, call: Call, error: CrossfadeError | None) -> Response | CrossfadeError:
-        """What became of a call that has ended."""
-        match error:
-            case NotSent():
-                return self._refused(error)
-            case BrokenOff():
-                return self._broken(error)
-        try:
-            return self._response(call)
-        except Unclear as unclear:
-            return unclear
+    def meaning(self, error: CrossfadeError) -> CrossfadeError:
+        """Of a call that ended without an answer."""
+        if isinstance(error, NotSent):
+            return Unavailable(f"{self._address} takes no calls ({error})")
+        return Unclear(f"{self._address} gave no answer ({error}); it may have done the work")
 
     def silent(self, seconds: float) -> Unclear:
         return Unclear(f"{self._address} gave no answer within {seconds:.3f} s; it may still do the work")
-
-    def _refused(self, error: NotSent) -> Unavailable:
-        return Unavailable(f"{self._address} takes no calls ({error})")
-
-    def _broken(self, error: BrokenOff) -> Unclear:
-        return Unclear(f"{self._address} gave no answer ({error}); it may have done the work")
 
     # --- the connection ------------------------------------------------------------------------------------
 
@@ -266,23 +251,41 @@ class GrpcForwarder:
 
 
 class _Passage:
-    """A call on the fast path, from its sending to its end; for one use."""
+    """A way for calls with the same head."""
 
-    __slots__ = ("_fields", "_heard", "_line", "_owner", "_seconds", "_stream_id", "_timer")
+    __slots__ = ("_fields", "_owner")
 
-    def __init__(self, owner: GrpcForwarder, line: _Line, fields: tuple[Field, ...], seconds: float) -> None:
+    def __init__(self, owner: GrpcForwarder, fields: tuple[Field, ...]) -> None:
         self._owner = owner
-        self._line = line
         self._fields = fields
-        self._seconds = seconds
 
-    def send(self, body: bytes, heard: Heard) -> GiveUp | None:
+    def send(self, body: bytes, granted_seconds: float | None, heard: Heard) -> GiveUp | None:
         """As of Passage."""
+        line = self._owner.sendable()
+        if line is None:
+            return None
+        seconds = self._owner.granted(granted_seconds)
+        watch = _Watch(self._owner, line, seconds, heard)
         try:
-            self._stream_id = self._line.connection.begin(self._fields, body, self._ended)
+            return watch.begin((*self._fields, timeout_field(seconds)), body)
         except (NotSent, ValueError):
             return None
+
+
+class _Watch:
+    """A call on the fast path, from its sending to its end."""
+
+    __slots__ = ("_heard", "_line", "_owner", "_seconds", "_stream_id", "_timer")
+
+    def __init__(self, owner: GrpcForwarder, line: _Line, seconds: float, heard: Heard) -> None:
+        self._owner = owner
+        self._line = line
+        self._seconds = seconds
         self._heard = heard
+
+    def begin(self, fields: tuple[Field, ...], body: bytes) -> GiveUp:
+        """Raises NotSent, ValueError."""
+        self._stream_id = self._line.connection.begin(fields, body, self._ended)
         self._line.calls += 1
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fell_silent)
         return self._give_up
@@ -293,12 +296,14 @@ class _Passage:
 
     def _ended(self, call: Call, error: CrossfadeError | None) -> None:
         self._leave()
-        outcome = self._owner.outcome(call, error)
-        if isinstance(outcome, CrossfadeError):
-            self._heard.failed(outcome)
+        try:
+            if error is not None:
+                raise self._owner.meaning(error)
+            head, body = self._owner.answer(call)
+        except CrossfadeError as failure:
+            self._heard.failed(failure)
         else:
-            head = AnswerHead(outcome.status, outcome.headers, outcome.message, outcome.trailers)
-            self._heard.answered(head, outcome.body)
+            self._heard.answered(head, body)
 
     def _fell_silent(self) -> None:
         self._owner.retire(self._line)
@@ -308,6 +313,17 @@ class _Passage:
     def _leave(self) -> None:
         self._timer.cancel()
         self._owner.leave(self._line)
+
+
+@lru_cache(512)
+def _told(head: tuple[Field, ...], trailers: tuple[Field, ...]) -> tuple[AnswerHead, bytes] | None:
+    """What the client is told of an answer that begins and ends with these fields, and the coding of its message; None
+    if it has no status."""
+    if (said := status_in(trailers)) is None:
+        return None
+    headers = _of_the_client(metadata_in(head)) if head is not trailers else ()
+    coding = next((value for name, value in head if name == b"grpc-encoding"), b"identity")
+    return AnswerHead(said[0], headers, said[1], _of_the_client(metadata_in(trailers))), coding
 
 
 def grpc_tls() -> ssl.SSLContext:

@@ -40,7 +40,7 @@ class HttpPassage:
         self.told = told
         self._answers: dict[bytes, AnswerHead] = {}
 
-    def send(self, body: bytes, heard: Heard) -> GiveUp | None:
+    def send(self, body: bytes, granted_seconds: float | None, heard: Heard) -> GiveUp | None:
         """As of Passage."""
         connection = self.pool.take_idle()
         if connection is None:

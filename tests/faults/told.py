@@ -39,7 +39,9 @@ class Said(enum.Enum):
     MAYBE = enum.auto()
 
 
-_UNREACHED = re.compile("takes no connections|does not answer the handshake")
+_UNREACHED = re.compile(
+    "takes no connections|takes no calls|took no call within|does not answer the handshake|so nothing was asked"
+)
 _NOT_THERE = frozenset(
     {
         *(Kind.UNAVAILABLE, Kind.JOURNAL, Kind.UNLISTED, Kind.MOVING, Kind.LANDING),

@@ -45,7 +45,7 @@ class Straight:
     ) -> GiveUp | None:
         self.keys.append(key)
         passage = self.forwarder.passage(request())
-        give_up = passage.send(body, _Told(self, answer)) if passage is not None else None
+        give_up = passage.send(body, None, _Told(self, answer)) if passage is not None else None
         if give_up is None:
             return None
         self.passed += 1
