@@ -463,6 +463,7 @@ class App:
         made = config, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
         slow = Pipeline(*made)
         admission = Admission(config.max_in_flight, config.max_in_flight_bytes, slow.refuse)
+        self.metrics.in_flight.watch(lambda: [((config.name, dialect.transport), float(admission.requests))])
         return slow, {"fast": FastPath(*made, slow), "admission": admission}
 
     # --- reload and figures -------------------------------------------------------------------------

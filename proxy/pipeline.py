@@ -119,7 +119,6 @@ class Pipeline:
     async def __call__(self, request: Request) -> Response:
         began = self.clock.now()
         operation, route = "unknown", NO_ROUTE
-        self.metrics.in_flight.add(1, self.listener.name)
         try:
             request = self.gatekeeper.admit(self.dialect, request)
             if self.dialect.wants_body(request):
@@ -133,8 +132,6 @@ class Pipeline:
         except CrossfadeError as error:
             status = "refused" if isinstance(error, RequestError | Overloaded) else "failed"
             answered = Answered(self.dialect.refuse(request, error), "proxy", type(error).__name__)
-        finally:
-            self.metrics.in_flight.add(-1, self.listener.name)
         self.metrics.requests.add(self.listener.name, operation, route, answered.by, answered.reason, status)
         self.metrics.request_seconds.observe(self.clock.now() - began, operation, "client")
         if self.listener.debug_headers:

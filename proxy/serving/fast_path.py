@@ -30,11 +30,12 @@ from proxy.serving.live import LiveRoute
 from proxy.serving.reads import STALE_SECONDS, Reader
 from proxy.serving.switchboard import Place, Switchboard
 from proxy.stores import Passage
+from proxy.telemetry.instruments import Add, Observe
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Answer, AnswerHead, Body, GiveUp, Handler, Request
 
-LOOKED_INTO = 64
+LOOKED_INTO = 256
 _WAYS = 1024
 _SHOWN = 512
 _log = logging.getLogger("crossfade.fast_path")
@@ -153,6 +154,7 @@ class _Way:
         config = self.route.config
         by_chance = config.rules or config.shadow.sample_percent or self.route.weight
         self._always = None if by_chance else self._decided(0.0)
+        self._counted: dict[str, tuple[Add, Add, Add, Observe, Observe]] = {}
         self._shown: dict[tuple[AnswerHead, str], AnswerHead] = {}
 
     def holds(self) -> bool:
@@ -176,6 +178,25 @@ class _Way:
 
     def _decided(self, draw: float) -> str | None:
         return stays_with_source(self.route.config, self.facts, draw, self.route.weight_override)
+
+    def count(self, reason: str, seconds: float) -> None:
+        """An answer that took so long."""
+        counted = self._counted.get(reason)
+        if counted is None:
+            metrics, route, operation = self.path.metrics, self.route.name, self.glance.operation
+            counted = self._counted[reason] = (
+                metrics.unread.series(route),
+                metrics.reads.series(route, "primary", reason),
+                metrics.requests.series(self.path.listener.name, operation, route, "primary", reason, "ok"),
+                metrics.request_seconds.series(operation, "primary"),
+                metrics.request_seconds.series(operation, "client"),
+            )
+        unread, reads, requests, of_primary, of_client = counted
+        unread()
+        reads()
+        requests()
+        of_primary(seconds)
+        of_client(seconds)
 
     def shown(self, head: AnswerHead, reason: str) -> AnswerHead:
         """An answer's head as the client sees it: with who answered, and why, if it is to know."""
@@ -215,13 +236,7 @@ class _Read:
         self._ended()
         self.way.route.upstream.limit.leave(self.way.glance.operation, self.began, answered=True)
         path, way, reason = self.path, self.way, self.reason
-        metrics, route, operation = path.metrics, way.route.name, way.glance.operation
-        seconds = path.clock.now() - self.began
-        metrics.unread.add(route)
-        metrics.reads.add(route, "primary", reason)
-        metrics.requests.add(path.listener.name, operation, route, "primary", reason, "ok")
-        metrics.request_seconds.observe(seconds, operation, "primary")
-        metrics.request_seconds.observe(seconds, operation, "client")
+        way.count(reason, path.clock.now() - self.began)
         self.answer(way.shown(head, reason), body)
 
     def failed(self, error: CrossfadeError) -> None:
@@ -263,4 +278,3 @@ class _Read:
 
     def _count(self, more: int) -> None:
         self.path.reader.under_way += more
-        self.path.metrics.in_flight.add(more, self.path.listener.name)

@@ -56,6 +56,10 @@ def _admit(spec: Spec, labels: Labels, known: int) -> Labels:
     return labels if known < MAX_SERIES else (OVERFLOW,) * len(labels)
 
 
+Add = Callable[[], None]
+Observe = Callable[[float], None]
+
+
 class Counter:
     """A number that only grows."""
 
@@ -70,6 +74,17 @@ class Counter:
         if labels not in series:
             labels = _admit(self.spec, labels, len(series))
         series[labels] = series.get(labels, 0.0) + amount
+
+    def series(self, *labels: str) -> Add:
+        """What adds one to that series, for who adds often."""
+        self.add(*labels, amount=0.0)
+        series = self._series
+        kept = labels if labels in series else (OVERFLOW,) * len(labels)
+
+        def add() -> None:
+            series[kept] += 1.0
+
+        return add
 
     def value(self, *labels: str) -> float:
         """What the series holds, 0 if it was never counted."""
@@ -139,6 +154,16 @@ class Histogram:
         spread = self._series.get(labels) or self._new(labels)
         spread.counts[bisect_left(self.spec.bounds, value)] += 1
         spread.sum += value
+
+    def series(self, *labels: str) -> Observe:
+        """What observes a value of that series, for who observes often."""
+        spread, bounds = self._series.get(labels) or self._new(labels), self.spec.bounds
+
+        def observe(value: float) -> None:
+            spread.counts[bisect_left(bounds, value)] += 1
+            spread.sum += value
+
+        return observe
 
     def _new(self, labels: Labels) -> Spread:
         labels = _admit(self.spec, labels, len(self._series))

@@ -40,7 +40,7 @@ class Metrics:
             "Time of a request: side client is all of it, primary and secondary what that store took",
             SECONDS,
         )
-        self.in_flight = gauge("requests_in_flight", "listener", "Requests being answered now")
+        self.in_flight = gauge("requests_in_flight", "listener transport", "Requests being answered now")
         self.auth_checks = count(
             "auth_checks", "route outcome", "Client keys checked: accepted, cached, refused, or unchecked (error)"
         )
@@ -55,7 +55,7 @@ class Metrics:
         self.unread = count(
             "reads_passed_unread",
             "route",
-            "Reads that moved as bytes; one in 64 that could have was looked into instead",
+            "Reads that moved as bytes; one in 256 that could have was looked into instead",
         )
         self.untranslatable = count(
             "untranslatable",

@@ -103,6 +103,11 @@ _LISTING = "the write was refused: the primary did not list what matches (127.0.
     ("error", "kind"),
     [
         (rest(502, "http://x takes no connections"), Kind.UNAVAILABLE),
+        (rest(502, "127.0.0.1:1 took no call within 1.000 s"), Kind.UNAVAILABLE),
+        (
+            rest(502, "the aliases could not be read, so nothing was asked: x"),
+            Kind.UNAVAILABLE,
+        ),
         (rest(504, "Timeout: http://x was silent"), Kind.UNCLEAR),
         (rest(503, _JOURNAL, **{"retry-after": "1"}), Kind.JOURNAL),
         (rest(503, _JOURNAL), Kind.WRONG),  # it does not say when to come back
