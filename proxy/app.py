@@ -77,6 +77,7 @@ from proxy.workers import Channel, Workers
 
 DRAIN_SECONDS = 10.0
 LINGER_SECONDS = 60.0
+_AGE_SECONDS = 600.0  # of a gRPC connection, so that they spread over workers
 _WORKER_SECONDS = 3 * DRAIN_SECONDS  # for one to end: listeners, work under way, and some air
 _PROTOCOLS = {"http": ("http/1.1",), "grpc": ("h2",), "both": ("h2", "http/1.1")}  # of TLS (ALPN), by transport
 _log = logging.getLogger("crossfade.app")
@@ -448,15 +449,20 @@ class App:
         limit, protocols = config.max_body_bytes, _PROTOCOLS[config.transport]
         tls = config.tls
         certificate = Certificate(Path(tls.certificate), Path(tls.key), protocols) if tls is not None else None
+        age_seconds = config.max_connection_age_seconds
+        if age_seconds is None and self.live_config.config.workers > 1:
+            age_seconds = _AGE_SECONDS
         socket_of: OfSocket = {"sock": taken, "certificate": certificate}
         match config.transport:
             case "http":
                 return HttpListener(http, host, port, **for_http, **socket_of)
             case "grpc":
-                return GrpcListener(grpc, host, port, max_body_bytes=limit, **for_grpc, **socket_of)
+                return GrpcListener(
+                    grpc, host, port, max_body_bytes=limit, max_age_seconds=age_seconds, **for_grpc, **socket_of
+                )
             case "both":
                 one = HttpListener(http, host, port, **for_http)
-                other = GrpcListener(grpc, host, port, max_body_bytes=limit, **for_grpc)
+                other = GrpcListener(grpc, host, port, max_body_bytes=limit, max_age_seconds=age_seconds, **for_grpc)
                 return SharedListener(one, other, host, port, **socket_of)
 
     def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> tuple[Handler, Beside]:

@@ -48,6 +48,11 @@ class Listener(Section):
     address: Address = Field(description="host:port to listen on; port 0 takes a free one")
     tls: Tls | None = Field(default=None, description="Encrypts its connections; plain if not given")
     max_body_bytes: Count = Field(default=32 * 1024 * 1024, description="Largest request that is taken (bytes)")
+    max_connection_age_seconds: Seconds | None = Field(
+        default=None,
+        description="After roughly this long a gRPC client is asked to connect anew, without losing a call; if not "
+        "given, 600 where there are several workers, and else never (seconds)",
+    )
     max_in_flight: Count = Field(default=1000, description="Requests answered at once; more get 429 (requests)")
     max_in_flight_bytes: Count = Field(
         default=512 * 1024 * 1024, description="Memory for the bodies of requests that are answered (bytes)"

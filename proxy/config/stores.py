@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from proxy.config.section import OptionalSecret, Seconds, Section, Server, Text, Url
 
 _LONGEST = "Assumed bound on how long a request can still be at work in the store after it was sent (seconds)"
+_CA = "File with the authorities, in PEM, that may have signed the server's certificate; the system's, if not given"
 _TIMEOUT = "How long a request of the proxy's own waits for this store's answer (seconds)"
 
 
@@ -25,6 +26,7 @@ class QdrantConfig(Section):
     grpc_url: Url | None = Field(
         default=None, description="gRPC address as a URL; if not given, the host of `url` and the port after its port"
     )
+    ca: Text | None = Field(default=None, description=_CA)
     api_key: OptionalSecret = Field(
         default=None, description="Key that the proxy's own requests carry, and clients' with auth.mode keys"
     )
@@ -77,6 +79,7 @@ class MilvusConfig(Section):
     token: OptionalSecret = Field(default=None, description="Token, or user:password")
     database: Text = Field(default="default", description="Database that holds the collections")
     tls: bool = Field(default=False, description="Connect with TLS")
+    ca: Text | None = Field(default=None, description=_CA)
     ids: Literal["integer", "text"] = Field(
         default="integer",
         description="Primary keys of collections that the proxy makes: INT64, or VARCHAR. "

@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from random import uniform
 from typing import cast
 
 from proxy.errors import BodyTooLarge
@@ -60,7 +61,8 @@ _log = logging.getLogger("crossfade.listeners.grpc")
 
 class GrpcListener(SocketListener):
     """For gRPC. max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size. fast:
-    asked before the handler. admission: None takes any number of calls."""
+    asked before the handler. admission: None takes any number of calls. max_age_seconds: of a connection, roughly; its
+    client is asked to make another one then (GOAWAY), and the calls on it are still answered."""
 
     def __init__(
         self,
@@ -74,12 +76,14 @@ class GrpcListener(SocketListener):
         certificate: Certificate | None = None,
         fast: PassThrough | None = None,
         admission: Admission | None = None,
+        max_age_seconds: float | None = None,
     ) -> None:
         super().__init__(host, port, backlog=backlog, sock=sock, certificate=certificate)
         self.max_body_bytes = max_body_bytes
         self._handler = handler
         self._fast = fast
         self.admission = admission
+        self.max_age_seconds = max_age_seconds
         self._connections: set[_Connection] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()  # a connection is
@@ -206,6 +210,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None  # for what a client has to do in time
         self._will_write = False
+        self._age: asyncio.TimerHandle | None = None
         self._drains = False
         self._has_said_all = False
         self.client = ""
@@ -217,6 +222,8 @@ class _Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.client = str(peer[0]) if peer else ""
         self._after(_GREETING_SECONDS, self.abort)
+        if (age := self._listener.max_age_seconds) is not None:  # not all at once that came together
+            self._age = self._loop.call_later(age * uniform(0.9, 1.1), self.drain, _HEEDING_SECONDS)
         self._listener.made(self)
         self._write()
 
@@ -235,6 +242,8 @@ class _Connection(asyncio.Protocol):
             self._leave(stream_id)
         self._calls.clear()
         self._after(0.0, None)
+        if self._age is not None:
+            self._age.cancel()
         self._listener.lost(self)
 
     def pause_writing(self) -> None:

@@ -326,13 +326,6 @@ def _told(head: tuple[Field, ...], trailers: tuple[Field, ...]) -> tuple[AnswerH
     return AnswerHead(said[0], headers, said[1], _of_the_client(metadata_in(trailers))), coding
 
 
-def grpc_tls() -> ssl.SSLContext:
-    """For a server with a certificate that the system trusts, which has to speak HTTP/2."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["h2"])
-    return context
-
-
 def _of_the_client(metadata: Iterable[tuple[str, str | bytes]]) -> Headers:
     return tuple(
         (name, value)

@@ -13,6 +13,7 @@ How points stand there is told in docs/milvus.md and done by proxy/dialects/milv
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -75,7 +76,7 @@ class MilvusStore:
         address: str = "127.0.0.1:19530",
         token: str | None = None,
         database: str = "",
-        tls: bool = False,
+        tls: ssl.SSLContext | None = None,
         ids: Literal["integer", "text"] = "integer",
         index: VectorIndex = VectorIndex(),  # noqa: B008 - frozen
         consistency: Consistency = "session",

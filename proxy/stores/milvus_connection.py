@@ -16,6 +16,7 @@ import asyncio
 import base64
 import contextlib
 import re
+import ssl
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from proxy.dialects.milvus.messages import SERVICE, milvus
 from proxy.dialects.milvus.status import ResultTooLargeError, raise_for_status
 from proxy.errors import CrossfadeError, Refused, Throttled, Unavailable, Unclear
 from proxy.protocols import grpc
-from proxy.stores.forward_grpc import GrpcForwarder, grpc_tls
+from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.turns import Turns
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Headers, Request, Response
@@ -65,7 +66,9 @@ class Server:
 class MilvusConnection:
     """address: "host:port"; token: an API key or "user:password". Make it inside the running event loop."""
 
-    def __init__(self, address: str, token: str | None, database: str, tls: bool, timeout_seconds: float) -> None:
+    def __init__(
+        self, address: str, token: str | None, database: str, tls: ssl.SSLContext | None, timeout_seconds: float
+    ) -> None:
         headers: list[tuple[str, str]] = []
         if database:
             headers.append(("dbname", database))
@@ -74,9 +77,7 @@ class MilvusConnection:
         self._headers: Headers = tuple(headers)
         self._address = address
         self._timeout_seconds = timeout_seconds
-        self._forwarder = GrpcForwarder(
-            address, tls=grpc_tls() if tls else None, timeout_seconds=timeout_seconds, ping_seconds=_PING_SECONDS
-        )
+        self._forwarder = GrpcForwarder(address, tls=tls, timeout_seconds=timeout_seconds, ping_seconds=_PING_SECONDS)
         self._server: Server | None = None
         self._greeted: object = None  # the connection on which hands were shaken
         self._handshake: asyncio.Task[CrossfadeError | None] | None = None

@@ -11,12 +11,13 @@ from proxy.config import MemoryConfig, MilvusConfig, MilvusIndex, QdrantConfig, 
 from proxy.dialects.milvus.schema import VectorIndex
 from proxy.dialects.qdrant.access import with_key
 from proxy.stores import Forwarder, Store
-from proxy.stores.forward_grpc import GrpcForwarder, grpc_tls
+from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
 from proxy.stores.memory import MemoryStore
 from proxy.stores.milvus import MilvusStore
 from proxy.stores.own_key import OwnKeyForwarder
 from proxy.stores.qdrant import QdrantStore
+from proxy.stores.trust import trusting
 from proxy.wire import Transport
 
 
@@ -28,7 +29,8 @@ def open_store(config: StoreConfig) -> Store:
             return QdrantStore(
                 grpc_address=grpc_url.netloc,
                 api_key=config.api_key.get_secret_value() if config.api_key else None,
-                tls=grpc_url.scheme == "https",
+                tls=trusting(config.ca, "h2") if grpc_url.scheme == "https" else None,
+                rest_tls=_tls_of_rest(config),
                 timeout_seconds=config.timeout_seconds,
                 rest_url=config.url,
             )
@@ -37,7 +39,7 @@ def open_store(config: StoreConfig) -> Store:
                 address=config.address,
                 token=config.token.get_secret_value() if config.token else None,
                 database=config.database,
-                tls=config.tls,
+                tls=trusting(config.ca, "h2") if config.tls else None,
                 ids=config.ids,
                 index=_vector_index(config.index),
                 consistency=config.consistency,
@@ -70,11 +72,11 @@ def _qdrant_forwarders(config: QdrantConfig) -> dict[Transport, Forwarder]:
         "http": HttpForwarder(
             config.url,
             timeout_seconds=config.longest_request_seconds,
-            tls=ssl.create_default_context() if config.url.startswith("https") else None,
+            tls=_tls_of_rest(config),
         ),
         "grpc": GrpcForwarder(
             grpc_url.netloc,
-            tls=grpc_tls() if secure else None,
+            tls=trusting(config.ca, "h2") if secure else None,
             timeout_seconds=config.longest_request_seconds,
         ),
     }
@@ -82,3 +84,7 @@ def _qdrant_forwarders(config: QdrantConfig) -> dict[Transport, Forwarder]:
 
 def _vector_index(config: MilvusIndex) -> VectorIndex:
     return VectorIndex(config.type, m=config.m, ef_construction=config.ef_construction, ef_search=config.ef_search)
+
+
+def _tls_of_rest(config: QdrantConfig) -> ssl.SSLContext | None:
+    return trusting(config.ca, "http/1.1") if config.url.startswith("https") else None

@@ -13,6 +13,7 @@ What goes over the wire is made and read in `proxy.dialects.qdrant`; how a conne
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -62,7 +63,7 @@ from proxy.model import (
     Written,
 )
 from proxy.stores import Capabilities, WriteReport
-from proxy.stores.forward_grpc import GrpcForwarder, grpc_tls
+from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.qdrant_answers import applied, parsed, problem_of
 from proxy.stores.qdrant_exact import ExactReader
 from proxy.wire import Headers, Request, Response
@@ -83,7 +84,7 @@ T = TypeVar("T")
 class QdrantStore:
     """Implements Store and PrimaryStore against one Qdrant server or cluster.
 
-    grpc_address: "host:port". api_key: sent with every call. tls: encrypted, with the system's authorities.
+    grpc_address: "host:port". api_key: sent with every call. tls, rest_tls: what gRPC and REST are encrypted with.
     timeout_seconds: longest wait for one answer. read_consistency: "all", "majority", "quorum", a number of
     replicas, or None to leave it to the server (one replica). rest_url: where payload numbers are read that gRPC
     rounds; without it they stay rounded.
@@ -94,7 +95,8 @@ class QdrantStore:
         *,
         grpc_address: str,
         api_key: str | None = None,
-        tls: bool = False,
+        tls: ssl.SSLContext | None = None,
+        rest_tls: ssl.SSLContext | None = None,
         timeout_seconds: float = 30.0,
         rest_url: str | None = None,
         read_consistency: str | int | None = "majority",
@@ -105,7 +107,7 @@ class QdrantStore:
         self._headers: Headers = () if api_key is None else (("api-key", api_key),)
         self._consistency = _consistency_of(read_consistency)
         self._line: GrpcForwarder | None = None
-        self._exact = ExactReader(rest_url, self._headers, timeout_seconds) if rest_url is not None else None
+        self._exact = ExactReader(rest_url, self._headers, timeout_seconds, rest_tls) if rest_url is not None else None
         self._metrics: dict[str, tuple[float, dict[str, Metric]]] = {}
 
     @property
@@ -340,8 +342,7 @@ class QdrantStore:
     async def _call(self, path: str, message: Any) -> Response:
         """The server's answer, whatever it says. Raises Unavailable or Unclear."""
         if self._line is None:
-            tls = grpc_tls() if self._tls else None
-            self._line = GrpcForwarder(self._address, tls=tls, timeout_seconds=self._timeout_seconds)
+            self._line = GrpcForwarder(self._address, tls=self._tls, timeout_seconds=self._timeout_seconds)
         return await self._line.forward(Request("grpc", "", path, self._headers, message.SerializeToString()))
 
 

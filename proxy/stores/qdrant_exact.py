@@ -27,10 +27,9 @@ _NOT_FOUND = 404
 
 
 class ExactReader:
-    """`url`: the server's REST address. `headers`: its key."""
+    """`url`: the server's REST address. `headers`: its key. `tls`: as of HttpForwarder."""
 
-    def __init__(self, url: str, headers: Headers, timeout_seconds: float) -> None:
-        tls = ssl.create_default_context() if url.startswith("https") else None
+    def __init__(self, url: str, headers: Headers, timeout_seconds: float, tls: ssl.SSLContext | None = None) -> None:
         self._line = HttpForwarder(url, timeout_seconds=timeout_seconds, tls=tls)
         self._headers = headers
         self._dialect = QdrantRest()

@@ -7,6 +7,7 @@ import gzip
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -473,3 +474,34 @@ async def test_a_client_that_vanishes_is_noticed() -> None:
         assert connection._transport is not None
         sock = connection._transport.get_extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+async def test_a_connection_of_some_age_is_left_without_losing_a_call() -> None:
+    """The client connects anew by itself, amid its calls; one that is under way then is still answered."""
+    peers: set[int] = set()
+    proceed = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        if request.bytes == b"slow":
+            await proceed.wait()
+        return Response(0, body=request.bytes)
+
+    listener = GrpcListener(handler, "127.0.0.1", 0, max_age_seconds=0.3)
+    made = listener.made
+
+    def counted(connection: Any) -> None:
+        peers.add(id(connection))
+        made(connection)
+
+    listener.made = counted  # type: ignore[method-assign]
+    await listener.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}") as channel:
+        call = channel.unary_unary("/a.B/C")
+        slow = call(b"slow")
+        deadline = asyncio.get_running_loop().time() + 1.5
+        while asyncio.get_running_loop().time() < deadline:
+            assert await call(b"x") == b"x"
+        proceed.set()
+        assert await slow == b"slow"
+    await listener.stop(drain_seconds=5)
+    assert len(peers) >= 3

@@ -16,7 +16,8 @@ import httpx
 import pytest
 import trustme
 
-from proxy.errors import ConfigError, Unavailable
+from proxy.config import MilvusConfig, QdrantConfig
+from proxy.errors import ConfigError, StoreError, Unavailable
 from proxy.listeners import tls
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
@@ -24,6 +25,7 @@ from proxy.listeners.shared_listener import SharedListener
 from proxy.listeners.tls import Certificate
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
+from proxy.stores.opening import open_forwarders, open_store
 from proxy.wire import Request, Response, collected
 from tests.support.event_loops import on_each_loop
 
@@ -173,6 +175,40 @@ async def test_who_is_connected_and_says_nothing_does_not_hold_up_the_end(author
                 await listener.stop(drain_seconds=20)
             silent.settimeout(10)
             assert await asyncio.to_thread(silent.recv, 1) == b""
+
+
+async def test_stores_are_trusted_by_the_authorities_that_are_named(authority: Authority, tmp_path: Path) -> None:
+    named = tmp_path / "ca.pem"
+    named.write_bytes(authority.root)
+    async with (
+        listening(authority, HttpListener, "http/1.1") as rest,
+        listening(authority, GrpcListener, "h2") as grpc_,
+    ):
+        for ca in (str(named), None):
+            at_rest, at_grpc = f"https://localhost:{rest.port}", f"https://localhost:{grpc_.port}"
+            forwarders = open_forwarders(QdrantConfig(kind="qdrant", ca=ca, url=at_rest, grpc_url=at_grpc))
+            for transport, forwarder in forwarders.items():
+                request = Request(transport, "PUT" if transport == "http" else "", "/a.B/C", body=b"x")
+                if ca is None:
+                    with pytest.raises(Unavailable, match="certificate"):
+                        await forwarder.forward(request)
+                else:
+                    assert (await forwarder.forward(request)).body == b"x"
+                await forwarder.close()
+        for ca in (str(named), None):
+            config = MilvusConfig(kind="milvus", address=f"localhost:{grpc_.port}", tls=True, ca=ca)
+            milvus = open_store(config)
+            if ca is None:
+                with pytest.raises(StoreError, match="certificate"):
+                    await milvus.probe()
+            else:
+                await milvus.probe()
+            await milvus.close()
+
+
+def test_authorities_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the authorities in .*none\.pem cannot be used: No such file"):
+        open_forwarders(QdrantConfig(kind="qdrant", url="https://localhost:1", ca=str(tmp_path / "none.pem")))
 
 
 async def test_who_is_not_trusted_is_sent_nothing(authority: Authority) -> None:

@@ -73,7 +73,7 @@ async def serve() -> AsyncIterator[Serve]:
 @pytest_asyncio.fixture
 async def connection(serve: Serve) -> AsyncIterator[tuple[MilvusConnection, SlowLite, int]]:
     handler, port = await serve(0)
-    opened = MilvusConnection(f"127.0.0.1:{port}", None, "", tls=False, timeout_seconds=0.25)
+    opened = MilvusConnection(f"127.0.0.1:{port}", None, "", tls=None, timeout_seconds=0.25)
     yield opened, handler, port
     await opened.close()
 
@@ -103,7 +103,7 @@ async def test_collections_are_opened_once_however_long_that_takes(
 async def test_a_collection_is_made_and_dropped_beside_nothing_else(serve: Serve, method: str) -> None:
     """A look at all of them would open it a second time, or find it gone."""
     lite, port = await serve(0)
-    milvus = MilvusConnection(f"127.0.0.1:{port}", None, "", tls=False, timeout_seconds=30)
+    milvus = MilvusConnection(f"127.0.0.1:{port}", None, "", tls=None, timeout_seconds=30)
     lite.opened.set()
     await milvus.version()
     lite.opened.clear()
