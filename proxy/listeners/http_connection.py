@@ -228,7 +228,7 @@ class HttpConnection(asyncio.Protocol):
         self._head = None
         self._take_up()
         draw = random()
-        if not body.ended or not self._pass(None, head, body.whole(), draw):
+        if not body.ended or not self._pass(self._reader.key, head, body.whole(), draw):
             self._begin_slowly(head, body, draw)
         self._owner.changed(self)
 

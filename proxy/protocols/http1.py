@@ -286,11 +286,12 @@ class _Reader(Generic[Head]):
 class RequestReader(_Reader[RequestHead]):
     """Reads the requests of one connection, one after another; begins with the first."""
 
-    __slots__ = ("_empty_line",)
+    __slots__ = ("_empty_line", "key")
 
     def __init__(self, limits: Limits = _LIMITS) -> None:
         super().__init__(_HEAD, limits)
         self._empty_line = False  # one was there before this request
+        self.key: bytes | None = None  # the bytes of the last head, if it is one that is known from then on
 
     def resume(self) -> list[RequestEvent]:
         """Go on to the next request, after an End; what is held of it already."""
@@ -306,9 +307,15 @@ class RequestReader(_Reader[RequestHead]):
         return self._whole(data, _requests)
 
     def _head(self, head: bytes) -> RequestHead:
+        known = _requests.get(head) if self._limits is _LIMITS else None
+        if known is not None:
+            self.key = head
+            return known
         read = request_head(head, self._limits.fields, self._limits.start_line_bytes)
+        self.key = None
         if len(head) <= _MEMO_HEAD_BYTES and self._limits is _LIMITS and not (read.chunked or read.expects_continue):
             _remember(_requests, head, read)
+            self.key = head
         return read
 
     def _before_head(self) -> None:

@@ -267,3 +267,48 @@ def test_how_two_requests_are_cut_changes_nothing(name: str) -> None:
         assert isinstance(again[-1], End)
         assert again[0] == events[0]
         assert reader.held_bytes == 0
+
+
+# --- heads that come again ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", SOUND_REQUESTS.values(), ids=SOUND_REQUESTS)
+def test_a_request_whose_head_is_known_means_the_same_at_once(request_: bytes) -> None:
+    once = RequestReader().feed(request_)
+    reader = RequestReader()
+    whole = reader.whole(request_)
+    if whole is None:
+        assert RequestReader().feed(request_) == once
+        return
+    key, head, body = whole
+    assert request_ == key + b"\r\n\r\n" + body
+    assert once == [head, *([body] if body else []), End()]
+    assert reader.at_end
+    reader.resume()
+    assert reader.whole(request_) == whole
+
+
+def test_what_is_not_one_whole_request_is_left_to_feed() -> None:
+    request_ = b"PUT /known HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+    RequestReader().feed(request_)
+    assert RequestReader().whole(request_) is not None
+    for other in (request_[:-1], request_ + b"P", request_[1:], b"\r\n" + request_, request_.replace(b"3", b"2")):
+        reader = RequestReader()
+        assert reader.whole(other) is None
+        assert reader.feed(other) == RequestReader().feed(other)
+    reader = RequestReader()
+    reader.feed(request_[:10])
+    assert reader.whole(request_) is None  # something is held
+    reader = RequestReader()
+    reader.feed(request_)
+    assert reader.whole(request_) is None  # the last one has not been answered
+
+
+def test_the_key_of_a_head_is_its_bytes_if_it_is_known() -> None:
+    reader = RequestReader()
+    reader.feed(b"PUT /k HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\na")
+    assert reader.key == b"PUT /k HTTP/1.1\r\nHost: h\r\nContent-Length: 3"
+    reader.feed(b"bc")
+    reader.resume()
+    reader.feed(b"PUT /k HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    assert reader.key is None

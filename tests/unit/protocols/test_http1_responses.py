@@ -176,3 +176,34 @@ def test_a_chunked_response_may_fail_after_payload_was_given() -> None:
 def _whole(name: str) -> tuple[bytes, list[bytes]]:
     method, data = SOUND_RESPONSES[name]
     return method, [data]
+
+
+# --- heads that come again ------------------------------------------------------------------------------
+
+
+def test_a_response_whose_head_is_known_means_the_same_at_once() -> None:
+    response = b"HTTP/1.1 200 OK\r\nx-known: 1\r\nContent-Length: 3\r\n\r\nabc"
+    reader = ResponseReader()
+    reader.expect(b"POST")
+    assert reader.whole(response) is None  # not yet
+    once = reader.feed(response)
+    reader.expect(b"POST")
+    whole = reader.whole(response)
+    assert whole is not None
+    assert [whole[1], whole[2], End()] == once
+    reader.expect(b"POST")
+    for other in (response + b"x", response[:-1]):
+        assert reader.whole(other) is None
+
+
+def test_what_a_head_means_after_another_method_is_not_taken_from_what_is_known() -> None:
+    """To HEAD the same bytes have no body; nobody must take what is behind them for one."""
+    response = b"HTTP/1.1 200 OK\r\nx-known: 2\r\nContent-Length: 3\r\n\r\n"
+    reader = ResponseReader()
+    reader.expect(b"HEAD")
+    assert reader.feed(response)[-1] == End()
+    reader.expect(b"POST")
+    assert reader.whole(response) is None
+    assert reader.feed(response + b"abc")[-1] == End()
+    reader.expect(b"HEAD")
+    assert reader.whole(response + b"abc") is None
