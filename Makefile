@@ -8,7 +8,7 @@ MINUTES ?= 30
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup lint types test model demo bench faults soak protos lock clean
+.PHONY: help setup lint types test model demo bench faults soak fuzz protos lock clean
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -47,6 +47,10 @@ faults: setup ## the fault matrix (an hour at most; ARGS="--json FILE --only PAT
 
 soak: setup ## a long load with faults and flips (MINUTES=30)
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
+
+fuzz: setup ## fuzz what reads a peer's bytes (x86-64 Linux; ARGS="--seconds 60 http2_server")
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 protos: setup ## compile protos/ into the descriptor sets that the program loads
 	$(BIN)/python -m tests.support.compile_protos
