@@ -82,12 +82,14 @@ def proxy_between(
     target: Source | str,
     routes: Sequence[Mapping[str, Any]],
     longest_request_seconds: float = _LONGEST_REQUEST_SECONDS,
+    workers: int = 1,
 ) -> Proxy:
     """A proxy, not started: `source` -> `target`, a Milvus if it is an address. A route need not name its stores."""
     directory.mkdir(parents=True, exist_ok=True)
     rest_port, grpc_port, control_port = free_ports(3)
     configuration = {
         "version": 1,
+        "workers": workers,
         "data_dir": str(directory / "data"),
         "listeners": [
             {"name": name, "vendor": "qdrant", "transport": transport, "address": f"127.0.0.1:{port}"}

@@ -20,6 +20,7 @@ from bench.measurements.peers import (
     one_in_flight,
     tails,
     translation,
+    two_workers,
     upserts,
 )
 from bench.measurements.peers.arena import set_up
@@ -32,6 +33,7 @@ def measure(run: Run) -> None:
         tails.measure(run, arena, envoy_per_second)
         grpc_searches.measure(run, arena)
         upserts.measure(run, arena)
+    two_workers.measure(run)
     one_in_flight.measure(run)
     translation.measure(run)
     idle_connections.measure(run)

@@ -15,6 +15,7 @@ from bench.measurements.peers import (
     one_in_flight,
     tails,
     translation,
+    two_workers,
     upserts,
 )
 from bench.measurements.peers.arena import DIRECT, ENVOY, NGINX, OURS, copied_in
@@ -111,6 +112,13 @@ def test_writes_a_second_beside_an_application_that_writes_twice() -> None:
     found = {"through ours": [Load(160.0, 0.006, 0.007)] * ROUNDS, "itself": [Load(100.0, 0.010, 0.011)] * ROUNDS}
     [entry] = entries(one_in_flight.row_of(found))
     assert (entry["ratio"], bounds(entry), entry["reached"]) == (1.6, (1.5, 1.9, False), "must")
+
+
+def test_what_a_request_costs_with_two_workers_and_how_evenly_they_share() -> None:
+    found = {"one worker": loads(cpu_us=30.0), "two workers": loads(cpu_us=31.5)}
+    [entry] = entries(two_workers.row_of(found, "wrk", two_workers.least_share({"0": 450.0, "1": 550.0})))
+    assert (entry["ratio"], bounds(entry), entry["reached"]) == (pytest.approx(1.05), (1.1, 1.05, True), "goal")
+    assert entry["details"]["least percent of a worker"] == 45.0
 
 
 def test_cpu_time_of_translation_beside_that_of_the_clients() -> None:
