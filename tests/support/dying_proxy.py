@@ -23,7 +23,9 @@ async def serve(config: Path, point: str, after: int) -> None:
         if came == after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    await App(config, hook=hook).start()
+    app = App(config, hook=hook)
+    await app.start()
+    await app.workers.start()
     await asyncio.Event().wait()
 
 
