@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -76,6 +77,14 @@ class Stub(ChildProcess):
 Source = Stub | QdrantEmulator
 
 
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """Files in PEM."""
+
+    certificate: Path
+    key: Path
+
+
 def proxy_between(
     directory: Path,
     source: Source,
@@ -83,16 +92,18 @@ def proxy_between(
     routes: Sequence[Mapping[str, Any]],
     longest_request_seconds: float = _LONGEST_REQUEST_SECONDS,
     workers: int = 1,
+    tls: Encryption | None = None,
 ) -> Proxy:
     """A proxy, not started: `source` -> `target`, a Milvus if it is an address. A route need not name its stores."""
     directory.mkdir(parents=True, exist_ok=True)
     rest_port, grpc_port, control_port = free_ports(3)
+    encryption = {"tls": {"certificate": str(tls.certificate), "key": str(tls.key)}} if tls is not None else {}
     configuration = {
         "version": 1,
         "workers": workers,
         "data_dir": str(directory / "data"),
         "listeners": [
-            {"name": name, "vendor": "qdrant", "transport": transport, "address": f"127.0.0.1:{port}"}
+            {"name": name, "vendor": "qdrant", "transport": transport, "address": f"127.0.0.1:{port}", **encryption}
             for name, transport, port in (("rest", "http", rest_port), ("grpc", "grpc", grpc_port))
         ],
         "control": {"address": f"127.0.0.1:{control_port}"},

@@ -12,7 +12,7 @@ import pstats
 import re
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from bench.bodies import DIMENSIONS, Transport, Work
 from bench.data import make_collection
 from bench.load import Burst
 from bench.processes import LoadProcess, ProfiledProxy, Source, Stub, address, place, proxy_between
-from bench.waiting import backfill
+from bench.waiting import backfill, mirror
 from examples.demo.processes import QdrantEmulator
 from examples.engines import MilvusLite
 
@@ -34,6 +34,9 @@ _PASSED: dict[str, tuple[Transport, Work]] = {
     "grpc-upsert": ("grpc", "upsert"),
 }
 _JOURNALLED: dict[str, Transport] = {"rest-upsert-journalled": "http", "grpc-upsert-journalled": "grpc"}
+_WRITES: dict[str, Transport] = {
+    "rest-write-journalled": "http"
+}  # of one point, copied to a store that answers at once
 _PACKAGE = re.compile(r"site-packages/(\w+)|lib/python3\.\d+/(?!site-packages)(\w+)|/(proxy/\w+)")
 
 Stats = dict[tuple[str, int, str], tuple[int, int, float, float, object]]
@@ -41,15 +44,21 @@ Stats = dict[tuple[str, int, str], tuple[int, int, float, float, object]]
 
 @click.command()
 @click.option("--lines", default=15, show_default=True, help="Functions to show.")
-@click.argument("names", nargs=-1, type=click.Choice([*_PASSED, *_JOURNALLED]))
+@click.argument("names", nargs=-1, type=click.Choice([*_PASSED, *_WRITES, *_JOURNALLED]))
 def main(lines: int, names: tuple[str, ...]) -> None:
     """Profile the proxy while it serves requests of these kinds (all, unless named)."""
-    for name in names or (*_PASSED, *_JOURNALLED):
+    for name in names or (*_PASSED, *_WRITES, *_JOURNALLED):
         with tempfile.TemporaryDirectory(prefix="crossfade-profile-") as made:
             directory = Path(made)
             with LoadProcess(directory / "load.log") as load:
-                requests = _passed(directory, load, name) if name in _PASSED else _journalled(directory, load, name)
+                requests = _kind(name)(directory, load, name)
             _tell(name, requests, directory / "proxy" / "profile", lines)
+
+
+def _kind(name: str) -> Callable[[Path, LoadProcess, str], int]:
+    if name in _WRITES:
+        return _written
+    return _passed if name in _PASSED else _journalled
 
 
 def _passed(directory: Path, load: LoadProcess, name: str) -> int:
@@ -60,6 +69,16 @@ def _passed(directory: Path, load: LoadProcess, name: str) -> int:
         stack.callback(stub.kill)
         proxy = stack.enter_context(_profiled(directory, stub, "127.0.0.1:1"))
         return _send(load, proxy, transport, work)
+
+
+def _written(directory: Path, load: LoadProcess, name: str) -> int:
+    with ExitStack() as stack:
+        source, target = place(Stub(directory / "source")), place(Stub(directory / "target"))
+        stack.callback(source.kill)
+        stack.callback(target.kill)
+        proxy = stack.enter_context(_profiled(directory, source, target))
+        mirror(proxy, "docs")
+        return _send(load, proxy, _WRITES[name], "write")
 
 
 def _journalled(directory: Path, load: LoadProcess, name: str) -> int:
@@ -75,10 +94,10 @@ def _journalled(directory: Path, load: LoadProcess, name: str) -> int:
 
 
 @contextmanager
-def _profiled(directory: Path, source: Source, target_address: str) -> Iterator[ProfiledProxy]:
+def _profiled(directory: Path, source: Source, target: Source | str) -> Iterator[ProfiledProxy]:
     """Running; it writes its profile when it stops."""
     routes = [{"name": "docs", "collections": ["docs"]}]
-    plain = proxy_between(directory / "proxy", source, target_address, routes)
+    plain = proxy_between(directory / "proxy", source, target, routes)
     proxy = place(ProfiledProxy(plain), of_proxy=True)
     try:
         yield proxy
@@ -87,7 +106,7 @@ def _profiled(directory: Path, source: Source, target_address: str) -> Iterator[
 
 
 def _send(load: LoadProcess, proxy: ProfiledProxy, transport: Transport, work: Work) -> int:
-    callers = 16 if work == "search" else 2
+    callers = 2 if work == "upsert" else 16
     proxy.begin()
     return load.obey(
         Burst(

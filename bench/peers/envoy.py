@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers.installed import envoy_program
+from bench.processes import Encryption
 from examples.engines import ChildProcess, accepts, free_ports
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -18,11 +19,13 @@ _WITHOUT_LIMIT = 1_000_000
 _NEVER = "0s"
 
 
-def configuration(http_port: int, grpc_port: int, upstream_http_port: int, upstream_grpc_port: int) -> dict[str, Any]:
-    """A bootstrap that forwards every request; all addresses are those of this machine itself."""
+def configuration(
+    http_port: int, grpc_port: int, upstream_http_port: int, upstream_grpc_port: int, tls: Encryption | None = None
+) -> dict[str, Any]:
+    """A bootstrap that forwards every request; all addresses are this machine's own. `tls`: towards clients."""
     return {
         "static_resources": {
-            "listeners": [_listener("http", http_port), _listener("grpc", grpc_port)],
+            "listeners": [_listener("http", http_port, tls), _listener("grpc", grpc_port, tls)],
             "clusters": [_cluster("http", upstream_http_port), _cluster("grpc", upstream_grpc_port)],
         }
     }
@@ -31,10 +34,13 @@ def configuration(http_port: int, grpc_port: int, upstream_http_port: int, upstr
 class Envoy(ChildProcess):
     """In front of an upstream's two ports. `pid` is the only process; one of its threads is the worker."""
 
-    def __init__(self, directory: Path, upstream_http_port: int, upstream_grpc_port: int) -> None:
+    def __init__(
+        self, directory: Path, upstream_http_port: int, upstream_grpc_port: int, tls: Encryption | None = None
+    ) -> None:
         self.rest_port, self.grpc_port = free_ports(2)
         super().__init__(directory, self.rest_port)
-        self._configuration = configuration(self.rest_port, self.grpc_port, upstream_http_port, upstream_grpc_port)
+        upstream = (upstream_http_port, upstream_grpc_port)
+        self._configuration = configuration(self.rest_port, self.grpc_port, *upstream, tls)
 
     def command(self) -> list[str]:
         path = self.directory / "envoy.json"
@@ -46,7 +52,7 @@ class Envoy(ChildProcess):
         return accepts(self.address) and accepts(f"127.0.0.1:{self.grpc_port}")
 
 
-def _listener(name: str, port: int) -> dict[str, Any]:
+def _listener(name: str, port: int, tls: Encryption | None) -> dict[str, Any]:
     manager: dict[str, Any] = {
         "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
@@ -76,8 +82,22 @@ def _listener(name: str, port: int) -> dict[str, Any]:
         "name": name,
         "address": _address(port),
         "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
-        "filter_chains": [{"filters": [{"name": _MANAGER, "typed_config": manager}]}],
+        "filter_chains": [{"filters": [{"name": _MANAGER, "typed_config": manager}], **_encrypted(name, tls)}],
     }
+
+
+def _encrypted(name: str, tls: Encryption | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    chain = {"certificate_chain": {"filename": str(tls.certificate)}, "private_key": {"filename": str(tls.key)}}
+    context = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2" if name == "grpc" else "http/1.1"],
+            "tls_certificates": [chain],
+        },
+    }
+    return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context}}
 
 
 def _cluster(name: str, port: int) -> dict[str, Any]:

@@ -14,6 +14,8 @@ One file a kind of work, each a function that adds its rows; the bounds stand wh
 from __future__ import annotations
 
 from bench.measurements.peers import (
+    durable,
+    encrypted,
     grpc_searches,
     http_searches,
     idle_connections,
@@ -33,7 +35,9 @@ def measure(run: Run) -> None:
         tails.measure(run, arena, envoy_per_second)
         grpc_searches.measure(run, arena)
         upserts.measure(run, arena)
+    encrypted.measure(run)
     two_workers.measure(run)
+    durable.measure(run)
     one_in_flight.measure(run)
     translation.measure(run)
     idle_connections.measure(run)

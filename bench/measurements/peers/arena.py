@@ -35,6 +35,7 @@ class Arm:
     http_address: str
     grpc_address: str  # "" if it has none
     process: ChildProcess | None
+    secure: bool = False  # with TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class ClosedLoop:
         return self._run.load.burst(burst, arm.process)
 
     def _by_wrk(self, arm: Arm, seconds: int) -> Load:
-        url = f"http://{arm.http_address}/collections/{COLLECTION}/points/query"
+        url = f"http{'s' if arm.secure else ''}://{arm.http_address}/collections/{COLLECTION}/points/query"
         before = used_seconds(arm.process)
         try:
             with running_on(cores()[1]):
