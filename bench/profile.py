@@ -34,9 +34,8 @@ _PASSED: dict[str, tuple[Transport, Work]] = {
     "grpc-upsert": ("grpc", "upsert"),
 }
 _JOURNALLED: dict[str, Transport] = {"rest-upsert-journalled": "http", "grpc-upsert-journalled": "grpc"}
-_WRITES: dict[str, Transport] = {
-    "rest-write-journalled": "http"
-}  # of one point, copied to a store that answers at once
+# Of one point, between stores that answer at once:
+_WRITES: dict[str, Transport] = {"rest-write-journalled": "http"}
 _PACKAGE = re.compile(r"site-packages/(\w+)|lib/python3\.\d+/(?!site-packages)(\w+)|/(proxy/\w+)")
 
 Stats = dict[tuple[str, int, str], tuple[int, int, float, float, object]]

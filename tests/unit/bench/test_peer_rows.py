@@ -9,6 +9,8 @@ import pytest
 from bench.figures import Load
 from bench.load import Answer
 from bench.measurements.peers import (
+    durable,
+    encrypted,
     grpc_searches,
     http_searches,
     idle_connections,
@@ -112,6 +114,21 @@ def test_writes_a_second_beside_an_application_that_writes_twice() -> None:
     found = {"through ours": [Load(160.0, 0.006, 0.007)] * ROUNDS, "itself": [Load(100.0, 0.010, 0.011)] * ROUNDS}
     [entry] = entries(one_in_flight.row_of(found))
     assert (entry["ratio"], bounds(entry), entry["reached"]) == (1.6, (1.5, 1.9, False), "must")
+
+
+def test_a_journalled_write_beside_one_sync() -> None:
+    found = {"through ours": [Load(1000.0, 0.0005, 0.001)] * ROUNDS, "bare": [Load(5000.0, 0.0002, 0.0004)] * ROUNDS}
+    [entry] = entries(durable.row_of(found))
+    assert (entry["ratio"], bounds(entry), entry["reached"]) == (pytest.approx(2.5), (3.0, 2.0, True), "must")
+
+
+def test_with_tls_beside_envoy() -> None:
+    found = {OURS: loads(cpu_us=20.0), ENVOY: loads(cpu_us=60.0)}
+    [search] = entries(encrypted.search_row(found, "wrk"))
+    assert (search["ratio"], bounds(search), search["reached"]) == (pytest.approx(3.0), (1.3, 2.5, False), "goal")
+    held = {OURS: [(0, 999 * 30 * 1024)] * ROUNDS, ENVOY: [(0, 999 * 20 * 1024)] * ROUNDS}
+    [idle] = entries(encrypted.idle_row(held, 1000))
+    assert (idle["ratio"], bounds(idle), idle["reached"]) == (1.5, (1.5, 1.0, True), "must")
 
 
 def test_what_a_request_costs_with_two_workers_and_how_evenly_they_share() -> None:
