@@ -91,10 +91,10 @@ async def serve(config_path: Path, take_over: bool = False) -> None:
     if take_over and taken is None:
         raise ConfigError(f"no proxy offers its sockets at {app.handover_path}; start without --take-over")
     await app.start(taken.sockets if taken is not None else {})
-    await app.workers.start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await app.workers.start()
     handover = Handover(app.handover_path, app.sockets(), stop.set)
     handover.start()
     if taken is not None:
@@ -110,7 +110,8 @@ async def serve(config_path: Path, take_over: bool = False) -> None:
 async def work(config_path: Path, number: int, descriptor: int) -> None:
     """Run a worker (proxy/workers.py) until it is told to stop, or whoever started it is gone."""
     channel = Channel(descriptor)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)  # a terminal's: the other one tells
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # of a terminal, which sends them to all: the first process tells
+        signal.signal(ignored, signal.SIG_IGN)
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     app = App(config_path, worker=number, text=await channel.first())
