@@ -74,6 +74,22 @@ def set_up(run: Run) -> Iterator[Arena]:
         yield Arena({arm.name: arm for arm in arms}, proxy)
 
 
+@contextmanager
+def mirrored(directory: Path, collection: str, delay_seconds: float = 0.0) -> Iterator[tuple[Stub, Stub, Proxy]]:
+    """Two stubs whose answers to writes come that late, and a proxy that writes to both."""
+    with ExitStack() as stack:
+        first, second = Stub(directory / "first", delay_seconds), Stub(directory / "second", delay_seconds)
+        for stub in (first, second):
+            place(stub)
+            stack.callback(stub.kill)
+        routes = [{"name": collection, "collections": [collection]}]
+        proxy = proxy_between(directory / "proxy", first, second, routes, _NOBODY_WRITES_SECONDS)
+        place(proxy, of_proxy=True)
+        stack.callback(proxy.stop)
+        mirror(proxy, collection)
+        yield first, second, proxy
+
+
 def _tell_programs(run: Run) -> None:
     if (load := wrk.program()) is not None:
         run.programs["wrk"] = version_of(Path(load), "-v")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from bench.figures import MEDIAN, Bound, Load, Row, percentile, row
 from bench.load import Burst
-from bench.processes import Stub, place, proxy_between
+from bench.measurements.peers.arena import mirrored
 from bench.run import Run
-from bench.waiting import behind, mirror, wait_until
+from bench.waiting import behind, wait_until
 from examples.demo.processes import Proxy
 
 _BOUND = Bound(must=3.0, goal=2.0)
@@ -26,15 +25,7 @@ _OURS, _BARE = "through ours", "bare"
 
 def measure(run: Run) -> None:
     directory = run.directory / "durable"
-    with ExitStack() as stack:
-        first, second = Stub(directory / "first"), Stub(directory / "second")
-        for stub in (first, second):
-            place(stub)
-            stack.callback(stub.kill)
-        routes = [{"name": _COLLECTION, "collections": [_COLLECTION]}]
-        proxy = place(proxy_between(directory / "proxy", first, second, routes, 0.5), of_proxy=True)
-        stack.callback(proxy.stop)
-        mirror(proxy, _COLLECTION)
+    with mirrored(directory, _COLLECTION) as (_, _, proxy):
         found = run.rounds({_BARE: partial(_bare, directory / "synced"), _OURS: partial(_through, run, proxy)})
     run.add(row_of(found))
 

@@ -4,14 +4,13 @@ first has it and sees to the second, beside writing to both itself, one after th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 
 from bench.figures import THROUGHPUT, Bound, Load, Row, row
 from bench.load import Burst
-from bench.processes import Stub, place, proxy_between
+from bench.measurements.peers.arena import mirrored
 from bench.run import Run
-from bench.waiting import behind, mirror, wait_until
+from bench.waiting import behind, wait_until
 from examples.demo.processes import Proxy
 
 _BOUND = Bound(must=1.5, goal=1.9)
@@ -22,15 +21,7 @@ _OURS, _ITSELF = "through ours", "itself"
 
 def measure(run: Run) -> None:
     directory = run.directory / "one in flight"
-    with ExitStack() as stack:
-        first, second = Stub(directory / "first", _DELAY_SECONDS), Stub(directory / "second", _DELAY_SECONDS)
-        for stub in (first, second):
-            place(stub)
-            stack.callback(stub.kill)
-        routes = [{"name": _COLLECTION, "collections": [_COLLECTION]}]
-        proxy = place(proxy_between(directory / "proxy", first, second, routes, 0.5), of_proxy=True)
-        stack.callback(proxy.stop)
-        mirror(proxy, _COLLECTION)
+    with mirrored(directory, _COLLECTION, _DELAY_SECONDS) as (first, second, proxy):
         found = run.rounds(
             {
                 _ITSELF: partial(run.load.burst, _burst(run, first.address, also=second.address)),
