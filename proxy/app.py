@@ -94,7 +94,14 @@ async def serve(config_path: Path, take_over: bool = False) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await app.workers.start()
+    starting = spawn(app.workers.start(), name="start of the workers")
+    stopped = spawn(stop.wait(), name="signal")
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():  # whoever serves now goes on
+        starting.cancel()
+        await app.stop()
+        return
+    stopped.cancel()
     handover = Handover(app.handover_path, app.sockets(), stop.set)
     handover.start()
     if taken is not None:
@@ -195,12 +202,13 @@ class App:
         left open then is closed as unknown by the next start."""
         if linger_seconds:  # others serve from here on
             await self._stop_control()
-        await asyncio.gather(
-            self.workers.stop(_WORKER_SECONDS + linger_seconds, linger_seconds),
-            *(listener.stop(DRAIN_SECONDS, linger_seconds) for _, listener in self._listeners),
-        )
-        for sock in self._of_workers.values():
+        stopping = spawn(self.workers.stop(_WORKER_SECONDS + linger_seconds, linger_seconds), name="workers stop")
+        await asyncio.sleep(0)  # they are told
+        for sock in self._of_workers.values():  # nobody accepts from this end of them
             sock.close()
+        await asyncio.gather(
+            stopping, *(listener.stop(DRAIN_SECONDS, linger_seconds) for _, listener in self._listeners)
+        )
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -486,7 +494,7 @@ class App:
         self.metrics.config_reloads.add("taken")
         self.figures.config_loaded()
         for route in new.routes:
-            self.routes[route.name].apply(route)
+            self.routes[route.name].apply(route, first=not self.worker)
             self.routes[route.name].shadow.apply(route.shadow)
             if not self.worker:
                 following = self.moves[route.name].reads_move(self.routes[route.name].weight)

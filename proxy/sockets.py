@@ -73,7 +73,9 @@ def receive_sockets(channel: socket.socket) -> dict[str, socket.socket]:
         return {}
     names = b""
     while len(names) < _SIZE.unpack(size)[0]:
-        names += channel.recv(_SIZE.unpack(size)[0] - len(names))
+        if not (more := channel.recv(_SIZE.unpack(size)[0] - len(names))):
+            return {}
+        names += more
     return _named(json.loads(names), descriptors)
 
 
@@ -195,4 +197,5 @@ def _named(names: Sequence[str], descriptors: Sequence[int]) -> dict[str, socket
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     for each in sockets:
         each.setblocking(False)
+        each.set_inheritable(False)  # recvmsg(2) gives them away otherwise to every child
     return dict(zip(names, sockets, strict=True))

@@ -136,8 +136,8 @@ class _Worker:
         while not self._stopping:
             try:
                 await self._run()
-            except OSError as error:
-                _log.error("a worker cannot be started", extra={"worker": self.number, "error": error})
+            except Exception as error:  # noqa: BLE001  whatever it was, there has to be a worker
+                _log.error("a worker cannot be kept", extra={"worker": self.number, "error": error})
             if not self._stopping:
                 _log.error("a worker has ended, and is started again", extra={"worker": self.number})
                 await asyncio.sleep(_AGAIN_SECONDS)
@@ -147,7 +147,7 @@ class _Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             channel = str(theirs.fileno())
-            program = ("-c", "from proxy.cli import main; main()", "serve", "--config", str(self._config_path))
+            program = ("-P", "-c", "from proxy.cli import main; main()", "serve", "--config", str(self._config_path))
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *program,
@@ -161,6 +161,8 @@ class _Worker:
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
         try:
             self.tell({"do": "configure", "text": self._text()})
+            if self._stopping:  # meanwhile
+                self.tell({"do": "stop", "linger_seconds": 0.0})
             while line := await reader.readline():
                 self._heed(json.loads(line))
         except ConnectionError:

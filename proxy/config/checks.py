@@ -18,7 +18,15 @@ from proxy.config.document import Document, Path, Value
 from proxy.config.routes import Route
 from proxy.config.section import Section, is_loopback, split_address
 from proxy.config.shape import Auth, Control, Listener, Probes
-from proxy.config.stores import SPOKEN, MilvusConfig, QdrantConfig, StoreConfig, endpoint
+from proxy.config.stores import (
+    SPOKEN,
+    MemoryConfig,
+    MilvusConfig,
+    QdrantConfig,
+    QdrantEdgeConfig,
+    StoreConfig,
+    endpoint,
+)
 
 Found = Iterator[tuple[Path, str]]
 T = TypeVar("T", bound=Section)
@@ -185,6 +193,24 @@ def _who_may_connect(draft: Draft) -> Found:
             )
 
 
+def _stores_of_several_workers(draft: Draft) -> Found:
+    """A store that lives in a process is another one in each of them, or can be opened by one alone."""
+    workers = draft.given.get("workers")
+    if isinstance(workers, int) and workers > 1:
+        for name, store in draft.stores.items():
+            if isinstance(store, MemoryConfig | QdrantEdgeConfig):
+                yield ("stores", name), f"lives in one process, and `workers` is {workers}; set it to 1"
+
+
+def _authorities(draft: Draft) -> Found:
+    """Named for connections that are not encrypted, they would not be asked."""
+    for name, store in draft.stores.items():
+        if isinstance(store, QdrantConfig) and store.ca and not store.grpc_endpoint.startswith("https"):
+            yield ("stores", name, "ca"), "is of no use without https:// in `url` and `grpc_url`"
+        if isinstance(store, MilvusConfig) and store.ca and not store.tls:
+            yield ("stores", name, "ca"), "is of no use without `tls: true`"
+
+
 def _stores_of_routes(draft: Draft) -> Found:
     for path, route in _routes(draft):
         for side, name in (("source", route.source), ("target", route.target)):
@@ -301,6 +327,8 @@ _CHECKS: tuple[Callable[[Draft], Found], ...] = (
     _unique_names,
     _addresses,
     _who_may_connect,
+    _stores_of_several_workers,
+    _authorities,
     _stores_of_routes,
     _patterns,
     _collection_names,

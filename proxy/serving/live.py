@@ -94,9 +94,10 @@ class LiveRoute:
         possible = [collection for collection, ledger in ledgers.items() if not ledger.parked_whole]
         return bool(possible) and all(self.obstacle(collection) is None for collection in possible)
 
-    def apply(self, config: Route) -> None:
-        """Take an edited configuration. An operator's weight is gone with the next edit of the route's reads."""
-        if config.reads != self.config.reads and self.weight_override is not None:
+    def apply(self, config: Route, *, first: bool = True) -> None:
+        """Take an edited configuration. An operator's weight is gone with the next edit of the route's reads, which of
+        several workers the `first` process says: another may hear of the edit when the next weight has been set."""
+        if first and config.reads != self.config.reads and self.weight_override is not None:
             self.replicator.journal.append(r.SetWeight(route=self.name, weight=None))
         self.config = config
         self.replicator.apply_settings(settings_of(config))

@@ -67,7 +67,7 @@ class StoreLimit:
         known = self._usual.get(kind)
         if known is None:
             if len(self._usual) >= _KINDS:
-                self._usual.clear()
+                del self._usual[next(iter(self._usual))]
             usual = seconds
         else:
             usual, at = known

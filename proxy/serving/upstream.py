@@ -50,5 +50,7 @@ class Upstream:
 
 
 def _kind(request: Request) -> str:
-    """The endpoint, without names: the verb and the last word of a path, or a method of gRPC."""
-    return request.path if request.transport == "grpc" else f"{request.method} {request.path.rpartition('/')[2]}"
+    """The endpoint, without names and ids: the verb and the words below a collection, or a method of gRPC."""
+    if request.transport == "grpc":
+        return request.path
+    return " ".join([request.method, *filter(str.isalpha, request.path.split("/")[3:])])

@@ -216,3 +216,18 @@ def test_header_names_have_no_case() -> None:
     route = parsed(edited(more=rule)).routes[0]
     assert route.reads.sticky_header == "x-user"
     assert route.rules[0].when.headers == {"x-canary": "Yes"}
+
+
+def test_a_store_of_one_process_cannot_have_several_workers() -> None:
+    """BASE has one in memory."""
+    told = "lives in one process, and `workers` is 2; set it to 1"
+    assert any(told in problem for problem in problems("workers: 2\n" + BASE))
+    assert problems("workers: 1\n" + BASE) == []
+    assert problems("workers: 2\n" + BASE.replace("  third: {kind: memory}\n", "")) == []
+
+
+def test_authorities_are_for_connections_that_are_encrypted() -> None:
+    added = "stores:\n  far: {kind: qdrant, url: 'URL', ca: c}\n  wide: {kind: milvus, address: 'h:1', tls: TLS, ca: c}"
+    for url, tls, count in (("http://h", "false", 2), ("https://h:6333", "true", 0)):
+        text = BASE.replace("stores:", added.replace("URL", url).replace("TLS", tls), 1)
+        assert sum("is of no use without" in problem for problem in problems(text)) == count
