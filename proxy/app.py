@@ -72,7 +72,7 @@ from proxy.telemetry import logs
 from proxy.telemetry.exposition import Exposition, merged
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Handler, PassThrough, Transport
+from proxy.wire import PassThrough, Transport
 from proxy.workers import Channel, Workers
 
 DRAIN_SECONDS = 10.0
@@ -453,8 +453,13 @@ class App:
     def _listener(self, config: ListenerConfig, host: str, port: int, taken: socket.socket | None) -> Listener:
         """Raises ConfigError if its certificate cannot be used."""
         known = self.switchboard.metric_of
-        http, for_http = self._pipeline(config, QdrantRest(known))
-        grpc, for_grpc = self._pipeline(config, QdrantGrpc(known))
+        http, grpc = self._pipeline(config, QdrantRest(known)), self._pipeline(config, QdrantGrpc(known))
+        refuse = {"http": http.refuse, "grpc": grpc.refuse}
+        largest = (config.max_in_flight, config.max_in_flight_bytes, config.max_body_bytes)
+        admission = Admission(*largest, lambda request: refuse[request.transport](request))
+        self.metrics.in_flight.watch(lambda: [((config.name,), float(admission.requests))])
+        for_http: Beside = {"fast": self._fast(http), "admission": admission}
+        for_grpc: Beside = {"fast": self._fast(grpc), "admission": admission}
         limit, protocols = config.max_body_bytes, _PROTOCOLS[config.transport]
         tls = config.tls
         certificate = Certificate(Path(tls.certificate), Path(tls.key), protocols) if tls is not None else None
@@ -474,12 +479,12 @@ class App:
                 other = GrpcListener(grpc, host, port, max_body_bytes=limit, max_age_seconds=age_seconds, **for_grpc)
                 return SharedListener(one, other, host, port, **socket_of)
 
-    def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> tuple[Handler, Beside]:
-        made = config, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
-        slow = Pipeline(*made)
-        admission = Admission(config.max_in_flight, config.max_in_flight_bytes, slow.refuse)
-        self.metrics.in_flight.watch(lambda: [((config.name, dialect.transport), float(admission.requests))])
-        return slow, {"fast": FastPath(*made, slow), "admission": admission}
+    def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> Pipeline:
+        return Pipeline(config, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics)
+
+    def _fast(self, slow: Pipeline) -> FastPath:
+        made = slow.listener, slow.dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
+        return FastPath(*made, slow)
 
     # --- reload and figures -------------------------------------------------------------------------
 

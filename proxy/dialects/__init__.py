@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from proxy.errors import CrossfadeError
 from proxy.model import Operation, Result
-from proxy.wire import Request, Response, Transport
+from proxy.wire import Request, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,6 @@ class Dialect(Protocol):
     """The client side of one vendor over one transport. Pure: no I/O, no clock, no state but caches."""
 
     vendor: str
-    transport: Transport
 
     def wants_body(self, request: Request) -> bool:
         """Whether `decode` needs the body, judged by the head alone. If not, the body may stay a stream."""

@@ -46,7 +46,7 @@ from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.telemetry.tasks import spawn
-from proxy.wire import AnswerHead, Body, GiveUp, Handler, PassThrough, Request, Response
+from proxy.wire import AnswerHead, Body, Handler, PassThrough, Request, Response
 
 _GREETING_SECONDS = 20.0  # for a client to send its first settings
 _HEEDING_SECONDS = 1.0  # for one to answer, before it is left alone
@@ -129,9 +129,7 @@ class GrpcListener(SocketListener):
             return
         if self._fast is not None and isinstance(request.body, bytes):
             answer = partial(connection.passed, stream_id)
-            give_up = self._fast.begin(None, request.body, request.draw, lambda: request, answer)
-            if give_up is not None:
-                connection.passing[stream_id] = give_up
+            if self._fast.begin(None, request.body, request.draw, lambda: request, answer) is not None:
                 return
         task = spawn(self._answer(connection, stream_id, request), name="grpc call")
         self._running.add(task)
@@ -204,8 +202,8 @@ class _Connection(asyncio.Protocol):
         self._listener = listener
         self._http2 = Connection(Role.SERVER)
         self._calls: dict[int, _Call] = {}  # that are not whole yet
-        self.passing: dict[int, GiveUp] = {}  # on the fast path
-        self._admitted: dict[int, int] = {}  # streams, and the bytes that were counted for them
+        self._held: dict[int, int] = {}  # bytes that were counted, by stream
+        self._admitted: set[int] = set()  # streams
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None  # for what a client has to do in time
@@ -234,10 +232,6 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        for stream_id, give_up in self.passing.items():
-            give_up()
-            self._leave(stream_id)
-        self.passing.clear()
         for stream_id in self._calls:
             self._leave(stream_id)
         self._calls.clear()
@@ -274,8 +268,7 @@ class _Connection(asyncio.Protocol):
         self._write_soon()
 
     def passed(self, stream_id: int, head: AnswerHead, body: Body) -> None:
-        """The fast path has an answer."""
-        del self.passing[stream_id]
+        """The fast path has an answer; the client may be gone."""
         assert isinstance(body, bytes)
         self.answer(stream_id, head.with_body(body), body)
         self.ended(stream_id)
@@ -319,9 +312,6 @@ class _Connection(asyncio.Protocol):
             case Reset():
                 if self._calls.pop(event.stream_id, None) is not None:
                     self._leave(event.stream_id)
-                if (give_up := self.passing.pop(event.stream_id, None)) is not None:
-                    give_up()
-                    self.ended(event.stream_id)
             case Ready() if not self._drains:
                 self._after(0.0, None)
             case Broken():
@@ -336,42 +326,46 @@ class _Connection(asyncio.Protocol):
         elif not is_grpc(content_type):
             self._http2.send_head(head.stream_id, ((b":status", b"415"),), ends=True)
         else:
-            call = _Call(block, self._loop.time())
-            if not self._enter(head.stream_id):
-                self._refuse(head.stream_id, call)
-                return
-            self._calls[head.stream_id] = call
+            self._calls[head.stream_id] = call = _Call(block, self._loop.time())
             if head.ends:
                 self._call(head.stream_id, call)
 
     def _call(self, stream_id: int, call: _Call) -> None:
         """Its request is whole, or will be no good."""
         del self._calls[stream_id]
+        if not self._enter(stream_id):
+            self._refuse(stream_id, call)
+            return
         self._http2.hold(stream_id)
         self._listener.called(self, stream_id, call)
 
     # --- how many ------------------------------------------------------------------------------------------
 
     def _enter(self, stream_id: int) -> bool:
+        """A call is whole: it takes a place. Before, only its bytes count, so that nobody takes places by waiting."""
         admission = self._listener.admission
         if admission is None:
             return True
-        if not admission.enter(self.client):
+        if admission.enter(self.client) is None:
             return False
-        self._admitted[stream_id] = 0
+        self._admitted.add(stream_id)
         return True
 
     def _grow(self, stream_id: int, size_bytes: int) -> bool:
         admission = self._listener.admission
         if admission is None:
             return True
-        self._admitted[stream_id] += size_bytes
+        self._held[stream_id] = self._held.get(stream_id, 0) + size_bytes
         return admission.grow(size_bytes)
 
     def _leave(self, stream_id: int) -> None:
-        size_bytes = self._admitted.pop(stream_id, None)
-        if size_bytes is not None and self._listener.admission is not None:
-            self._listener.admission.leave(self.client, size_bytes)
+        admission = self._listener.admission
+        if admission is None:
+            return
+        admission.grow(-self._held.pop(stream_id, 0))
+        if stream_id in self._admitted:
+            self._admitted.discard(stream_id)
+            admission.leave(self.client, 0)
 
     def _refuse(self, stream_id: int, call: _Call) -> None:
         """Too many. What still comes of it is skipped."""

@@ -233,10 +233,9 @@ class HttpConnection(asyncio.Protocol):
         self._owner.changed(self)
 
     def _enter(self, body_bytes: int | None) -> None:
-        """A request has come; a body of unknown length may be as long as any."""
+        """A request has come."""
         if (admission := self._owner.admission) is not None:
-            expected = (self._owner.max_body_bytes or 0) if body_bytes is None else body_bytes
-            self._admitted = expected if admission.enter(self.client, expected) else None
+            self._admitted = admission.enter(self.client, body_bytes)
 
     def _leave(self) -> None:
         if self._admitted is not None and (admission := self._owner.admission) is not None:

@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from operator import is_
 
 from proxy.clock import Clock
 from proxy.config import Listener
@@ -158,7 +159,7 @@ class _Way:
         self._shown: dict[tuple[AnswerHead, str], AnswerHead] = {}
 
     def holds(self) -> bool:
-        return self._made_of == self._state()
+        return all(map(is_, self._made_of, self._state()))
 
     def _state(self) -> tuple[object, ...]:
         path, route = self.path, self.route
@@ -169,7 +170,7 @@ class _Way:
             route.config,
             book.primary,
             book.weight,
-            route.upstream.names.state,
+            *(upstream.names.state for upstream in path.switchboard.upstreams.values()),
         )
 
     def reason(self, draw: float) -> str | None:
@@ -258,7 +259,8 @@ class _Read:
         """A read may be repeated, so one that ran into a connection just being closed is; not one that took long."""
         path, request = self.path, self.request()
         try:
-            if isinstance(error, Unclear) and seconds > STALE_SECONDS:
+            over = request.timeout_seconds is not None and seconds > request.timeout_seconds * 0.9
+            if isinstance(error, Unclear) and (seconds > STALE_SECONDS or over):
                 raise error
             response = await path.slow(request)
         except Exception as failure:  # noqa: BLE001  somebody waits for an answer

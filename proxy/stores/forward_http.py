@@ -110,7 +110,8 @@ class HttpForwarder:
             _, head = self._head(request)
         except InvalidRequest:
             return None
-        return HttpPassage(self._pool, self._silences, self._origin, request.method.encode(), head, _answer_head)
+        method, size = request.method.encode(), len(request.body)
+        return HttpPassage(self._pool, self._silences, self._origin, method, head, size, _answer_head)
 
     async def close(self) -> None:
         """Close every connection; requests under way end as Unclear."""

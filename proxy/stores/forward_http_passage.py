@@ -26,22 +26,27 @@ Told = Callable[[ResponseHead], AnswerHead]
 
 
 class HttpPassage:
-    """A `Passage`. `head`: of the request as it goes up, with its body's length if it has one. `told`: what the client
+    """A `Passage`. `head`: of the request as it goes up, which states `body_bytes`. `told`: what the client
     is told of an answer's head."""
 
-    __slots__ = ("_answers", "_head", "_method", "origin", "pool", "silences", "told")
+    __slots__ = ("_answers", "_body_bytes", "_head", "_method", "origin", "pool", "silences", "told")
 
-    def __init__(self, pool: HttpPool, silences: Silences, origin: str, method: bytes, head: bytes, told: Told) -> None:
+    def __init__(
+        self, pool: HttpPool, silences: Silences, origin: str, method: bytes, head: bytes, body_bytes: int, told: Told
+    ) -> None:
         self.pool = pool
         self.silences = silences
         self.origin = origin
         self._method = method
         self._head = head
+        self._body_bytes = body_bytes
         self.told = told
         self._answers: dict[bytes, AnswerHead] = {}
 
     def send(self, body: bytes, granted_seconds: float | None, heard: Heard) -> GiveUp | None:
-        """As of Passage."""
+        """As of Passage; only a body of the length that the head states."""
+        if len(body) != self._body_bytes:
+            return None
         connection = self.pool.take_idle()
         if connection is None:
             return None

@@ -40,7 +40,7 @@ class Metrics:
             "Time of a request: side client is all of it, primary and secondary what that store took",
             SECONDS,
         )
-        self.in_flight = gauge("requests_in_flight", "listener transport", "Requests being answered now")
+        self.in_flight = gauge("requests_in_flight", "listener", "Requests being answered now")
         self.auth_checks = count(
             "auth_checks", "route outcome", "Client keys checked: accepted, cached, refused, or unchecked (error)"
         )

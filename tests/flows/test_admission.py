@@ -55,7 +55,7 @@ def refuse(request: Request) -> Response:
 
 @asynccontextmanager
 async def http(door: Door, requests: int = 2, size_bytes: int = 1_000_000) -> AsyncIterator[HttpListener]:
-    admission = Admission(requests, size_bytes, refuse)
+    admission = Admission(requests, size_bytes, 600_000, refuse)
     listener = HttpListener(door, "127.0.0.1", 0, admission=admission, max_body_bytes=600_000)
     await listener.start()
     try:
@@ -97,7 +97,7 @@ async def test_who_is_too_many_is_told_and_keeps_its_connection() -> None:
 async def test_a_body_counts_as_soon_as_its_length_is_known() -> None:
     async with http(door := Door(), requests=10) as listener:
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-        writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999990\r\n\r\n")
+        writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 599990\r\n\r\n")
         await door.until(1)
         chunked_reader, chunked = await asyncio.open_connection("127.0.0.1", listener.port)
         chunked.write(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")  # as long as any may be
@@ -123,7 +123,7 @@ async def test_who_leaves_makes_room(sent: bytes) -> None:
 
 async def test_of_calls_too() -> None:
     door = Door()
-    admission = Admission(2, 1_000_000, refuse)
+    admission = Admission(2, 1_000_000, 600_000, refuse)
     listener = GrpcListener(door, "127.0.0.1", 0, admission=admission)
     await listener.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}") as channel:

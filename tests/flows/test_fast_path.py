@@ -258,6 +258,23 @@ async def test_a_closing_client_is_answered_and_hung_up_on() -> None:
     assert there.fast.passed == 2
 
 
+@pytest.mark.parametrize("second", [b"{}GET /secret HTTP/1.1\r\nHost: h\r\n\r\n", b"{", b""])
+async def test_a_body_never_goes_up_behind_a_head_that_states_another_length(second: bytes) -> None:
+    """A passage is for one head, and that states a length: a chunked body of the same head may have any."""
+    async with between() as there:
+        passage = there.fast.forwarder.passage(
+            Request("http", "POST", "/x", (("transfer-encoding", "chunked"),), b"{}")
+        )
+        assert passage is not None
+        reader, writer = await there.connect()
+        writer.write(REQUEST)  # so that a connection is idle
+        await one_answer(reader)
+        told = _Told(there.fast, lambda head, body: None)
+        assert passage.send(second, None, told) is None
+        assert passage.send(b"[]", None, told) is not None
+        writer.close()
+
+
 # --- what goes wrong -------------------------------------------------------------------------------------
 
 

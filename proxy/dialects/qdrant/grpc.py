@@ -17,7 +17,7 @@ from proxy.dialects.qdrant.refusals import refusal_of
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import CrossfadeError, InvalidRequest
 from proxy.model import Metric, Result, collection_of
-from proxy.wire import Request, Response, Transport
+from proxy.wire import Request, Response
 
 _BATCH = "/qdrant.Points/UpdateBatch"
 _STATUS_NAMES = {1: "acknowledged", 2: "completed", 3: "clock_rejected", 4: "wait_timeout"}
@@ -28,7 +28,6 @@ class QdrantGrpc:
     only with it; without it, a search with a threshold can be answered by the primary alone."""
 
     vendor = "qdrant"
-    transport: Transport = "grpc"
 
     def __init__(self, metric_of: MetricOf | None = None) -> None:
         self._metric_of: MetricOf = metric_of or (lambda collection, using: None)

@@ -27,7 +27,7 @@ from proxy.model import (
     Result,
     collection_of,
 )
-from proxy.wire import Headers, Request, Response, Transport
+from proxy.wire import Headers, Request, Response
 
 
 class QdrantRest:
@@ -35,7 +35,6 @@ class QdrantRest:
     only with it; without it, a search with a threshold can be answered by the primary alone."""
 
     vendor = "qdrant"
-    transport: Transport = "http"
 
     def __init__(self, metric_of: MetricOf | None = None) -> None:
         self._metric_of: MetricOf = metric_of or (lambda collection, using: None)
