@@ -478,7 +478,7 @@ async def test_a_client_that_vanishes_is_noticed() -> None:
 
 async def test_a_connection_of_some_age_is_left_without_losing_a_call() -> None:
     """The client connects anew by itself, amid its calls; one that is under way then is still answered."""
-    peers: set[int] = set()
+    peers: list[Any] = []
     proceed = asyncio.Event()
 
     async def handler(request: Request) -> Response:
@@ -490,7 +490,7 @@ async def test_a_connection_of_some_age_is_left_without_losing_a_call() -> None:
     made = listener.made
 
     def counted(connection: Any) -> None:
-        peers.add(id(connection))
+        peers.append(connection)
         made(connection)
 
     listener.made = counted  # type: ignore[method-assign]

@@ -11,12 +11,16 @@ import pytest
 import uvloop
 
 
+_OF_GRPC = "PollerCompletionQueue"  # of grpc.aio, in a test's client: it may wake two loops for one event
+
+
 @pytest.fixture(autouse=True)
 def nothing_fails_behind_the_test(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Event loops only log it, and every assertion may still hold."""
     yield
     records = [record for when in ("setup", "call") for record in caplog.get_records(when)]
-    assert not [each.getMessage() for each in records if each.name == "asyncio" and each.levelno >= logging.ERROR]
+    said = [each.getMessage() for each in records if each.name == "asyncio" and each.levelno >= logging.ERROR]
+    assert not [each for each in said if _OF_GRPC not in each]
 
 
 def on_each_loop() -> Any:
