@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import uvloop
 
-
 _OF_GRPC = "PollerCompletionQueue"  # of grpc.aio, in a test's client: it may wake two loops for one event
 
 
