@@ -67,7 +67,11 @@ class Admission:
         if not known.requests:
             del self._clients[client]
 
-    def grow(self, size_bytes: int) -> bool:
-        """Something has come of a body before its request is taken (or has gone, below 0). Whether there is room."""
+    def grow(self, size_bytes: int, of_body_bytes: int) -> bool:
+        """So much more has come of a body before its request is taken, of which there are so many bytes by now. Whether
+        there is room; `shrink` gives them back in any case."""
         self.bytes += size_bytes
-        return self.bytes <= self.max_bytes or not self.requests
+        return self.bytes <= self.max_bytes or self.bytes == of_body_bytes
+
+    def shrink(self, size_bytes: int) -> None:
+        self.bytes -= size_bytes

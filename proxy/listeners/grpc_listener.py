@@ -355,14 +355,14 @@ class _Connection(asyncio.Protocol):
         admission = self._listener.admission
         if admission is None:
             return True
-        self._held[stream_id] = self._held.get(stream_id, 0) + size_bytes
-        return admission.grow(size_bytes)
+        held = self._held[stream_id] = self._held.get(stream_id, 0) + size_bytes
+        return admission.grow(size_bytes, held)
 
     def _leave(self, stream_id: int) -> None:
         admission = self._listener.admission
         if admission is None:
             return
-        admission.grow(-self._held.pop(stream_id, 0))
+        admission.shrink(self._held.pop(stream_id, 0))
         if stream_id in self._admitted:
             self._admitted.discard(stream_id)
             admission.leave(self.client, 0)

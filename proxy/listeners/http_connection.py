@@ -133,10 +133,10 @@ class HttpConnection(asyncio.Protocol):
         self._after(0.0, None)
         if self._body is not None and not self._body.ended:
             self._body.fail("the connection is gone")
-        if self._head is not None:
-            self._head = None
-            self._leave()
+        self._head = None
         self._give_up_passing()
+        if self._exchange is None:  # which leaves at its own end
+            self._leave()
         self.resume_writing()
         self._owner.lost(self)
 

@@ -78,11 +78,13 @@ def test_of_bytes_too_nobody_has_more_than_a_share_beyond_half() -> None:
 
 def test_what_comes_before_a_request_is_taken_counts_too() -> None:
     limit = admission()
-    assert limit.grow(5000)  # nothing else is there
-    limit.grow(-5000)
-    assert entered(limit, "a")
-    assert limit.grow(900)
-    assert not limit.grow(200)
-    limit.grow(-1100)
-    limit.leave("a", 0)
+    assert limit.grow(5000, 5000)  # nothing else is there
+    limit.shrink(5000)
+    assert limit.grow(900, 900)
+    assert not limit.grow(200, 200)  # of another body: none of the two has been taken, and they are too much
+    limit.shrink(1100)
+    assert entered(limit, "a", 900)
+    assert not limit.grow(200, 200)
+    limit.shrink(200)
+    limit.leave("a", 900)
     assert (limit.requests, limit.bytes) == (0, 0)
