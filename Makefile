@@ -29,9 +29,10 @@ lint: setup ## style, layering, licences
 types: setup ## mypy, strict
 	$(BIN)/mypy
 
-# A file's tests share their engines, so a file stays with one worker; the long files come first.
+# A file's tests share their engines, so a file stays with one worker. A process that crashes ends the run: what it had
+# left to do would not be given to another.
 test: setup ## unit, contract and flow tests over real engines (JOBS=2 files side by side)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 model: setup ## the protocol's models, every state (ARGS="--full")
 	$(BIN)/python -m tests.models $(ARGS)

@@ -36,6 +36,7 @@ from proxy.errors import JournalError
 from proxy.replication import records as r
 from proxy.replication.book import Book, dump
 from proxy.replication.journal_file import (
+    Connection,
     Positioned,
     compact,
     forget,
@@ -81,7 +82,7 @@ Applied = Callable[[int, r.AnyRecord, Effects], None]
 class Journal:
     """See the file's head. Made by `Journal.open`; every method is called on the event loop."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, book: Book, position: int, lock: OwnerLock) -> None:
+    def __init__(self, path: Path, connection: Connection, book: Book, position: int, lock: OwnerLock) -> None:
         self.path = path
         self._state_file = StateFile(path, lock.owner)
         self.lock = lock

@@ -15,6 +15,7 @@ from pathlib import Path
 from proxy.replication import journal_checksums as checksums
 from proxy.replication import records as r
 from proxy.replication.book import Book, load
+from proxy.replication.turn import Turn
 
 FORMAT = "3"
 _READABLE = ("1", "2", FORMAT)  # 2: without checksums; 1: one owner, without the table of owners
@@ -33,9 +34,21 @@ CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, seen INTEGER NOT NULL
 Positioned = tuple[int, r.AnyRecord]
 
 
-def connect(path: Path) -> sqlite3.Connection:
+class Connection(sqlite3.Connection):
+    """To a file that other processes write to as well, each in its turn."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, check_same_thread=False, isolation_level=None)
+        self.turn = Turn(path)
+
+    def close(self) -> None:
+        super().close()
+        self.turn.close()
+
+
+def connect(path: Path) -> Connection:
     """Raises sqlite3.DatabaseError for a file that is no sound database."""
-    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    connection = Connection(path)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
@@ -44,23 +57,24 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: Connection) -> Iterator[None]:
     """All of the block, durable when it ends, or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    with connection.turn.taken():
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
 
 
 class UnknownFormatError(ValueError):
     """The file is sound, and of another version."""
 
 
-def join(connection: sqlite3.Connection, owner: str, is_gone: Callable[[str], bool]) -> tuple[Book, int]:
+def join(connection: Connection, owner: str, is_gone: Callable[[str], bool]) -> tuple[Book, int]:
     """Make `owner` one of the journal's; the book, and the last position. `is_gone` tells of another owner whether its
     process has ended: one that began with an earlier format, and has not, goes on with it.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from proxy.model import Side
 from proxy.replication import records as r
 from proxy.replication.book import Book
-from proxy.replication.journal_file import UnknownFormatError, connect, insert, join, transaction
+from proxy.replication.journal_file import Connection, UnknownFormatError, connect, insert, join, transaction
 from proxy.replication.owners import OwnerLock
 from proxy.replication.state_file import State, StateFile
 
@@ -27,7 +27,7 @@ REASON = "the journal was lost"
 _log = logging.getLogger("crossfade.journal")
 
 
-def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[sqlite3.Connection, Book, int]:
+def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[Connection, Book, int]:
     """A connection, the book and the last position, with `lock`'s owner joined. `hold_seconds`: how long a request to
     any store may live.
 
@@ -60,7 +60,7 @@ def open_or_replace(path: Path, lock: OwnerLock, hold_seconds: float) -> tuple[s
     return _replaced(path, lock, files, problem, hold_seconds)
 
 
-def _joined(path: Path, lock: OwnerLock) -> tuple[sqlite3.Connection, Book, int]:
+def _joined(path: Path, lock: OwnerLock) -> tuple[Connection, Book, int]:
     connection = connect(path)
     try:
         return connection, *join(connection, lock.owner, lock.is_gone)
@@ -81,7 +81,7 @@ def _unknown_routes(book: Book, files: StateFile) -> list[str]:
 
 def _replaced(
     path: Path, lock: OwnerLock, files: StateFile, problem: str, hold_seconds: float
-) -> tuple[sqlite3.Connection, Book, int]:
+) -> tuple[Connection, Book, int]:
     state = files.load()
     if state is None or any(route.primary is None for route in state.routes.values()):
         raise ValueError(
@@ -107,7 +107,7 @@ def _put_aside(path: Path, files: StateFile) -> None:
 
 
 def _begin_anew(
-    connection: sqlite3.Connection, book: Book, position: int, state: State, hold_seconds: float, owner: str
+    connection: Connection, book: Book, position: int, state: State, hold_seconds: float, owner: str
 ) -> int:
     records: list[r.AnyRecord] = []
     for name, route in state.routes.items():

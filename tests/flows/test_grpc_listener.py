@@ -101,7 +101,10 @@ class Client:
 
 @asynccontextmanager
 async def connected(listener: GrpcListener, limits: Limits | None = None) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    sock = socket.create_connection(("127.0.0.1", listener.port))
+    if limits is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)  # else the system takes what it likes
+    reader, writer = await asyncio.open_connection(sock=sock)
     client = Client(reader, writer, limits or Limits())
     await client.say()
     await client.hear(Ready)

@@ -19,7 +19,7 @@ from proxy.model import Side
 from proxy.replication import journal_loss
 from proxy.replication import records as r
 from proxy.replication.journal import Journal
-from proxy.replication.journal_file import join
+from proxy.replication.journal_file import connect, join
 from proxy.replication.ledger import Effects
 from proxy.replication.state_file import RouteState, State, StateFile
 from tests.faults.injection import says_what_to_do
@@ -119,7 +119,7 @@ async def test_an_end_after_its_interval_was_closed_for_it_stands_by_itself(tmp_
 async def test_no_row_goes_before_every_owner_has_read_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     one = Journal.open(path)
-    sleeper = sqlite3.connect(path, isolation_level=None)
+    sleeper = connect(path)
     join(sleeper, "sleeper", lambda _: False)  # an owner that is stopped
 
     async def work() -> int:

@@ -19,7 +19,7 @@ from proxy.model import Side
 from proxy.replication import records as r
 from proxy.replication.book import dump
 from proxy.replication.journal import Journal
-from proxy.replication.journal_file import compact, connect, insert, join, read_since, transaction
+from proxy.replication.journal_file import Connection, compact, connect, insert, join, read_since, transaction
 from proxy.replication.owners import OwnerLock
 from tests.support.clock import turns_until
 
@@ -40,7 +40,7 @@ def _everybody_is_gone(_: str) -> bool:
     return True
 
 
-def _journal(path: Path) -> sqlite3.Connection:
+def _journal(path: Path) -> Connection:
     """A file with rows of every kind, on either side of its snapshot: open, closed, and of a single record; "A" is an
     owner that has not read far, so that none could go yet."""
     connection = connect(path)
@@ -145,7 +145,7 @@ def test_a_flipped_bit_anywhere_in_the_file_is_noticed_or_changes_nothing(tmp_pa
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         path.write_bytes(data)
-        damaged: sqlite3.Connection | None = None
+        damaged: Connection | None = None
         try:
             damaged = connect(path)
             read, _ = join(damaged, "B", _everybody_is_gone)
