@@ -34,7 +34,9 @@ _STOPPED_SECONDS = LONGEST_REQUEST_SECONDS + 1.0
 _GIVE_UP_SECONDS = 5.0
 _KEPT_SECONDS = 0.3  # what arrives within them
 _TIMED_OUT_SECONDS = {"source": LONGEST_REQUEST_SECONDS, "target": TIMEOUT_SECONDS}  # how long the proxy waits for them
-_OVERTAKEN_SECONDS = 1.0  # after that; within the hold
+# After that, and well within the hold: the source is waited for TIMEOUT_SECONDS where it is the secondary, so nothing
+# may land there later than TIMEOUT_SECONDS + LONGEST_REQUEST_SECONDS after it was sent.
+_OVERTAKEN_SECONDS = 0.4
 
 
 class Fault:
