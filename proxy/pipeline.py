@@ -14,12 +14,14 @@
                                         ▼
                              Response ─► listener ─► bytes
 
-What the primary answers goes back as it came. Errors of our own are told in the client's dialect. A request of
-unknown effect on a mirrored collection is carried out and leaves "needs sweep" behind: nothing diverges in silence.
+What the primary answers goes back as it came. A read whose client has left is cancelled, a write never is. Errors of
+our own are told in the client's dialect. A request of unknown effect on a mirrored collection is carried out and leaves
+"needs sweep" behind: nothing diverges in silence.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -126,12 +128,18 @@ class Pipeline:
             call = self.dialect.decode(request)
             operation = type(call.operation).__name__.lower()
             place = self._place(call)
+            if isinstance(call.operation, DataRead | PrimaryOnlyRead) and request.caller is not None:
+                request.caller.may_leave()
             route = place.route.name if place and place.route else NO_ROUTE
             answered = await self._answer(call, place)
             status = "ok"
         except CrossfadeError as error:
             status = "refused" if isinstance(error, RequestError | Overloaded) else "failed"
             answered = Answered(self.dialect.refuse(request, error), "proxy", type(error).__name__)
+        except asyncio.CancelledError:
+            if request.caller is not None and request.caller.has_left:
+                self.metrics.requests.add(self.listener.name, operation, route, "proxy", "client left", "given up")
+            raise
         self.metrics.requests.add(self.listener.name, operation, route, answered.by, answered.reason, status)
         self.metrics.request_seconds.observe(self.clock.now() - began, operation, "client")
         if self.listener.debug_headers:

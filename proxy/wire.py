@@ -7,11 +7,12 @@ anybody noticing.
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from random import random
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from proxy.errors import BodyTooLarge
 
@@ -19,6 +20,26 @@ Headers = tuple[tuple[str, str | bytes], ...]  # lower-case names in order; valu
 Body = bytes | AsyncIterator[bytes]
 Transport = Literal["http", "grpc"]
 Access = Literal["unchecked", "checked", "open"]
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """Whoever waits for an answer. The listener says when it has left; whoever works for it says whether the work may
+    be given up then: a read may, a write never is, half way."""
+
+    has_left: bool = False
+    _work: asyncio.Task[Any] | None = None
+
+    def may_leave(self) -> None:
+        """From here on the task that calls this is cancelled when the caller leaves."""
+        self._work = asyncio.current_task()
+        if self.has_left:
+            self.leave()
+
+    def leave(self) -> None:
+        self.has_left = True
+        if self._work is not None:
+            self._work.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +50,8 @@ class Request:
     (gRPC). `query` has no "?". `timeout_seconds` is what the client still grants (grpc-timeout), if it said.
     `access` is how the client's key stood when the request was admitted, whatever a reload says since: the proxy has
     `checked` it, it is `unchecked` (only the source can tell), or the door is `open` to anybody. `draw` is a chance in
-    [0, 1) by which all is decided that is left to chance, so that it is decided once.
+    [0, 1) by which all is decided that is left to chance, so that it is decided once. `caller` is None where nobody
+    tells whether it still waits.
     """
 
     transport: Transport
@@ -42,6 +64,7 @@ class Request:
     timeout_seconds: float | None = None
     access: Access = "unchecked"
     draw: float = field(default_factory=random, compare=False)
+    caller: Caller | None = field(default=None, compare=False, repr=False)
 
     def header(self, name: str) -> str | None:
         """The first value of a header or metadata entry, `name` in lower case."""

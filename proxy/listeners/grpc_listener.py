@@ -5,8 +5,8 @@ Rules of the file:
 - Every method is served as unary, known or not (the health service included): what it means is the handler's business.
 - Metadata becomes headers in their order; values of "-bin" keys are bytes. The answer's headers become initial
   metadata, its status, message and trailers the end of the call.
-- A client that hangs up, or whose deadline passes, ends its stream and not the handler, which only the end of `stop`
-  cancels.
+- A client that hangs up, or whose deadline passes, ends its stream, and a handler that may be given up (`Caller`); any
+  other only the end of `stop` cancels.
 - Messages may have any size, and a client may send any number of pings with its work; what costs more than it brings is
   cut off (protocols/http2_allowance.py).
 - To stop is a matter of order: GOAWAY, then a ping; once that has come back, no request can be on its way that would
@@ -46,7 +46,7 @@ from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.telemetry.tasks import spawn
-from proxy.wire import AnswerHead, Body, Handler, PassThrough, Request, Response
+from proxy.wire import AnswerHead, Body, Caller, GiveUp, Handler, PassThrough, Request, Response
 
 _GREETING_SECONDS = 20.0  # for a client to send its first settings
 _HEEDING_SECONDS = 1.0  # for one to answer, before it is left alone
@@ -119,21 +119,24 @@ class GrpcListener(SocketListener):
         self._connections.discard(connection)
         self._gone.set()
 
-    def called(self, connection: _Connection, stream_id: int, call: _Call) -> None:
-        """The request of a stream is whole."""
+    def called(self, connection: _Connection, stream_id: int, call: _Call) -> GiveUp | None:
+        """The request of a stream is whole. What to do when its client leaves; None if it has been answered."""
+        caller = Caller()
         try:
-            request = call.request(connection.client, self.max_body_bytes)
+            request = call.request(connection.client, self.max_body_bytes, caller)
         except MessageError as error:
             connection.answer(stream_id, Response(error.status, message=str(error)), b"")
             connection.ended(stream_id)
-            return
+            return None
         if self._fast is not None and isinstance(request.body, bytes):
             answer = partial(connection.passed, stream_id)
-            if self._fast.begin(None, request.body, request.draw, lambda: request, answer) is not None:
-                return
+            give_up = self._fast.begin(None, request.body, request.draw, lambda: request, answer)
+            if give_up is not None:
+                return partial(_given_up, give_up, connection, stream_id)
         task = spawn(self._answer(connection, stream_id, request), name="grpc call")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return caller.leave
 
     async def _answer(self, connection: _Connection, stream_id: int, request: Request) -> None:
         try:
@@ -154,6 +157,12 @@ class GrpcListener(SocketListener):
             connection.ended(stream_id)
 
 
+def _given_up(give_up: GiveUp, connection: _Connection, stream_id: int) -> None:
+    """A call on the fast path, of which nothing more is heard."""
+    give_up()
+    connection.ended(stream_id)
+
+
 @dataclass(slots=True)
 class _Call:
     """A request that comes in."""
@@ -169,7 +178,7 @@ class _Call:
     def is_too_large(self, limit_bytes: int | None) -> bool:
         return limit_bytes is not None and len(self.body) > limit_bytes + grpc.PREFIX_BYTES
 
-    def request(self, client: str, limit_bytes: int | None) -> Request:
+    def request(self, client: str, limit_bytes: int | None, caller: Caller) -> Request:
         """Raises MessageError."""
         fields = self.block.fields
         timeout_seconds = timeout_in(fields)
@@ -183,6 +192,7 @@ class _Call:
             body=self._message(limit_bytes),
             client=client,
             timeout_seconds=timeout_seconds,
+            caller=caller,
         )
 
     def _message(self, limit_bytes: int | None) -> Body:
@@ -202,6 +212,7 @@ class _Connection(asyncio.Protocol):
         self._listener = listener
         self._http2 = Connection(Role.SERVER)
         self._calls: dict[int, _Call] = {}  # that are not whole yet
+        self._left: dict[int, GiveUp] = {}  # what to do when the client leaves a call that is being answered
         self._held: dict[int, int] = {}  # bytes that were counted, by stream
         self._admitted: set[int] = set()  # streams
         self._loop = asyncio.get_running_loop()
@@ -235,6 +246,8 @@ class _Connection(asyncio.Protocol):
         for stream_id in self._calls:
             self._leave(stream_id)
         self._calls.clear()
+        for stream_id in tuple(self._left):
+            self._give_up(stream_id)
         self._after(0.0, None)
         if self._age is not None:
             self._age.cancel()
@@ -275,6 +288,7 @@ class _Connection(asyncio.Protocol):
 
     def ended(self, stream_id: int) -> None:
         """Its handler has."""
+        self._left.pop(stream_id, None)
         self._leave(stream_id)
         self._http2.release(stream_id)
 
@@ -312,6 +326,7 @@ class _Connection(asyncio.Protocol):
             case Reset():
                 if self._calls.pop(event.stream_id, None) is not None:
                     self._leave(event.stream_id)
+                self._give_up(event.stream_id)
             case Ready() if not self._drains:
                 self._after(0.0, None)
             case Broken():
@@ -337,7 +352,13 @@ class _Connection(asyncio.Protocol):
             self._refuse(stream_id, call)
             return
         self._http2.hold(stream_id)
-        self._listener.called(self, stream_id, call)
+        if (left := self._listener.called(self, stream_id, call)) is not None:
+            self._left[stream_id] = left
+
+    def _give_up(self, stream_id: int) -> None:
+        """Its client has left."""
+        if (left := self._left.pop(stream_id, None)) is not None:
+            left()
 
     # --- how many ------------------------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ Rules of the file:
 - A request whose body is there is offered to the fast path first; its answer comes by a call, without a task.
 - Whoever answers before it has read the body ends the connection with the answer: the rest is read past for a while,
   so that the client gets to see the answer.
-- A client that leaves ends its body's stream with InvalidRequest and nothing else: the handler runs on, and its answer
-  goes nowhere. One that only says that it sends no more (a half-closed connection) still gets its answer.
+- A client that leaves ends its body's stream with InvalidRequest, and a handler that may be given up (`Caller`); any
+  other runs on, and its answer goes nowhere. One that only says that it sends no more (a half-closed connection) still
+  gets its answer.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from proxy.protocols.http1 import End, Malformed, RequestEvent, RequestReader
 from proxy.protocols.http1_fields import Field, Http1Error
 from proxy.protocols.http1_head import RequestHead
 from proxy.telemetry.tasks import spawn
-from proxy.wire import AnswerHead, Body, GiveUp, PassThrough, Request, Response
+from proxy.wire import AnswerHead, Body, Caller, GiveUp, PassThrough, Request, Response
 
 _BODY_BYTES = 256 * 1024  # that wait for the handler
 _JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
@@ -73,6 +74,7 @@ class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_admitted",
         "_body",
+        "_caller",
         "_closing",
         "_drained",
         "_exchange",
@@ -95,6 +97,7 @@ class HttpConnection(asyncio.Protocol):
         self._body: BodyStream | None = None  # of the request that is read
         self._exchange: asyncio.Task[None] | None = None
         self._passing: GiveUp | None = None  # an exchange on the fast path
+        self._caller: Caller | None = None  # of the exchange, where that has a task
         self._drained: asyncio.Future[None] | None = None  # while the client does not read
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
@@ -135,6 +138,8 @@ class HttpConnection(asyncio.Protocol):
             self._body.fail("the connection is gone")
         self._head = None
         self._give_up_passing()
+        if self._caller is not None:
+            self._caller.leave()
         if self._exchange is None:  # which leaves at its own end
             self._leave()
         self.resume_writing()
@@ -259,8 +264,9 @@ class HttpConnection(asyncio.Protocol):
         return self._passing is not None
 
     def _begin_slowly(self, head: RequestHead, body: BodyStream, draw: float) -> None:
+        self._caller = Caller()
         try:
-            request = _request(head, body.whole() if body.ended else body, self.client, draw)
+            request = _request(head, body.whole() if body.ended else body, self.client, draw, self._caller)
         except UnicodeDecodeError:
             request = None
         rest = partial(self._answer, head, body, request)
@@ -329,7 +335,7 @@ class HttpConnection(asyncio.Protocol):
         except ConnectionError:  # nobody is left to be told
             self._closing = True
         finally:
-            self._exchange = None
+            self._exchange = self._caller = None
             self._end_exchange(body)
             self._owner.changed(self)
 
@@ -537,7 +543,7 @@ class BodyStream:
             self._moved.set_result(None)
 
 
-def _request(head: RequestHead, body: Body, client: str, draw: float) -> Request:
+def _request(head: RequestHead, body: Body, client: str, draw: float, caller: Caller | None = None) -> Request:
     """Raises UnicodeDecodeError for what could not be passed on unchanged."""
     path, _, query = head.origin_form.decode().partition("?")
     return Request(
@@ -549,6 +555,7 @@ def _request(head: RequestHead, body: Body, client: str, draw: float) -> Request
         body=body,
         client=client,
         draw=draw,
+        caller=caller,
     )
 
 

@@ -32,7 +32,8 @@ class Metrics:
         self.requests = count(
             "requests",
             "listener operation route answered_by reason status",
-            "Requests answered; answered_by is primary, secondary or proxy, reason is why it was chosen",
+            "Requests; answered_by is primary, secondary or proxy, reason is why it was chosen; status 'given up': of a"
+            " read whose client had left",
         )
         self.request_seconds = spread(
             "request_duration",
