@@ -34,8 +34,12 @@ _PASSED: dict[str, tuple[Transport, Work]] = {
     "grpc-upsert": ("grpc", "upsert"),
 }
 _JOURNALLED: dict[str, Transport] = {"rest-upsert-journalled": "http", "grpc-upsert-journalled": "grpc"}
-# Of one point, between stores that answer at once:
-_WRITES: dict[str, Transport] = {"rest-write-journalled": "http"}
+# Of one point, and of a hundred, between two stores of the same vendor that answer at once:
+_WRITES: dict[str, tuple[Transport, Work]] = {
+    "rest-write-journalled": ("http", "write"),
+    "rest-upsert-mirrored": ("http", "upsert"),
+    "grpc-upsert-mirrored": ("grpc", "upsert"),
+}
 _PACKAGE = re.compile(r"site-packages/(\w+)|lib/python3\.\d+/(?!site-packages)(\w+)|/(proxy/\w+)")
 
 Stats = dict[tuple[str, int, str], tuple[int, int, float, float, object]]
@@ -77,7 +81,7 @@ def _written(directory: Path, load: LoadProcess, name: str) -> int:
         stack.callback(target.kill)
         proxy = stack.enter_context(_profiled(directory, source, target))
         mirror(proxy, "docs")
-        return _send(load, proxy, _WRITES[name], "write")
+        return _send(load, proxy, *_WRITES[name])
 
 
 def _journalled(directory: Path, load: LoadProcess, name: str) -> int:

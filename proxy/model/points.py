@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
@@ -41,13 +41,60 @@ class MultiVector:
 Vector = bytes | SparseVector | MultiVector
 
 
+V = TypeVar("V")
+
+
+class Unread(Mapping[str, V]):
+    """A mapping that is read when somebody looks into it. `wire`: what it is read from, by `read`.
+
+    Looking raises InvalidRequest if it is not what it was taken for, as often as it is tried."""
+
+    __slots__ = ("_known", "_read", "wire")
+
+    def __init__(self, wire: bytes, read: Callable[[bytes], Mapping[str, V]]) -> None:
+        self.wire = wire
+        self._read = read
+        self._known: Mapping[str, V] | None = None
+
+    def look(self) -> Mapping[str, V]:
+        if self._known is None:
+            self._known = self._read(self.wire)
+        return self._known
+
+    def __getitem__(self, name: str) -> V:
+        return self.look()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.look())
+
+    def __len__(self) -> int:
+        return len(self.look())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.wire)} bytes)"
+
+
+class UnreadVector(Unread[Vector]):
+    """The one vector of a point, dense and without a name. Most of a write's bytes are such vectors, and often nobody
+    looks at them. `is_json`: `wire` is a JSON list of its numbers."""
+
+    __slots__ = ("is_json",)
+
+    def __init__(self, wire: bytes, read: Callable[[bytes], Mapping[str, Vector]], *, is_json: bool = False) -> None:
+        super().__init__(wire, read)
+        self.is_json = is_json
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point, or the selected part of one. `vectors` maps name to vector, "" is the unnamed one."""
+    """A point, or the selected part of one. `vectors` maps name to vector, "" is the unnamed one.
+
+    `native`: the same point as a client of its vendor sent it, in that vendor's encoding; b"" where nobody did."""
 
     id: PointId
     vectors: Mapping[str, Vector] = field(default_factory=dict)
     payload: Mapping[str, Json] = field(default_factory=dict)
+    native: bytes = field(default=b"", compare=False, repr=False)
 
 
 class Metric(Enum):

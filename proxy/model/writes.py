@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.model.filters import Filter
-from proxy.model.points import Json, Point, PointId
+from proxy.model.points import Json, Point, PointId, Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,15 @@ def written_ids(write: Write) -> tuple[PointId, ...] | None:
             return tuple(found)
         case _:
             return write.target.ids if isinstance(write.target, Ids) else None
+
+
+def look_into(operation: object) -> None:
+    """Read what has been left unread of a write. Raises InvalidRequest if it is not what it was taken for."""
+    if isinstance(operation, Upsert):
+        for point in operation.points:
+            for part in (point.vectors, point.payload):
+                if isinstance(part, Unread):
+                    part.look()
 
 
 def write_filters(write: Write) -> tuple[Filter, ...] | None:

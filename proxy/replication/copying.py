@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from proxy.errors import CollectionNotFound, CrossfadeError, Unclear
-from proxy.model import MultiVector, Point, PointId, SparseVector
+from proxy.model import MultiVector, Point, PointId, SparseVector, UnreadVector
 from proxy.replication.records import Parking
 from proxy.stores import Store
 
@@ -89,7 +89,11 @@ def batches(points: Sequence[Point], limit_points: int, limit_bytes: int) -> Ite
 
 
 def size_bytes(point: Point) -> int:
-    """Vectors as float32, payload as JSON."""
+    """As it was sent, if the store takes that; else vectors as float32, payload as JSON."""
+    if point.native:
+        return len(point.native)
+    if isinstance(point.vectors, UnreadVector):
+        return len(point.vectors.wire) + 64 * len(point.payload)
     size = 16 + (len(orjson.dumps(dict(point.payload), option=orjson.OPT_NON_STR_KEYS)) if point.payload else 0)
     for vector in point.vectors.values():
         match vector:

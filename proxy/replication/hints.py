@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from proxy.errors import InvalidRequest
 from proxy.model import (
     Batch,
     CollectionSpec,
@@ -22,6 +23,8 @@ from proxy.model import (
     Point,
     PointId,
     SparseVector,
+    Unread,
+    UnreadVector,
     Upsert,
     Vector,
     Write,
@@ -57,23 +60,40 @@ def is_whole(write: Write) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """How the primary keeps the points of a collection."""
+    """How the primary keeps the points of a collection. `normalizes_cosine`: vectors have to be scaled here to be what
+    it keeps; not so where the secondary scales them in the same way. `takes_native`: the secondary takes points
+    as its clients send them (`Point.native`)."""
 
     spec: CollectionSpec
     normalizes_cosine: bool
+    takes_native: bool = False
+
+    def may_be_certain(self, point: Point) -> bool:
+        """The same as `is_certain`, as far as it can be told without reading what is not read yet."""
+        if isinstance(point.vectors, UnreadVector):
+            return self._keeps_floats("")
+        return self.is_certain(point)
 
     def is_certain(self, point: Point) -> bool:
-        """Whether it is known how the primary returns `point`: only of dense float32 vectors it is."""
+        """Whether it is known how the primary returns `point`: only of dense float32 vectors it is. Raises
+        InvalidRequest for what cannot be read."""
+        if self.takes_native and isinstance(point.vectors, UnreadVector):
+            return self._keeps_floats("")  # which the primary has looked at
         for name, vector in point.vectors.items():
-            known = self.spec.vectors.get(name)
-            if known is None or known.kind != "dense" or known.datatype != "float32":
+            if not self._keeps_floats(name):
                 return False
-            if not isinstance(vector, bytes) or len(vector) != 4 * known.size:
+            if not isinstance(vector, bytes) or len(vector) != 4 * self.spec.vectors[name].size:
                 return False
+        if isinstance(point.payload, Unread):
+            point.payload.look()
         return True
 
+    def _keeps_floats(self, name: str) -> bool:
+        known = self.spec.vectors.get(name)
+        return known is not None and known.kind == "dense" and known.datatype == "float32"
+
     def state(self, point: Point) -> Point:
-        """`point`, which is certain, as the primary returns it."""
+        """`point`, which is certain, as the primary returns it, or as good."""
         if not self.normalizes_cosine:
             return point
         vectors: dict[str, Vector] = {
@@ -123,8 +143,10 @@ class Hints:
             self.drop(point_id)
             written = None
             if point is not None:
-                if keeping is None or not keeping.is_certain(point):
+                if keeping is None or not keeping.may_be_certain(point):
                     continue
+                if point.native and not keeping.takes_native:
+                    point = replace(point, native=b"")
                 written = point, keeping
             size = _size_bytes(point)
             self._known[point_id] = _Hint(mark, written, size)
@@ -145,7 +167,10 @@ class Hints:
         if hint.written is None:
             return True, None
         point, keeping = hint.written
-        return True, keeping.state(point)
+        try:
+            return (True, keeping.state(point)) if keeping.is_certain(point) else (False, None)
+        except InvalidRequest:
+            return False, None  # the primary has taken it for something, and tells for what
 
     def drop(self, point_id: PointId) -> None:
         if (hint := self._known.pop(point_id, None)) is not None:
@@ -160,10 +185,14 @@ def _size_bytes(point: Point | None) -> int:
     """An estimate: exact for vectors, a flat rate a payload field."""
     if point is None:
         return 64
+    if point.native:
+        return 256 + len(point.native)
     size = 256 + 64 * len(point.payload)
     for value in point.payload.values():
         if isinstance(value, str | list | dict):
             size += 8 * len(value)
+    if isinstance(point.vectors, UnreadVector):
+        return size + len(point.vectors.wire)
     for vector in point.vectors.values():
         match vector:
             case bytes():

@@ -23,6 +23,7 @@ from proxy.telemetry.tasks import spawn
 
 _WORKERS = 2
 _RESTLESS = 8
+_TURN_SECONDS = 0.001  # of the loop, before others have theirs
 _BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 _log = logging.getLogger("crossfade.reconcile")
 
@@ -208,12 +209,16 @@ class Reconciler:
         site = self._site
         states: dict[PointId, Point | None] = {}
         unknown: list[PointId] = []
+        looked_at = site.clock.now()
         for point_id, mark in taken.items():
             known, state = site.hints.take(point_id, mark)
             if known:
                 states[point_id] = state
             else:
                 unknown.append(point_id)
+            if site.clock.now() - looked_at > _TURN_SECONDS:  # vectors are read by now: let others have their turn
+                await asyncio.sleep(0)
+                looked_at = site.clock.now()
         site.metrics.hints.add(site.route, "used", amount=len(states))
         site.metrics.hints.add(site.route, "missing", amount=len(unknown))
         if unknown:

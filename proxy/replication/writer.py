@@ -148,7 +148,11 @@ class Writer:
             spec = await self.site.known_spec()
         except CrossfadeError:
             return None  # the hint only saves a read
-        return None if spec is None else Keeping(spec, self.site.stores.at(side).capabilities.normalizes_cosine)
+        if spec is None:
+            return None
+        here, there = (self.site.stores.at(one).capabilities for one in (side, side.other))
+        scaled_here = here.normalizes_cosine and not there.normalizes_cosine
+        return Keeping(spec, scaled_here, takes_native=there.native)
 
     async def _begin(self, ids: tuple[PointId, ...], side: Side) -> int:
         site = self.site

@@ -12,6 +12,7 @@ from proxy.errors import (
     CollectionExists,
     CollectionNotFound,
     CrossfadeError,
+    InvalidRequest,
     NotServed,
     Unauthorized,
     Unclear,
@@ -19,7 +20,7 @@ from proxy.errors import (
     Untranslatable,
 )
 from proxy.fronts.names import NameMap
-from proxy.model import OpaqueWrite, PrimaryOnlyRead, Result, Side, UpdateAliases
+from proxy.model import OpaqueWrite, PrimaryOnlyRead, Result, Side, UpdateAliases, look_into
 from proxy.replication.writer import Primary
 from proxy.serving.upstream import Upstream
 from proxy.wire import Request, Response, plain, readable
@@ -73,6 +74,10 @@ class _Translated:
 
     async def send(self) -> Response:
         began = self.now()
+        try:
+            look_into(self.call.operation)
+        except InvalidRequest as error:
+            return self._refused(error, Outcome.UNTOUCHED)
         try:
             result = await self.front.answer(self.call)
         except Unclear:

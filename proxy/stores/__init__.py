@@ -47,6 +47,7 @@ class Capabilities:
     vectors_optional: bool = False  # a point may lack some or all of its vectors
     ordered_by_id: bool = True  # scan and scroll run in the order of model.id_order
     normalizes_cosine: bool = False  # cosine vectors are kept as unit vectors
+    native: bool = False  # points may be given as `Point.native`: what the clients of a dialect send is what it takes
     partial_updates: bool = True  # the server changes a part of a point; else its adapter rewrites whole points
     exact_search: bool = True  # can search without an approximate index on request
     payload_indexes: bool = True  # a description shows the payload indexes that were made

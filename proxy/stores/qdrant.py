@@ -27,13 +27,14 @@ from proxy.dialects.qdrant.grpc_writes import (
     barrier_call,
     definition_call,
     delete_call,
-    exact_point,
+    point_bytes,
     representable,
     upsert_call,
     write_call,
 )
 from proxy.dialects.qdrant.ids import id_of_proto, proto_of_id
 from proxy.dialects.qdrant.messages import proto
+from proxy.dialects.qdrant.rest_upserts import is_spliceable
 from proxy.dialects.qdrant.scores import vendor_threshold
 from proxy.dialects.qdrant.selections import fill_selection
 from proxy.dialects.qdrant.undecodable import Undecodable
@@ -65,7 +66,7 @@ from proxy.model import (
 from proxy.stores import Capabilities, WriteReport
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.qdrant_answers import applied, parsed, problem_of
-from proxy.stores.qdrant_exact import ExactReader
+from proxy.stores.qdrant_json import QdrantJson
 from proxy.wire import Headers, Request, Response
 
 CAPABILITIES = Capabilities(
@@ -74,6 +75,7 @@ CAPABILITIES = Capabilities(
     vector_kinds=frozenset({"dense", "sparse", "multi"}),
     vectors_optional=True,
     normalizes_cosine=True,
+    native=True,
 )
 _METRICS_KEPT_SECONDS = 10.0
 _SEARCH_HINTS = frozenset({"hnsw_ef", "quantization", "acorn"})
@@ -87,7 +89,7 @@ class QdrantStore:
     grpc_address: "host:port". api_key: sent with every call. tls, rest_tls: what gRPC and REST are encrypted with.
     timeout_seconds: longest wait for one answer. read_consistency: "all", "majority", "quorum", a number of
     replicas, or None to leave it to the server (one replica). rest_url: where payload numbers are read that gRPC
-    rounds; without it they stay rounded.
+    rounds (without it they stay rounded), and where points go that came as JSON.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class QdrantStore:
         self._headers: Headers = () if api_key is None else (("api-key", api_key),)
         self._consistency = _consistency_of(read_consistency)
         self._line: GrpcForwarder | None = None
-        self._exact = ExactReader(rest_url, self._headers, timeout_seconds, rest_tls) if rest_url is not None else None
+        self._rest = QdrantJson(rest_url, self._headers, timeout_seconds, rest_tls) if rest_url is not None else None
         self._metrics: dict[str, tuple[float, dict[str, Metric]]] = {}
 
     @property
@@ -115,8 +117,8 @@ class QdrantStore:
         return CAPABILITIES
 
     async def close(self) -> None:
-        if self._exact is not None:
-            await self._exact.close()
+        if self._rest is not None:
+            await self._rest.close()
         if self._line is not None:
             await self._line.close()
             self._line = None
@@ -186,20 +188,23 @@ class QdrantStore:
     # --- writes ---------------------------------------------------------------------------
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
-        messages: dict[PointId, Any] = {}
+        messages: dict[PointId, bytes] = {}
         refused: dict[PointId, str] = {}
+        as_json = [point for point in points if is_spliceable(point)] if self._rest is not None else []
+        if self._rest is not None and as_json and await self._rest.upsert(collection, as_json):
+            points = [point for point in points if not is_spliceable(point)]
         for point in points:
             try:
-                messages[point.id] = exact_point(point)
+                messages[point.id] = point_bytes(point)
             except Untranslatable as problem:
                 refused[point.id] = problem.reason
         if messages:
             refused |= await self._upsert(collection, messages)
         return WriteReport(refused)
 
-    async def _upsert(self, collection: str, messages: Mapping[PointId, Any]) -> dict[PointId, str]:
+    async def _upsert(self, collection: str, messages: Mapping[PointId, bytes]) -> dict[PointId, str]:
         """What the server refuses for good, by id. A refusal for the collection's limits is raised: it may pass."""
-        response = await self._call(*upsert_call(collection, list(messages.values())))
+        response = await self._send(*upsert_call(collection, list(messages.values())))
         if response.status == 0:
             applied(parsed(proto.PointsOperationResponse, response).result)
             return {}
@@ -249,8 +254,8 @@ class QdrantStore:
         request = proto.GetPoints(collection_name=collection, ids=list(map(proto_of_id, known)))
         fill_selection(request, selection)
         points = await self._read("/qdrant.Points/Get", request, proto.GetResponse, _points)
-        if self._exact is not None:
-            points = await self._exact.exact(collection, points, selection)
+        if self._rest is not None:
+            points = await self._rest.exact(collection, points, selection)
         return {point.id: point for point in points}
 
     async def scan(
@@ -270,8 +275,8 @@ class QdrantStore:
             request.filter.CopyFrom(proto_of_filter(filter))
         fill_selection(request, selection)
         page = await self._read("/qdrant.Points/Scroll", request, proto.ScrollResponse, _page)
-        if self._exact is not None:
-            page = Page(await self._exact.exact(collection, page.points, selection), page.next)
+        if self._rest is not None:
+            page = Page(await self._rest.exact(collection, page.points, selection), page.next)
         return page
 
     async def count(self, collection: str, filter: Filter | None = None) -> int:
@@ -340,10 +345,13 @@ class QdrantStore:
             raise Untranslatable(f"answer to {path}: {problem.reason}") from None
 
     async def _call(self, path: str, message: Any) -> Response:
+        return await self._send(path, message.SerializeToString())
+
+    async def _send(self, path: str, message: bytes) -> Response:
         """The server's answer, whatever it says. Raises Unavailable or Unclear."""
         if self._line is None:
             self._line = GrpcForwarder(self._address, tls=self._tls, timeout_seconds=self._timeout_seconds)
-        return await self._line.forward(Request("grpc", "", path, self._headers, message.SerializeToString()))
+        return await self._line.forward(Request("grpc", "", path, self._headers, message))
 
 
 def _consistency_of(level: str | int | None) -> Any:

@@ -6,7 +6,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["proxy.protocols"]):
+with atheris.instrument_imports(include=["proxy.protocols", "proxy.dialects.qdrant"]):
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":

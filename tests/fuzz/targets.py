@@ -9,6 +9,7 @@ from proxy.protocols.http1 import End, RequestReader
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Head, Role, Trailers
 from proxy.protocols.http2_frames import PREFACE
+from tests.unit.dialects.unread_oracle import grpc_disagreement, rest_disagreement
 from tests.unit.protocols.http1_dialogues import answer, hear, told
 from tests.unit.protocols.http1_oracle import disagreement, h11_request, h11_response, our_request, our_response
 
@@ -59,11 +60,23 @@ def hpack(data: bytes) -> None:
             assert sum(len(name) + len(value) for name, value in block.fields) <= 16_384
 
 
+def rest_upsert(data: bytes) -> None:
+    why = rest_disagreement(data)
+    assert not why, why
+
+
+def grpc_upsert(data: bytes) -> None:
+    why = grpc_disagreement(data)
+    assert not why, why
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "http1": http1,
     "http2_server": http2_server,
     "http2_client": http2_client,
     "hpack": hpack,
+    "rest_upsert": rest_upsert,
+    "grpc_upsert": grpc_upsert,
 }
 
 

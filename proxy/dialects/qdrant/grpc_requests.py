@@ -199,7 +199,8 @@ def upsert(collection: str, message: Any) -> Upsert | OpaqueWrite:
 
 
 def _point(point_id: PointId, message: Any) -> Point:
-    return Point(point_id, vectors_of_proto(known(message).vectors), payload_of_proto(message.payload))
+    vectors = vectors_of_proto(known(message).vectors)
+    return Point(point_id, vectors, payload_of_proto(message.payload), message.SerializeToString())
 
 
 def update_vectors(collection: str, message: Any) -> UpdateVectors | OpaqueWrite:

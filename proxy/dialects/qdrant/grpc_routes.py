@@ -8,7 +8,7 @@ points nor definitions. Any other method is a write whose effect nobody here kno
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from google.protobuf.message import DecodeError
@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from proxy.dialects import Glance
 from proxy.dialects.qdrant import grpc_requests as ask
 from proxy.dialects.qdrant.collections import index_of_proto, spec_of_proto
+from proxy.dialects.qdrant.grpc_upserts import unread_upsert
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.rest_reads import ScoreOf
 from proxy.dialects.qdrant.undecodable import Undecodable
@@ -38,12 +39,14 @@ Reader = Callable[[Any, ScoreOf], Operation]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How a method's request is read, and the message of its answer."""
+    """How a method's request is read, and the message of its answer. `unread`: what it asks, where that can be told
+    without parsing all of it; None where it cannot."""
 
     request: str
     reply: str
     read: Reader
     is_read: bool
+    unread: Callable[[bytes], Operation | None] | None = None
 
 
 def _asks(request: str, reply: str, read: Callable[[Any], Operation]) -> Method:
@@ -70,7 +73,7 @@ METHODS: dict[str, Method] = {
     "/qdrant.Points/QueryBatch": _searches("QueryBatchPoints", "QueryBatchResponse", ask.query_batch),
     "/qdrant.Points/Search": _searches("SearchPoints", "SearchResponse", ask.search),
     "/qdrant.Points/SearchBatch": _searches("SearchBatchPoints", "SearchBatchResponse", ask.search_batch),
-    "/qdrant.Points/Upsert": _writes("UpsertPoints", ask.upsert),
+    "/qdrant.Points/Upsert": replace(_writes("UpsertPoints", ask.upsert), unread=unread_upsert),
     "/qdrant.Points/Delete": _writes("DeletePoints", ask.delete),
     "/qdrant.Points/UpdateVectors": _writes("UpdatePointVectors", ask.update_vectors),
     "/qdrant.Points/DeleteVectors": _writes("DeletePointVectors", ask.delete_vectors),
@@ -183,6 +186,8 @@ def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], Sc
         return OpaqueWrite(ask.named_collection(body), None, "unknown endpoint", guessed=True)
     collection: str | None = None
     try:
+        if method.unread is not None and (unread := method.unread(body)) is not None:
+            return unread
         message = getattr(proto, method.request).FromString(body)
         collection = getattr(message, "collection_name", None) or None
         return method.read(message, score_of_collection(collection or ""))

@@ -62,7 +62,8 @@ class QdrantRest:
         collection = route.collection or ""
         score_of = score_of_collection(self._metric_of, collection)
         try:
-            return route.asks.read(collection, orjson.loads(request.bytes), score_of)
+            unread = route.asks.unread(collection, request.bytes)
+            return unread or route.asks.read(collection, orjson.loads(request.bytes), score_of)
         except Undecodable as problem:
             return route.asks.otherwise(problem.reason)
         except (ValueError, TypeError, RecursionError):

@@ -20,6 +20,7 @@ from proxy.dialects.qdrant import rest_writes as tell
 from proxy.dialects.qdrant.collections import index_of_json, spec_of_body
 from proxy.dialects.qdrant.ids import id_of_path
 from proxy.dialects.qdrant.rest_reads import ScoreOf
+from proxy.dialects.qdrant.rest_upserts import unread_upsert
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.model import (
     EVERYTHING,
@@ -45,10 +46,12 @@ _MEMO_CHARACTERS = 256
 
 @dataclass(frozen=True, slots=True)
 class FromBody:
-    """`read` makes the operation of the parsed body; `otherwise`, from a reason, that of a body that says too much."""
+    """`read` makes the operation of the parsed body; `otherwise`, from a reason, that of a body that says too much.
+    `unread` makes it of the body's bytes, where that is possible without parsing all of it; None where it is not."""
 
     read: Reader
     otherwise: Callable[[str], Operation]
+    unread: Callable[[str, bytes], Operation | None] = lambda _, __: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,6 @@ _GLANCES: dict[str, tuple[Literal["search", "fetch", "scroll", "count"], str]] =
     "POST points/search/batch": ("search", "searchbatch"),
 }
 _WRITES: dict[str, tuple[Reader, Form]] = {
-    "PUT points": (lambda collection, body, _: tell.upsert(collection, body), ""),
     "POST points/delete": (lambda collection, body, _: tell.delete(collection, body), ""),
     "POST points/payload": (lambda collection, body, _: tell.set_payload(collection, body), ""),
     "PUT points/payload": (lambda collection, body, _: tell.overwrite_payload(collection, body), ""),
@@ -182,6 +184,8 @@ def _below_collection(verb: str, collection: str, rest: list[str]) -> Route:
     if endpoint in _READS:
         reader, form = _READS[endpoint]
         return _read(collection, reader, form)
+    if endpoint == "PUT points":
+        return Route(collection, FromBody(_upsert, _opaque(collection), unread_upsert))
     if endpoint in _WRITES:
         reader, form = _WRITES[endpoint]
         return _write(collection, reader, form)
@@ -235,7 +239,15 @@ def _read(collection: str, reader: Reader, form: Form) -> Route:
 
 
 def _write(collection: str | None, reader: Reader, form: Form) -> Route:
-    return Route(collection, FromBody(reader, lambda reason: OpaqueWrite(collection, None, reason)), form)
+    return Route(collection, FromBody(reader, _opaque(collection)), form)
+
+
+def _opaque(collection: str | None) -> Callable[[str], Operation]:
+    return lambda reason: OpaqueWrite(collection, None, reason)
+
+
+def _upsert(collection: str, body: object, _: ScoreOf) -> Operation:
+    return tell.upsert(collection, body)
 
 
 def _object(body: object) -> dict[str, Any]:

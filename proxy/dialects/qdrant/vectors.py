@@ -169,7 +169,7 @@ def dense_of_proto(message: Any) -> bytes:
 
 def fill_dense(message: Any, buffer: bytes) -> None:
     """Put a buffer into a DenseVector."""
-    message.MergeFromString(_PACKED_FIELD_1 + _varint_of(len(buffer)) + buffer)
+    message.MergeFromString(_PACKED_FIELD_1 + varint_of(len(buffer)) + buffer)
 
 
 def fill_vector(message: Any, vector: Vector) -> None:
@@ -209,7 +209,7 @@ def _varint(wire: bytes, start: int) -> tuple[int, int]:
         shift += 7
 
 
-def _varint_of(value: int) -> bytes:
+def varint_of(value: int) -> bytes:
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -1,8 +1,11 @@
-"""What Qdrant's gRPC rounds, read again over REST.
+"""What of a Qdrant store goes over REST: what gRPC would round, and what is JSON already.
 
 A payload integer beyond int64 (a 64-bit hash, say) travels as a double in proto (lib/api/src/conversions/json.rs), and
 nothing tells it from a double. So a point whose payload has a double of that size is asked for once more, over REST,
 where JSON says which it is; the whole point, so that it is one state of it.
+
+Points whose vectors came as JSON and were not looked at yet are written as JSON: to read the numbers would cost more
+than all the rest of a copy.
 """
 
 from __future__ import annotations
@@ -15,18 +18,20 @@ from urllib.parse import quote
 
 import orjson
 
-from proxy.dialects import Call
+from proxy.dialects import Call, Judgement, Outcome
 from proxy.dialects.qdrant.rest import QdrantRest
-from proxy.errors import CollectionNotFound
-from proxy.model import Fetch, Json, Point, Points, Selection
+from proxy.dialects.qdrant.rest_upserts import upsert_body
+from proxy.errors import CollectionNotFound, Unclear
+from proxy.model import Fetch, Json, Point, Points, Selection, Upsert
 from proxy.stores.forward_http import HttpForwarder
-from proxy.wire import Headers, Request
+from proxy.wire import Headers, Request, Response
 
 _BEYOND_INT64 = 2.0**63
 _NOT_FOUND = 404
+_TIME_IS_UP = 408
 
 
-class ExactReader:
+class QdrantJson:
     """`url`: the server's REST address. `headers`: its key. `tls`: as of HttpForwarder."""
 
     def __init__(self, url: str, headers: Headers, timeout_seconds: float, tls: ssl.SSLContext | None = None) -> None:
@@ -44,6 +49,17 @@ class ExactReader:
         again = await self._read(Fetch(collection, tuple(rounded), selection))
         return tuple(again.get(point.id, point) for point in points if point.id in again or point.id not in rounded)
 
+    async def upsert(self, collection: str, points: Sequence[Point]) -> bool:
+        """Put points that came as JSON, and wait until they are applied. False if the server has refused them, and done
+        nothing: gRPC tells which, and why. Raises Unavailable or Unclear."""
+        response = await self._ask("PUT", collection, upsert_body(points), "wait=true&ordering=strong")
+        if 400 <= response.status < 500 and response.status != _TIME_IS_UP:
+            return False
+        call = Call(Request("http", "PUT", ""), Upsert(collection, tuple(points)))
+        if self._dialect.judge(call, response) != Judgement(Outcome.ACCEPTED):
+            raise Unclear(f"the update was answered with HTTP {response.status}; it may still be applied")
+        return True
+
     async def close(self) -> None:
         await self._line.close()
 
@@ -54,17 +70,21 @@ class ExactReader:
             "with_payload": _payload_of(selection),
             "with_vector": list(selection.vector_names) if selection.vector_names else selection.vectors,
         }
-        headers = (("content-type", "application/json"), *self._headers)
-        path = f"/collections/{quote(fetch.collection, safe='')}/points"
-        request = Request("http", "POST", path, headers, orjson.dumps(body), "consistency=majority")
-        response = await self._line.forward(request)
+        response = await self._ask("POST", fetch.collection, orjson.dumps(body), "consistency=majority")
         if response.status == _NOT_FOUND:
             raise CollectionNotFound(fetch.collection)
-        if not isinstance(response.body, bytes):
-            response = replace(response, body=b"".join([chunk async for chunk in response.body]))
-        found = self._dialect.read_reply(Call(request, fetch), response)
+        found = self._dialect.read_reply(Call(Request("http", "POST", ""), fetch), response)
         assert isinstance(found, Points)
         return {point.id: point for point in found.points}
+
+    async def _ask(self, method: str, collection: str, body: bytes, query: str) -> Response:
+        """About the points of a collection; the whole answer. Raises Unavailable or Unclear."""
+        headers = (("content-type", "application/json"), *self._headers)
+        path = f"/collections/{quote(collection, safe='')}/points"
+        response = await self._line.forward(Request("http", method, path, headers, body, query))
+        if isinstance(response.body, bytes):
+            return response
+        return replace(response, body=b"".join([chunk async for chunk in response.body]))
 
 
 def _payload_of(selection: Selection) -> object:
