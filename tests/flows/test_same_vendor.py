@@ -1,0 +1,184 @@
+"""From one Qdrant to another: what clients send goes to both as it came, unread where that is possible."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+
+from proxy.dialects.qdrant import grpc_writes
+from proxy.model import Point
+from proxy.stores.qdrant_json import QdrantJson
+from tests.support.migration import Migration, Migrations
+from tests.support.qdrant_engines import QdrantEmulator
+
+DIM = 256  # so that a few points are a large body
+POINTS = 40
+PAYLOADS: list[dict[str, Any]] = [
+    {},
+    {"text": 'ü "vector":[1] \\', "n": -1, "x": 0.1, "none": None, "yes": True},
+    {"nested": {"list": [1, "two", {"three": 3.5}], "empty": []}, "vector": "a word"},
+    {"vector": [0.5, 1.5]},
+]
+
+
+class Ways:
+    """How many points went to the target, by how they were written."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.points: Counter[str] = Counter()
+        as_json, exact = QdrantJson.upsert, grpc_writes.exact_point
+
+        async def upsert(store: QdrantJson, collection: str, points: Sequence[Point]) -> bool:
+            taken = await as_json(store, collection, points)
+            self.points["json" if taken else "refused as json"] += len(points)
+            return taken
+
+        def made_anew(point: Point) -> Any:
+            self.points["made anew"] += 1
+            return exact(point)
+
+        monkeypatch.setattr(QdrantJson, "upsert", upsert)
+        monkeypatch.setattr(grpc_writes, "exact_point", made_anew)
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> Ways:
+    return Ways(monkeypatch)
+
+
+def between(migrations: Migrations) -> tuple[Migration, QdrantClient]:
+    """Mirroring, and a client at the target itself."""
+    target = migrations.own_source()
+
+    def to_qdrant(config: dict[str, Any]) -> None:
+        config["stores"]["new"] = {
+            "kind": "qdrant",
+            "url": target.url,
+            "grpc_url": f"http://{target.grpc_address}",
+            "longest_request_seconds": 1,
+        }
+
+    migration = migrations(change=to_qdrant)
+    return migration, migration.client_at(target.rest_port, target.grpc_port)
+
+
+def points(payload: dict[str, Any], first: int = 0, *, names: Sequence[str] = ()) -> list[models.PointStruct]:
+    numbers = np.random.default_rng(first).normal(size=(POINTS, DIM)) * np.geomspace(1e-6, 10, DIM)
+    vectors = numbers.tolist()
+    return [
+        models.PointStruct(id=first + i, vector=dict.fromkeys(names, row) if names else row, payload=payload)
+        for i, row in enumerate(vectors)
+    ]
+
+
+def everything(client: QdrantClient, name: str) -> dict[Any, models.Record]:
+    found, _ = client.scroll(name, limit=10 * POINTS, with_vectors=True, with_payload=True)
+    return {record.id: record for record in found}
+
+
+def settled(migration: Migration, target: QdrantClient, name: str) -> None:
+    """Both hold the same numbers, bit for bit, and no point was read back for it."""
+    migration.rest()
+    there = everything(target, name)
+    assert there == everything(migration.direct(), name)
+    assert len(there) >= POINTS
+    assert migration.counts("hints")[("missing",)] == 0, migration.counts("hints")
+
+
+@pytest.mark.parametrize("grpc", [False, True])
+@pytest.mark.parametrize("distance", [models.Distance.COSINE, models.Distance.DOT])
+def test_points_go_on_as_they_came(migrations: Migrations, ways: Ways, distance: models.Distance, grpc: bool) -> None:
+    migration, target = between(migrations)
+    migration.mirror()
+    name, client = migration.name("c"), migration.client(grpc=grpc)
+    client.create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=distance))
+    migration.rest()
+    for number, payload in enumerate(PAYLOADS):
+        client.upsert(name, points(payload, number * POINTS))
+    settled(migration, target, name)
+    read = 2 * POINTS  # whose payloads have something called "vector"
+    assert ways.points == Counter({} if grpc else {"json": 2 * POINTS, "made anew": read})
+    assert migration.verify()["different"] == 0
+
+
+def test_what_is_not_plain_is_read(migrations: Migrations, ways: Ways) -> None:
+    migration, target = between(migrations)
+    migration.mirror()
+    name = migration.name("c")
+    size = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
+    migration.client().create_collection(name, vectors_config={"a": size, "b": size})
+    migration.rest()
+    for number, grpc in enumerate((False, True)):
+        migration.client(grpc=grpc).upsert(name, points({"n": 1}, number * POINTS, names=("a", "b")))
+    settled(migration, target, name)
+    assert ways.points == Counter({"made anew": POINTS})
+
+
+def test_the_last_of_many_writes_is_what_both_have(migrations: Migrations, ways: Ways) -> None:
+    """Over both protocols, in batches that overlap, with deletes between."""
+    migration, target = between(migrations)
+    migration.mirror()
+    name = migration.name("c")
+    clients = [migration.client(grpc=False), migration.client(grpc=True)]
+    clients[0].create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.COSINE))
+    migration.rest()
+    chance = random.Random(7)
+    for number in range(40):
+        batch = points({"turn": number}, chance.randrange(2 * POINTS))
+        chance.choice(clients).upsert(name, chance.sample(batch, POINTS // 2), wait=chance.random() < 0.5)
+        if number % 5 == 4:
+            chance.choice(clients).delete(name, [chance.randrange(3 * POINTS) for _ in range(3)])
+    migration.rest()
+    assert everything(target, name) == everything(migration.direct(), name)
+    assert ways.points["json"] > POINTS
+
+
+def test_a_target_that_has_lost_its_collection_gets_it_back(migrations: Migrations, ways: Ways) -> None:
+    """JSON is refused, and gRPC tells why."""
+    migration, target = between(migrations)
+    name, client = migration.name("c"), migration.client()
+    size = models.VectorParams(size=DIM, distance=models.Distance.DOT)
+    migration.mirror()
+    client.create_collection(name, vectors_config=size)
+    client.upsert(name, points({}))
+    migration.rest()
+    before = Counter(ways.points)
+    target.delete_collection(name)
+    client.upsert(name, points({"again": True}))
+    migration.rest()
+    assert ways.points["refused as json"] - before["refused as json"] >= POINTS // 2
+    assert everything(target, name) == everything(migration.direct(), name)
+
+
+def test_bad_vectors_get_the_sources_own_error_and_change_nothing(
+    migrations: Migrations, qdrant_emulator: QdrantEmulator
+) -> None:
+    migration, target = between(migrations)
+    migration.mirror()
+    name, client = migration.name("c"), migration.client()
+    client.create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.DOT))
+    client.upsert(name, points({}))
+    migration.rest()
+    before = everything(target, name)
+    plain = ", ".join(["0.25"] * (DIM - 1))
+    for wrong in ("1 2", "true", "null", "0.5, 0.5", '"a"', "[1]", "{}", "1" + "0" * 39, ""):
+        body = f'{{"points": [{{"id": 1, "vector": [{plain}, {wrong}], "payload": {{"wrong": "{"x" * 5000}"}}}}]}}'
+        answers = [
+            httpx.put(
+                f"{url}/collections/{name}/points?wait=true",
+                content=body,
+                headers={"content-type": "application/json"},
+            )
+            for url in (qdrant_emulator.url, migration.url)
+        ]
+        assert answers[1].status_code == answers[0].status_code, (wrong, answers[1].text)
+        assert answers[1].status_code >= 400, wrong
+    migration.rest()
+    assert everything(target, name) == before == everything(migration.direct(), name)
