@@ -66,6 +66,7 @@ from proxy.model.points import (
     UnreadVector,
     Vector,
     id_order,
+    looked,
     points_by_id,
 )
 from proxy.model.reads import (
@@ -216,6 +217,7 @@ __all__ = [
     "collection_of",
     "id_order",
     "look_into",
+    "looked",
     "points_by_id",
     "write_filters",
     "written_ids",

@@ -75,14 +75,15 @@ class Unread(Mapping[str, V]):
 
 
 class UnreadVector(Unread[Vector]):
-    """The one vector of a point, dense and without a name. Most of a write's bytes are such vectors, and often nobody
-    looks at them. `is_json`: `wire` is a JSON list of its numbers."""
+    """The one vector of a point, dense and without a name; `wire` is a JSON list of its numbers. Most of what is
+    written as JSON are such lists, and often nobody looks at them."""
 
-    __slots__ = ("is_json",)
+    __slots__ = ()
 
-    def __init__(self, wire: bytes, read: Callable[[bytes], Mapping[str, Vector]], *, is_json: bool = False) -> None:
-        super().__init__(wire, read)
-        self.is_json = is_json
+
+def looked(part: Mapping[str, V]) -> Mapping[str, V]:
+    """The same, read if it was not. Raises InvalidRequest as `Unread` does."""
+    return part if type(part) is dict else part.look() if isinstance(part, Unread) else part
 
 
 @dataclass(frozen=True, slots=True)

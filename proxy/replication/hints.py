@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,11 +23,11 @@ from proxy.model import (
     Point,
     PointId,
     SparseVector,
-    Unread,
     UnreadVector,
     Upsert,
     Vector,
     Write,
+    looked,
 )
 
 
@@ -70,22 +70,18 @@ class Keeping:
 
     def may_be_certain(self, point: Point) -> bool:
         """The same as `is_certain`, as far as it can be told without reading what is not read yet."""
-        if isinstance(point.vectors, UnreadVector):
-            return self._keeps_floats("")
-        return self.is_certain(point)
+        return self._keeps_floats("") if type(point.vectors) is UnreadVector else self.is_certain(point)
 
     def is_certain(self, point: Point) -> bool:
         """Whether it is known how the primary returns `point`: only of dense float32 vectors it is. Raises
         InvalidRequest for what cannot be read."""
-        if self.takes_native and isinstance(point.vectors, UnreadVector):
-            return self._keeps_floats("")  # which the primary has looked at
+        if self.takes_native and type(point.vectors) is UnreadVector:
+            return self._keeps_floats("")  # the primary has looked at the numbers
         for name, vector in point.vectors.items():
             if not self._keeps_floats(name):
                 return False
             if not isinstance(vector, bytes) or len(vector) != 4 * self.spec.vectors[name].size:
                 return False
-        if isinstance(point.payload, Unread):
-            point.payload.look()
         return True
 
     def _keeps_floats(self, name: str) -> bool:
@@ -93,16 +89,19 @@ class Keeping:
         return known is not None and known.kind == "dense" and known.datatype == "float32"
 
     def state(self, point: Point) -> Point:
-        """`point`, which is certain, as the primary returns it, or as good."""
-        if not self.normalizes_cosine:
+        """`point`, which is certain, as the primary returns it, or as good. Raises InvalidRequest for what cannot be
+        read."""
+        if self.takes_native and (point.native or type(point.vectors) is UnreadVector):
             return point
-        vectors: dict[str, Vector] = {
-            name: unit(vector)
-            if isinstance(vector, bytes) and self.spec.vectors[name].metric is Metric.COSINE
-            else vector
-            for name, vector in point.vectors.items()
-        }
-        return Point(point.id, vectors, point.payload)
+        vectors, payload = looked(point.vectors), looked(point.payload)
+        if self.normalizes_cosine:
+            vectors = {name: self._as_kept(name, vector) for name, vector in vectors.items()}
+        return Point(point.id, vectors, payload)
+
+    def _as_kept(self, name: str, vector: Vector) -> Vector:
+        if isinstance(vector, bytes) and self.spec.vectors[name].metric is Metric.COSINE:
+            return unit(vector)
+        return vector
 
 
 def unit(vector: bytes) -> bytes:
@@ -145,8 +144,6 @@ class Hints:
             if point is not None:
                 if keeping is None or not keeping.may_be_certain(point):
                     continue
-                if point.native and not keeping.takes_native:
-                    point = replace(point, native=b"")
                 written = point, keeping
             size = _size_bytes(point)
             self._known[point_id] = _Hint(mark, written, size)
@@ -185,13 +182,13 @@ def _size_bytes(point: Point | None) -> int:
     """An estimate: exact for vectors, a flat rate a payload field."""
     if point is None:
         return 64
-    if point.native:
-        return 256 + len(point.native)
-    size = 256 + 64 * len(point.payload)
-    for value in point.payload.values():
-        if isinstance(value, str | list | dict):
-            size += 8 * len(value)
-    if isinstance(point.vectors, UnreadVector):
+    size = 256 + len(point.native)
+    if not point.native:
+        size += 64 * len(point.payload)
+        for value in point.payload.values():
+            if isinstance(value, str | list | dict):
+                size += 8 * len(value)
+    if type(point.vectors) is UnreadVector:
         return size + len(point.vectors.wire)
     for vector in point.vectors.values():
         match vector:

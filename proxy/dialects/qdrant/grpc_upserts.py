@@ -1,8 +1,9 @@
-"""An upsert over gRPC whose points are left unread, but for their ids.
+"""An upsert over gRPC whose payloads are left unread.
 
-A store of the same vendor gets every point as the client sent it, so only what is looked at is decoded. As in
-rest_upserts.py: sure or not at all, and whatever is not the plain form (one dense vector without a name) is None here,
-and decoded whole by grpc_requests.py. That both say the same is tested (tests/unit/dialects/test_qdrant_unread.py).
+A store of the same vendor gets every point as the client sent it, so only what is looked at is decoded (a vector is a
+part of the bytes as it is). As in rest_upserts.py: sure or not at all, and whatever is not the plain form (one dense
+vector without a name) is None here, and decoded whole by grpc_requests.py. That both say the same is tested
+(tests/unit/dialects/test_qdrant_unread.py).
 
 Tags are those of protos/qdrant/points.proto: one byte each but for `Vector.dense`.
 """
@@ -24,7 +25,7 @@ from proxy.dialects.qdrant.payloads import payload_of_proto
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.dialects.qdrant.vectors import finite
 from proxy.errors import InvalidRequest
-from proxy.model import Json, Point, PointId, Unread, UnreadVector, Upsert, Vector
+from proxy.model import Json, Point, PointId, Unread, Upsert
 
 _ID, _PAYLOAD, _VECTORS = 0x0A, 0x1A, 0x22  # of PointStruct
 _NUM, _UUID = 0x08, 0x12  # of PointId
@@ -67,8 +68,12 @@ def unread_upsert(body: bytes) -> Upsert | None:
         found = [(*scan.point(wire), wire) for wire in envelope.points]
     except (DecodeError, Undecodable, IndexError, ValueError):
         return None
-    finite(b"".join([wire[start:] for _, start, wire in found]))
-    points = [Point(one, UnreadVector(wire, _vector), Unread(wire, _payload), wire) for one, _, wire in found]
+    vectors = [wire[start:] for _, start, wire in found]
+    finite(b"".join(vectors))
+    points = [
+        Point(point_id, {"": vector}, Unread(wire, _payload), wire)
+        for vector, (point_id, _, wire) in zip(vectors, found, strict=True)
+    ]
     return Upsert(collection, tuple(points))
 
 
@@ -152,10 +157,6 @@ def _varint(wire: bytes, position: int) -> tuple[int, int]:
         shift += 7
         position += 1
     return value | byte << shift, position + 1
-
-
-def _vector(wire: bytes) -> Mapping[str, Vector]:
-    return {"": wire[_Scan().point(wire)[1] :]}
 
 
 def _payload(wire: bytes) -> Mapping[str, Json]:

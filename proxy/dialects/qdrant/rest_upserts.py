@@ -44,7 +44,7 @@ def unread_upsert(collection: str, body: bytes, small_bytes: int = SMALL_BYTES) 
 
 def is_spliceable(point: Point) -> bool:
     """Whether `upsert_body` takes it."""
-    return isinstance(point.vectors, UnreadVector) and point.vectors.is_json
+    return isinstance(point.vectors, UnreadVector)
 
 
 def upsert_body(points: Sequence[Point]) -> bytes:
@@ -102,7 +102,7 @@ def _point(number: int, value: object, lists: list[bytes]) -> Point:
         payload = {}
     elif not isinstance(payload, dict):
         raise Undecodable
-    return Point(id_of_json(value.get("id")), UnreadVector(lists[number], _read, is_json=True), payload)
+    return Point(id_of_json(value.get("id")), UnreadVector(lists[number], _read), payload)
 
 
 def _read(numbers: bytes) -> dict[str, Vector]:

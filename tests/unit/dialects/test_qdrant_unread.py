@@ -17,7 +17,7 @@ from proxy.dialects.qdrant.grpc_writes import point_bytes, upsert_call
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.rest import QdrantRest
 from proxy.errors import InvalidRequest
-from proxy.model import Point, UnreadVector, Upsert, look_into
+from proxy.model import Point, Unread, UnreadVector, Upsert, look_into
 from proxy.wire import Request
 from tests.unit.dialects.unread_oracle import grpc_disagreement, rest_disagreement
 
@@ -174,7 +174,7 @@ def test_grpc_it_means_the_same_and_is_left_unread(payload: Any, dense: bool, si
     body = message_of(payload, dense=dense, size=size * 2).SerializeToString()
     found = grpc_upserts.unread_upsert(body)
     assert found is not None
-    assert all(isinstance(point.vectors, UnreadVector) for point in found.points)
+    assert all(isinstance(point.payload, Unread) and point.native for point in found.points)
     assert not grpc_disagreement(body)
 
 
