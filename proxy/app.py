@@ -12,7 +12,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -135,6 +135,12 @@ class Beside(TypedDict):
 
     fast: PassThrough
     admission: Admission
+
+
+class OfGrpc(TypedDict):
+    max_body_bytes: int
+    max_age_seconds: float | None
+    streams: Callable[[str], bool]
 
 
 class OfSocket(TypedDict):
@@ -453,7 +459,8 @@ class App:
     def _listener(self, config: ListenerConfig, host: str, port: int, taken: socket.socket | None) -> Listener:
         """Raises ConfigError if its certificate cannot be used."""
         known = self.switchboard.metric_of
-        http, grpc = self._pipeline(config, QdrantRest(known)), self._pipeline(config, QdrantGrpc(known))
+        dialect = QdrantGrpc(known)
+        http, grpc = self._pipeline(config, QdrantRest(known)), self._pipeline(config, dialect)
         refuse = {"http": http.refuse, "grpc": grpc.refuse}
         largest = (config.max_in_flight, config.max_in_flight_bytes, config.max_body_bytes)
         admission = Admission(*largest, lambda request: refuse[request.transport](request))
@@ -466,17 +473,16 @@ class App:
         age_seconds = config.max_connection_age_seconds
         if age_seconds is None and self.live_config.config.workers > 1:
             age_seconds = _AGE_SECONDS
+        of_grpc: OfGrpc = {"max_body_bytes": limit, "max_age_seconds": age_seconds, "streams": dialect.streams}
         socket_of: OfSocket = {"sock": taken, "certificate": certificate}
         match config.transport:
             case "http":
                 return HttpListener(http, host, port, **for_http, **socket_of)
             case "grpc":
-                return GrpcListener(
-                    grpc, host, port, max_body_bytes=limit, max_age_seconds=age_seconds, **for_grpc, **socket_of
-                )
+                return GrpcListener(grpc, host, port, **of_grpc, **for_grpc, **socket_of)
             case "both":
                 one = HttpListener(http, host, port, **for_http)
-                other = GrpcListener(grpc, host, port, max_body_bytes=limit, max_age_seconds=age_seconds, **for_grpc)
+                other = GrpcListener(grpc, host, port, **of_grpc, **for_grpc)
                 return SharedListener(one, other, host, port, **socket_of)
 
     def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> Pipeline:

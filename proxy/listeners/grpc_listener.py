@@ -1,8 +1,9 @@
-"""The gRPC listener: our own HTTP/2 (protocols/http2.py) on asyncio, every method unary, bytes in and bytes out.
+"""The gRPC listener: our own HTTP/2 (protocols/http2.py) on asyncio, bytes in and bytes out.
 
 Rules of the file:
 
-- Every method is served as unary, known or not (the health service included): what it means is the handler's business.
+- A method is served as unary, known or not, unless `streams` says that its messages are to be passed on as they come
+  (`Frames`), both ways, until either side has ended it.
 - Metadata becomes headers in their order; values of "-bin" keys are bytes. The answer's headers become initial
   metadata, its status, message and trailers the end of the call.
 - A client that hangs up, or whose deadline passes, ends its stream, and a handler that may be given up (`Caller`); any
@@ -27,12 +28,15 @@ from random import uniform
 from typing import cast
 
 from proxy.errors import BodyTooLarge
+from proxy.frames import Frames
 from proxy.listeners.admission import Admission
+from proxy.listeners.grpc_stream import GrpcStream
 from proxy.listeners.socket_listener import SocketListener
 from proxy.listeners.tls import Certificate
 from proxy.protocols import grpc
 from proxy.protocols.grpc import (
     MessageError,
+    coding_in,
     fields_of,
     framed,
     is_grpc,
@@ -43,7 +47,7 @@ from proxy.protocols.grpc import (
 )
 from proxy.protocols.hpack import Field, FieldBlock
 from proxy.protocols.http2 import Connection
-from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Trailers
+from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Sent, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Body, Caller, GiveUp, Handler, PassThrough, Request, Response
@@ -60,9 +64,10 @@ _log = logging.getLogger("crossfade.listeners.grpc")
 
 
 class GrpcListener(SocketListener):
-    """For gRPC. max_body_bytes: of a message; the handler gets a body that raises BodyTooLarge. None: any size. fast:
-    asked before the handler. admission: None takes any number of calls. max_age_seconds: of a connection, roughly; its
-    client is asked to make another one then (GOAWAY), and the calls on it are still answered."""
+    """For gRPC. streams: whether a method is passed on as a stream. max_body_bytes: of a message of any other; the
+    handler gets a body that raises BodyTooLarge. None: any size. fast: asked before the handler. admission: None takes
+    any number of calls. max_age_seconds: of a connection, roughly; its client is asked to make another one then
+    (GOAWAY), and the calls on it are still answered."""
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class GrpcListener(SocketListener):
         port: int,
         *,
         max_body_bytes: int | None = None,
+        streams: Callable[[str], bool] = lambda _: False,
         backlog: int = 4096,
         sock: socket.socket | None = None,
         certificate: Certificate | None = None,
@@ -80,6 +86,7 @@ class GrpcListener(SocketListener):
     ) -> None:
         super().__init__(host, port, backlog=backlog, sock=sock, certificate=certificate)
         self.max_body_bytes = max_body_bytes
+        self.streams = streams
         self._handler = handler
         self._fast = fast
         self.admission = admission
@@ -133,14 +140,39 @@ class GrpcListener(SocketListener):
             give_up = self._fast.begin(None, request.body, request.draw, lambda: request, answer)
             if give_up is not None:
                 return partial(_given_up, give_up, connection, stream_id)
-        task = spawn(self._answer(connection, stream_id, request), name="grpc call")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._spawn(connection, stream_id, request)
         return caller.leave
 
-    async def _answer(self, connection: _Connection, stream_id: int, request: Request) -> None:
+    def streaming(self, connection: _Connection, stream_id: int, call: _Call, body: Frames) -> GiveUp:
+        """The request of a stream begins. What to do when its client leaves."""
+        caller = Caller()
+        caller.may_leave(self._spawn(connection, stream_id, call.streaming(connection.client, body)))
+        return caller.leave
+
+    def flowing(self, connection: _Connection, stream_id: int, response: Response, body: Frames) -> GiveUp:
+        """An answer of the fast path begins. What to do when its client leaves."""
+
+        async def answer(_: Request) -> Response:
+            return response
+
+        caller = Caller()
+        caller.may_leave(self._spawn(connection, stream_id, Request("grpc", "", ""), answer))
+        return caller.leave
+
+    def _spawn(
+        self, connection: _Connection, stream_id: int, request: Request, handler: Handler | None = None
+    ) -> asyncio.Task[None]:
+        task = spawn(self._answer(connection, stream_id, request, handler or self._handler), name="grpc call")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _answer(self, connection: _Connection, stream_id: int, request: Request, handler: Handler) -> None:
         try:
-            response = await self._handler(request)
+            response = await handler(request)
+            if isinstance(response.body, Frames):
+                await connection.stream(stream_id, response, response.body)
+                return
             body = response.body if isinstance(response.body, bytes) else await _whole(response)
             connection.answer(stream_id, response, body)
         except asyncio.CancelledError:  # at the end of a drain, or of something that the handler waited for
@@ -195,8 +227,14 @@ class _Call:
             caller=caller,
         )
 
+    def streaming(self, client: str, body: Frames) -> Request:
+        fields = self.block.fields
+        return Request(
+            "grpc", "", self.path, metadata_in(fields), body, client=client, timeout_seconds=timeout_in(fields)
+        )
+
     def _message(self, limit_bytes: int | None) -> Body:
-        coding = next((value for name, value in self.block.fields if name == b"grpc-encoding"), b"identity")
+        coding = coding_in(self.block.fields)
         try:
             if limit_bytes is not None and self.is_too_large(limit_bytes):
                 raise BodyTooLarge(limit_bytes)
@@ -212,6 +250,7 @@ class _Connection(asyncio.Protocol):
         self._listener = listener
         self._http2 = Connection(Role.SERVER)
         self._calls: dict[int, _Call] = {}  # that are not whole yet
+        self._streams: dict[int, GrpcStream] = {}  # calls that are passed on as they come
         self._left: dict[int, GiveUp] = {}  # what to do when the client leaves a call that is being answered
         self._held: dict[int, int] = {}  # bytes that were counted, by stream
         self._admitted: set[int] = set()  # streams
@@ -238,7 +277,8 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for event in self._http2.receive(data, self._loop.time()):
-            self._heed(event)
+            if not (self._streams and self._is_of_stream(event)):
+                self._heed(event)
         self._write()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -280,8 +320,18 @@ class _Connection(asyncio.Protocol):
             http2.reset(stream_id, Code.INTERNAL_ERROR)
         self._write_soon()
 
+    async def stream(self, stream_id: int, response: Response, body: Frames) -> None:
+        """Pass an answer on while it comes."""
+        stream = self._streams.get(stream_id)
+        if stream is None:  # the call was unary, and its answer is large
+            stream = self._streams[stream_id] = GrpcStream(self._http2, stream_id, self._write_soon)
+        await stream.answer(_HEAD, response, body)
+
     def passed(self, stream_id: int, head: AnswerHead, body: Body) -> None:
         """The fast path has an answer; the client may be gone."""
+        if isinstance(body, Frames):
+            self._left[stream_id] = self._listener.flowing(self, stream_id, head.with_body(body), body)
+            return
         assert isinstance(body, bytes)
         self.answer(stream_id, head.with_body(body), body)
         self.ended(stream_id)
@@ -289,6 +339,7 @@ class _Connection(asyncio.Protocol):
     def ended(self, stream_id: int) -> None:
         """Its handler has."""
         self._left.pop(stream_id, None)
+        self._streams.pop(stream_id, None)
         self._leave(stream_id)
         self._http2.release(stream_id)
 
@@ -333,6 +384,13 @@ class _Connection(asyncio.Protocol):
                 _log.info("a connection was broken off", extra={"reason": event.why})
                 self._say_all()
 
+    def _is_of_stream(self, event: Event) -> bool:
+        """And then it has been heeded."""
+        if not isinstance(event, Data | Trailers | Sent) or (stream := self._streams.get(event.stream_id)) is None:
+            return False
+        stream.heed(event)
+        return True
+
     def _begin(self, head: Head) -> None:
         block = head.block
         content_type = next((value for name, value in block.fields if name == b"content-type"), b"")
@@ -341,9 +399,23 @@ class _Connection(asyncio.Protocol):
         elif not is_grpc(content_type):
             self._http2.send_head(head.stream_id, ((b":status", b"415"),), ends=True)
         else:
-            self._calls[head.stream_id] = call = _Call(block, self._loop.time())
+            call = _Call(block, self._loop.time())
+            if self._listener.streams(call.path):
+                self._stream(head, call)
+                return
+            self._calls[head.stream_id] = call
             if head.ends:
                 self._call(head.stream_id, call)
+
+    def _stream(self, head: Head, call: _Call) -> None:
+        """A call whose messages are passed on as they come."""
+        stream_id = head.stream_id
+        if not self._enter(stream_id):
+            self._refuse(stream_id, call)
+            return
+        self._http2.hold(stream_id)
+        stream = self._streams[stream_id] = GrpcStream(self._http2, stream_id, self._write_soon)
+        self._left[stream_id] = self._listener.streaming(self, stream_id, call, stream.begin(head))
 
     def _call(self, stream_id: int, call: _Call) -> None:
         """Its request is whole, or will be no good."""

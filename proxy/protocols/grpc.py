@@ -28,6 +28,7 @@ PERMISSION_DENIED = 7
 RESOURCE_EXHAUSTED = 8
 UNIMPLEMENTED = 12
 INTERNAL = 13
+UNAVAILABLE = 14
 UNAUTHENTICATED = 16
 ACCEPTED_CODINGS = b"identity, deflate, gzip"
 
@@ -52,6 +53,11 @@ class MessageError(Exception):
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
         self.status = status
+
+
+def coding_in(fields: Iterable[Field]) -> bytes:
+    """How messages may be compressed that are said to be."""
+    return next((value for name, value in fields if name == b"grpc-encoding"), b"identity")
 
 
 def metadata_in(fields: Iterable[Field]) -> Metadata:

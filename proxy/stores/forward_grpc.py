@@ -1,4 +1,4 @@
-"""Passes gRPC calls on to a server of the client's own vendor: bytes in, bytes out, any unary method.
+"""Passes gRPC calls on to a server of the client's own vendor: bytes in, bytes out, any method.
 
 Kept as they are: the method's path, the client's metadata (its key too), the message, and of the answer
 initial metadata, message, status, details and trailing metadata. The transport's own metadata (`user-agent`,
@@ -10,6 +10,7 @@ Rules of the file:
   decision.
 - What the server said is an answer and passed on, whatever its code. Without one it is `Unavailable` if it has done
   nothing for certain (no connection, a stream that it refused), and `Unclear` otherwise.
+- A call whose request is a stream (`Frames`) is passed on as it comes, both ways, for as long as its client grants.
 - There is one connection. While it cannot be made, calls fail at once but for one try every now and then.
 - **After a time-out the connection is given up**: later calls go out on a new one, and the old one is closed as
   soon as the calls on it have ended (each within its own time-out). Otherwise a request that waits in a dead
@@ -20,16 +21,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from proxy.errors import CrossfadeError, InvalidRequest, Unavailable, Unclear
+from proxy.frames import Frames
 from proxy.protocols import grpc
-from proxy.protocols.grpc import MessageError, fields_of, message_in, metadata_in, status_in, timeout_field
-from proxy.protocols.hpack import Field
+from proxy.protocols.grpc import MessageError, coding_in, fields_of, message_in, metadata_in, status_in, timeout_field
+from proxy.protocols.hpack import Field, FieldBlock
 from proxy.stores import Heard, Passage
-from proxy.stores.grpc_upstream import BrokenOff, Call, GrpcUpstream, NotSent
+from proxy.stores.grpc_exchange import BrokenOff, NotSent
+from proxy.stores.grpc_upstream import Call, GrpcUpstream
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, GiveUp, Headers, Request, Response
 
@@ -86,6 +89,8 @@ class GrpcForwarder:
         """The server's own answer, with its gRPC status; waited for as long as `patience_seconds`, if that is longer
         than `timeout_seconds`. `line`: send it on that connection or not at all. Raises Unavailable or Unclear;
         InvalidRequest for metadata that HTTP/2 does not allow."""
+        if isinstance(request.body, Frames):
+            return await self._stream(request, request.body)
         seconds = max(patience_seconds, self._timeout_seconds)
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
@@ -109,6 +114,49 @@ class GrpcForwarder:
             raise InvalidRequest(f"the request's metadata cannot be passed on: {error}") from error
         head, body = self.answer(call)
         return head.with_body(body)
+
+    async def _stream(self, request: Request, asked: Frames) -> Response:
+        """The answer's beginning; its body is the rest of it, and tells its status in the end."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                line = await self._connected()
+                await line.connection.room()
+        except TimeoutError as error:
+            raise Unavailable(f"{self._address} took no call within {self._timeout_seconds:.3f} s") from error
+        except NotSent as error:
+            raise self.meaning(error) from error
+        granted = request.timeout_seconds
+        fields = (  # what is passed on unread has to be what the client can read
+            *(each for each in self._fields(request) if each[0] != b"grpc-accept-encoding"),
+            *(((b"grpc-encoding", asked.coding),) if asked.coding != b"identity" else ()),
+            *((timeout_field(granted),) if granted is not None else ()),
+        )
+        line.calls += 1
+        pump: asyncio.Task[None] | None = None
+
+        def over() -> None:
+            self.leave(line)
+            if pump is not None:
+                pump.cancel()
+
+        try:
+            stream_id, exchange = line.connection.open(fields, over)
+        except (NotSent, ValueError) as error:
+            self.leave(line)
+            if isinstance(error, NotSent):
+                raise self.meaning(error) from error
+            raise InvalidRequest(f"the request's metadata cannot be passed on: {error}") from error
+        pump = spawn(_pump(asked, line.connection, stream_id), name="messages of a call")
+        try:
+            head = await exchange.head
+        except (NotSent, BrokenOff) as error:
+            raise self.meaning(error) from error
+        except BaseException:
+            line.connection.leave(stream_id)
+            raise
+        if exchange.answer is None:
+            return self.answer(Call(lambda *_: None, head=head, trailers=head))[0].with_body(b"")
+        return Response(grpc.OK, _of_the_client(metadata_in(head.fields)), exchange.answer)
 
     def passage(self, request: Request) -> Passage | None:
         """As of Forwarder."""
@@ -285,7 +333,7 @@ class _Watch:
 
     def begin(self, fields: tuple[Field, ...], body: bytes) -> GiveUp:
         """Raises NotSent, ValueError."""
-        self._stream_id = self._line.connection.begin(fields, body, self._ended)
+        self._stream_id = self._line.connection.begin(fields, body, self._ended, self._flows)
         self._line.calls += 1
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fell_silent)
         return self._give_up
@@ -305,6 +353,12 @@ class _Watch:
         else:
             self._heard.answered(head, body)
 
+    def _flows(self, head: FieldBlock, answer: Frames) -> Callable[[], None]:
+        self._timer.cancel()
+        headers = _of_the_client(metadata_in(head.fields))
+        self._heard.answered(AnswerHead(grpc.OK, headers), answer)
+        return partial(self._owner.leave, self._line)
+
     def _fell_silent(self) -> None:
         self._owner.retire(self._line)
         self._give_up()
@@ -315,6 +369,15 @@ class _Watch:
         self._owner.leave(self._line)
 
 
+async def _pump(asked: Frames, connection: GrpcUpstream, stream_id: int) -> None:
+    try:
+        async for data in asked:
+            await connection.send(stream_id, data)
+        await connection.send(stream_id, b"", ends=True)
+    except CrossfadeError:  # the client has left
+        connection.leave(stream_id)
+
+
 @lru_cache(512)
 def _told(head: tuple[Field, ...], trailers: tuple[Field, ...]) -> tuple[AnswerHead, bytes] | None:
     """What the client is told of an answer that begins and ends with these fields, and the coding of its message; None
@@ -322,7 +385,7 @@ def _told(head: tuple[Field, ...], trailers: tuple[Field, ...]) -> tuple[AnswerH
     if (said := status_in(trailers)) is None:
         return None
     headers = _of_the_client(metadata_in(head)) if head is not trailers else ()
-    coding = next((value for name, value in head if name == b"grpc-encoding"), b"identity")
+    coding = coding_in(head)
     return AnswerHead(said[0], headers, said[1], _of_the_client(metadata_in(trailers))), coding
 
 

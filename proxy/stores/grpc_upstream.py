@@ -1,11 +1,12 @@
-"""One connection to a gRPC server: unary calls over our own HTTP/2 (protocols/http2.py), bytes in and bytes out.
+"""One connection to a gRPC server: calls over our own HTTP/2 (protocols/http2.py), bytes in and bytes out.
 
 Rules of the file:
 
 - A call that never left, or that the server says it has done nothing of (REFUSED_STREAM, a stream behind its GOAWAY),
   is `NotSent`; any other end without an answer is `BrokenOff`.
 - Whoever gives up waiting has its stream reset; its answer is not heard any more.
-- Answers are collected whole: everybody here looks into them.
+- The answer of a unary call is collected whole, unless it is large and its caller takes it as it comes. A call that
+  streams (`open`) is passed on as it comes, both ways.
 """
 
 from __future__ import annotations
@@ -13,36 +14,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 from proxy.errors import CrossfadeError
-from proxy.protocols.grpc import framed
+from proxy.frames import Frames
+from proxy.protocols.grpc import coding_in, framed
 from proxy.protocols.hpack import Field, FieldBlock
 from proxy.protocols.http2 import Connection
-from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Ready, Reset, Role, Trailers
+from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Ready, Reset, Role, Sent, Trailers
 from proxy.protocols.http2_frames import Code
+from proxy.stores.grpc_exchange import BrokenOff, Exchange, NotSent, meaning_of
 
 _PING = b"are you?"
 _PONG_SECONDS = 5.0
+_LARGE_BYTES = 1024 * 1024
 
 
-class NotSent(CrossfadeError):
-    """The server has done nothing of the call, for certain."""
-
-
-class BrokenOff(CrossfadeError):
-    """There is no answer; the server may have done the work."""
-
-
+Flows = Callable[[FieldBlock, Frames], Callable[[], None]]
 Ended = Callable[["Call", CrossfadeError | None], None]
 
 
 @dataclass(slots=True)
 class Call:
     """An answer while it comes. `head` and `trailers` are the same block where the server said all at once. `ended`
-    hears, once, that it is whole, or why it will never be."""
+    hears, once, that it is whole, or why it will never be. `flows` hears in its place of an answer that is large, with
+    its head and the rest of it as it comes; it gives back what is to hear the end of that."""
 
     ended: Ended
+    flows: Flows | None = None
     head: FieldBlock | None = None
     body: bytearray = field(default_factory=bytearray)
     trailers: FieldBlock | None = None
@@ -57,6 +57,7 @@ class GrpcUpstream(asyncio.Protocol):
         self._http2 = Connection(Role.CLIENT)
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, Call] = {}
+        self._exchanges: dict[int, Exchange] = {}
         self._room: asyncio.Event = asyncio.Event()  # set when a stream may have become free
         self._will_write = False
         self._lost = ""
@@ -76,7 +77,8 @@ class GrpcUpstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
         for event in self._http2.receive(data, self._loop.time()):
-            self._heed(event)
+            if not (self._exchanges and self._is_of_exchange(event)):
+                self._heed(event)
         self._write()
         if self._http2.is_drained and self._transport is not None:
             self._transport.close()
@@ -111,19 +113,21 @@ class GrpcUpstream(asyncio.Protocol):
         """Whether the server takes one more call now."""
         return self._http2.can_open and self.is_usable
 
-    def begin(self, fields: Sequence[Field], message: bytes, ended: Ended) -> int:
+    def begin(self, fields: Sequence[Field], message: bytes, ended: Ended, flows: Flows | None = None) -> int:
         """Send a call, where there is room; its stream. Raises NotSent, and ValueError for fields that HTTP/2 does not
         allow."""
         if not self.is_usable:
             raise NotSent(self._lost or "the connection is being closed")
         stream_id = self._http2.open(fields)
         self._http2.send_data(stream_id, framed(message), ends=True)
-        self._calls[stream_id] = Call(ended)
+        self._calls[stream_id] = Call(ended, flows)
         self._write_soon()
         return stream_id
 
     def give_up(self, stream_id: int) -> None:
         """Nothing more is heard of that call."""
+        if self._exchanges.get(stream_id) is not None:
+            self.leave(stream_id)
         if self._calls.pop(stream_id, None) is not None:
             self._http2.reset(stream_id, Code.CANCEL)
             self._write_soon()
@@ -148,6 +152,54 @@ class GrpcUpstream(asyncio.Protocol):
             self.give_up(stream_id)
             raise
 
+    # --- calls that stream -----------------------------------------------------------------------------
+
+    def open(self, fields: Sequence[Field], ended: Callable[[], None]) -> tuple[int, Exchange]:
+        """Begin a call that streams; right after `room`. Raises as `begin`."""
+        if not self.is_usable:
+            raise NotSent(self._lost or "the connection is being closed")
+        stream_id = self._http2.open(fields)
+        exchange = Exchange(partial(self._consume, stream_id), partial(self.leave, stream_id), ended)
+        self._exchanges[stream_id] = exchange
+        self._write_soon()
+        return stream_id, exchange
+
+    async def send(self, stream_id: int, data: bytes, *, ends: bool = False) -> None:
+        """Send more of it, and wait until the server has room for it."""
+        exchange = self._exchanges.get(stream_id)
+        if exchange is None:
+            return  # over
+        exchange.sent.clear()
+        self._http2.send_data(stream_id, data, ends)
+        self._write_soon()
+        if self._http2.waiting_bytes(stream_id):
+            await exchange.sent.wait()
+
+    def leave(self, stream_id: int) -> None:
+        """Nothing more is said or heard of it."""
+        if (exchange := self._exchanges.pop(stream_id, None)) is not None:
+            self._http2.reset(stream_id, Code.CANCEL)
+            self._write_soon()
+            self._room.set()
+            exchange.end(BrokenOff("the call was left"))
+
+    def _is_of_exchange(self, event: Event) -> bool:
+        """And then it has been heeded."""
+        if not isinstance(event, Head | Data | Trailers | Reset | Sent):
+            return False
+        exchange = self._exchanges.get(event.stream_id)
+        if exchange is None:
+            return False
+        exchange.heed(event)
+        if exchange.is_over:
+            self._exchanges.pop(event.stream_id, None)
+            self._room.set()
+        return True
+
+    def _consume(self, stream_id: int, size_bytes: int) -> None:
+        self._http2.consume(stream_id, size_bytes)
+        self._write_soon()
+
     def close(self) -> None:
         """Calls under way break off."""
         self._lose("the connection was closed here")
@@ -164,19 +216,14 @@ class GrpcUpstream(asyncio.Protocol):
                     if ends:
                         call.trailers = block
                         self._end(stream_id, None)
-            case Data(stream_id=stream_id, data=data, size_bytes=size_bytes, ends=ends):
-                self._http2.consume(stream_id, size_bytes)
-                if (call := self._calls.get(stream_id)) is not None:
-                    call.body += data
-                    if ends:
-                        self._end(stream_id, BrokenOff("the answer has no status"))
+            case Data():
+                self._add(event)
             case Trailers(stream_id=stream_id, block=block):
                 if (call := self._calls.get(stream_id)) is not None:
                     call.trailers = block
                     self._end(stream_id, None)
-            case Reset(stream_id=stream_id, code=code, refused=refused, why=why):
-                said = why or f"the server reset the stream, code {code}"
-                self._end(stream_id, NotSent(said) if refused else BrokenOff(said))
+            case Reset(stream_id=stream_id):
+                self._end(stream_id, meaning_of(event))
             case Ready():
                 if not self.ready.done():
                     self.ready.set_result(None)
@@ -185,6 +232,31 @@ class GrpcUpstream(asyncio.Protocol):
                 self._room.set()
             case Broken(why=why):
                 self._lose(f"what the server sent is no HTTP/2: {why}")
+
+    def _add(self, event: Data) -> None:
+        self._http2.consume(event.stream_id, event.size_bytes)
+        call = self._calls.get(event.stream_id)
+        if call is None:
+            return
+        call.body += event.data
+        if event.ends:
+            self._end(event.stream_id, BrokenOff("the answer has no status"))
+        elif len(call.body) > _LARGE_BYTES:
+            self._flow(event.stream_id, call)
+
+    def _flow(self, stream_id: int, call: Call) -> None:
+        """What comes from here on is passed on as it comes, if its caller takes it. Not what is compressed, which the
+        client may not know how to read."""
+        flows, call.flows = call.flows, None
+        if flows is None or call.head is None or coding_in(call.head.fields) != b"identity":
+            return
+        exchange = Exchange(partial(self._consume, stream_id), partial(self.leave, stream_id), lambda: None)
+        exchange.heed(Head(stream_id, call.head, ends=False))
+        assert exchange.answer is not None
+        exchange.answer.feed(bytes(call.body), 0)  # which was made good already
+        del self._calls[stream_id]
+        self._exchanges[stream_id] = exchange
+        exchange.on_end(flows(call.head, exchange.answer))
 
     def _end(self, stream_id: int, error: CrossfadeError | None) -> None:
         if (call := self._calls.pop(stream_id, None)) is not None:
@@ -195,6 +267,8 @@ class GrpcUpstream(asyncio.Protocol):
         self._lost = self._lost or why
         for stream_id in tuple(self._calls):
             self._end(stream_id, BrokenOff(self._lost))
+        for stream_id in tuple(self._exchanges):
+            self._exchanges.pop(stream_id).end(BrokenOff(self._lost))
         if not self.ready.done():
             self.ready.set_exception(NotSent(self._lost))
             self.ready.exception()  # nobody may be waiting

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from proxy.dialects import Call, Glance, Judgement
 from proxy.dialects.qdrant import access
 from proxy.dialects.qdrant.grpc_replies import proto_of_result, result_of_proto
-from proxy.dialects.qdrant.grpc_routes import METHODS, glance_of, is_harmless, operation_of
+from proxy.dialects.qdrant.grpc_routes import METHODS, glance_of, is_harmless, is_stream, operation_of
 from proxy.dialects.qdrant.judge import judge_grpc_error, judge_success
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.metrics import MetricOf, score_of_collection
@@ -34,6 +34,11 @@ class QdrantGrpc:
 
     def wants_body(self, request: Request) -> bool:
         return not is_harmless(request.path)
+
+    @staticmethod
+    def streams(path: str) -> bool:
+        """Whether the method may have several messages: they are passed on as they come."""
+        return is_stream(path)
 
     def glance(self, request: Request) -> Glance | None:
         """As of Dialect. The message is parsed, which costs less than to look for its collection by hand."""

@@ -136,10 +136,11 @@ _PRIMARY_ONLY = {
     "/qdrant.Points/SearchMatrixPairs": "search matrix",
     "/qdrant.Points/SearchMatrixOffsets": "search matrix",
 }
+_WATCH = "/grpc.health.v1.Health/Watch"
 _HARMLESS = {
     "/qdrant.Qdrant/HealthCheck": "version",
     "/grpc.health.v1.Health/Check": "healthz",
-    "/grpc.health.v1.Health/Watch": "healthz",
+    _WATCH: "healthz",
     "/qdrant.Collections/CollectionClusterInfo": "cluster",
     "/qdrant.Collections/ListShardKeys": "cluster",
     "/qdrant.Collections/CreateShardKey": "shard key",
@@ -156,6 +157,11 @@ _REFLECTION = "/grpc.reflection."
 def is_harmless(path: str) -> bool:
     """Whether the method touches no points and no definitions; its body is of no interest."""
     return path in _HARMLESS or path.startswith(_REFLECTION)
+
+
+def is_stream(path: str) -> bool:
+    """Whether the method may have several messages, and none that anybody here looks into."""
+    return path == _WATCH or path.startswith(_REFLECTION)
 
 
 def glance_of(path: str, body: bytes) -> Glance | None:

@@ -1,0 +1,87 @@
+"""gRPC messages on their way through: one side reads them while the other still sends.
+
+What is passed on as a stream is not looked into: bytes as they came, each message with its prefix, in whatever coding
+its sender said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.wire import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a server ended a call."""
+
+    status: int
+    message: str = ""
+    trailers: Headers = ()
+
+
+class Frames:
+    """The body of a `Request` or `Response` of a call that streams. `coding`: of its messages. `taken`: hears how many
+    bytes have been passed on, so that as many more may come. `left`: hears, once, that nobody reads any more.
+
+    `ending`: of an answer, once all of it has been read."""
+
+    def __init__(self, coding: bytes, taken: Callable[[int], None], left: Callable[[], None] = lambda: None) -> None:
+        self.coding = coding
+        self.ending: Ending | None = None
+        self._taken = taken
+        self._left: Callable[[], None] | None = left
+        self._parts: deque[tuple[bytes, int]] = deque()
+        self._ended = False
+        self._error: Exception | None = None
+        self._moved: asyncio.Future[None] | None = None
+
+    # --- for whom it comes from ------------------------------------------------------------------------
+
+    def feed(self, data: bytes, size_bytes: int) -> None:
+        """`size_bytes`: what it counts for, padding included."""
+        self._parts.append((data, size_bytes))
+        self._wake()
+
+    def end(self, ending: Ending | None = None) -> None:
+        self._ended, self.ending = True, ending
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """The rest will not come."""
+        self._error = self._error or error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._moved is not None and not self._moved.done():
+            self._moved.set_result(None)
+
+    # --- for whom it goes to ---------------------------------------------------------------------------
+
+    def __aiter__(self) -> Frames:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Raises what it was failed with."""
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                raise StopAsyncIteration
+            self._moved = asyncio.get_running_loop().create_future()
+            await self._moved
+        data, size_bytes = self._parts.popleft()
+        self._taken(size_bytes)
+        return data
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nobody reads it any more."""
+        left, self._left = self._left, None
+        if left is not None:
+            left()
