@@ -485,9 +485,10 @@ class Connection:
         if len(payload) % f.SETTING_BYTES:
             raise Http2Error(Code.FRAME_SIZE_ERROR, f"settings of {len(payload)} bytes")
         self._allowance.spend(cost.FRAME * (len(payload) // f.SETTING_BYTES))  # one may walk all streams
+        # First, so that whoever reads it knows of the windows by which the data behind it is sent.
+        self._sender.put(f.frame(f.SETTINGS, f.ACK, 0, b""))
         for key, value in f.settings_in(payload):
             self._set(key, value)
-        self._sender.put(f.frame(f.SETTINGS, f.ACK, 0, b""))
         if not self._has_settings:
             self._has_settings = True
             self._events.append(Ready())

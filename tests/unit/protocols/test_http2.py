@@ -413,6 +413,19 @@ def test_a_window_that_shrinks_is_negative_until_it_has_grown() -> None:
     assert payload(connection.take(), stream_id) == b"y" * 5
 
 
+def test_wider_windows_are_acknowledged_before_they_are_used() -> None:
+    """gRPC's own servers count by the windows that have been acknowledged, and end a stream that takes more."""
+    connection = client(initial_window_size=10)
+    stream_id = connection.open(REQUEST)
+    connection.send_data(stream_id, b"x" * 30)
+    connection.take()
+    said(connection, f.settings({f.Setting.INITIAL_WINDOW_SIZE: 30}))
+    written = connection.take()
+    acknowledgement = f.frame(f.SETTINGS, f.ACK, 0, b"")
+    assert written.startswith(acknowledgement)
+    assert payload(written, stream_id) == b"x" * 20
+
+
 # --- ends ------------------------------------------------------------------------------------------
 
 
