@@ -13,13 +13,12 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from proxy.listeners.tls_protocol import GOODBYE_SECONDS, TlsProtocol
 from proxy.telemetry.tasks import spawn
 
 _AT_ONCE = 64  # before others have their turn
 _AT_THE_END = 65_536  # longer than any queue
 _PAUSE_SECONDS = 1.0  # where the process has no descriptor left
-_HANDSHAKE_SECONDS = 10.0
-_GOODBYE_SECONDS = 2.0  # for the other side to say that it has heard that there is no more
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
 _log = logging.getLogger("crossfade.listeners")
 
@@ -58,7 +57,7 @@ class Acceptor:
                     self._accept_up_to(_AT_THE_END)
             self._socket.close()
         if self._arriving:  # where it is encrypted, some may not have said a word
-            _, silent = await asyncio.wait(self._arriving, timeout=_GOODBYE_SECONDS)
+            _, silent = await asyncio.wait(self._arriving, timeout=GOODBYE_SECONDS)
             for task in silent:
                 task.cancel()
             if silent:
@@ -93,16 +92,18 @@ class Acceptor:
             if self._tls is None:
                 await self._loop.connect_accepted_socket(self._make, connection)
             else:
-                await self._loop.connect_accepted_socket(
-                    self._make,
-                    connection,
-                    ssl=self._tls(),
-                    ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-                    ssl_shutdown_timeout=_GOODBYE_SECONDS,
-                )
+                await self._encrypted(TlsProtocol(self._make, self._tls()), connection)
         except (OSError, asyncio.CancelledError) as error:
             connection.close()
             _log.info("a connection was gone before it was served", extra={"error": error})
+
+    async def _encrypted(self, protocol: TlsProtocol, connection: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        try:
+            await protocol.ready
+        except asyncio.CancelledError:
+            protocol.abort()
+            raise
 
 
 def _keep_alive(connection: socket.socket) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -18,7 +20,7 @@ import trustme
 
 from proxy.config import MilvusConfig, QdrantConfig
 from proxy.errors import ConfigError, StoreError, Unavailable
-from proxy.listeners import tls
+from proxy.listeners import tls, tls_protocol
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
 from proxy.listeners.shared_listener import SharedListener
@@ -175,6 +177,65 @@ async def test_who_is_connected_and_says_nothing_does_not_hold_up_the_end(author
                 await listener.stop(drain_seconds=20)
             silent.settimeout(10)
             assert await asyncio.to_thread(silent.recv, 1) == b""
+
+
+async def test_many_at_once_get_each_their_own(authority: Authority) -> None:
+    """Whatever they send, in whatever pieces, and however slowly they read."""
+    async with listening(authority, HttpListener, "http/1.1") as listener:
+
+        async def talk(number: int) -> None:
+            chance = random.Random(number)
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", listener.port, ssl=authority.trust(), server_hostname="localhost", limit=4096
+            )
+            for _ in range(5):
+                body = chance.randbytes(chance.choice((0, 1, 5000, 6144, 16_384, 70_000, 900_000)))
+                head = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
+                sent = head + body
+                while sent:
+                    size = chance.choice((1, 4000, 6144, 60_000))
+                    writer.write(sent[:size])
+                    sent = sent[size:]
+                    await asyncio.sleep(0)
+                answer = await reader.readuntil(b"\r\n\r\n")
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                heard = b""
+                while len(heard) < len(body):
+                    heard += await reader.read(chance.choice((100, 5000, 50_000)))
+                assert heard == body
+            writer.close()
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            for number in range(20):
+                tasks.create_task(talk(number))
+
+
+async def test_who_says_goodbye_is_answered_so(authority: Authority) -> None:
+    async with listening(authority, HttpListener, "http/1.1") as listener:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", listener.port, ssl=authority.trust(), server_hostname="localhost"
+        )
+        writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi")
+        async with asyncio.timeout(10):
+            assert (await reader.read()).endswith(b"hi")  # and an orderly end, or this would raise
+            writer.close()
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"\x16\x03\x01\x02\x00" + bytes(600), b"\x16"])
+async def test_who_speaks_no_tls_is_hung_up_on(
+    authority: Authority, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_protocol, "HANDSHAKE_SECONDS", 0.5)
+    async with listening(authority, HttpListener, "http/1.1") as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(said)
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(10):
+                assert not (await reader.read()).startswith(b"HTTP")
+        writer.close()
+        async with httpx.AsyncClient(verify=authority.trust()) as client:
+            assert (await client.put(f"https://localhost:{listener.port}/", content=b"x")).content == b"x"
 
 
 async def test_stores_are_trusted_by_the_authorities_that_are_named(authority: Authority, tmp_path: Path) -> None:

@@ -1,0 +1,250 @@
+"""TLS between a socket and the protocol of a connection, with little memory for one that says nothing.
+
+The event loops' own way keeps buffers for every connection, 90 KiB of them with uvloop; here what OpenSSL itself needs
+stays, and the buffer to decrypt into is one for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+HANDSHAKE_SECONDS = 10.0
+GOODBYE_SECONDS = 2.0  # for the other side to say that it has heard that there is no more
+_FED_BYTES = 6 * 1024  # at a time: OpenSSL's buffers never shrink again
+_PLAIN = memoryview(bytearray(256 * 1024))  # of whichever connection is being read
+
+
+class TlsProtocol(asyncio.Protocol):
+    """`make`: of the protocol that hears what is decrypted; it gets a `TlsTransport`. `ready` ends when it has, and
+    raises ConnectionError if it never will."""
+
+    def __init__(self, make: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext) -> None:
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.inner: asyncio.Protocol | None = None
+        self.is_closing = False
+        self._raw: asyncio.Transport | None = None
+        self._is_paused = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- asyncio's -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = cast(asyncio.Transport, transport)
+        self._timer = self._loop.call_later(HANDSHAKE_SECONDS, self.abort)
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) <= _FED_BYTES:
+            self._take(data)
+            return
+        for start in range(0, len(data), _FED_BYTES):
+            self._take(data[start : start + _FED_BYTES])
+
+    def _take(self, data: bytes) -> None:
+        self._incoming.write(data)
+        if self.inner is None:
+            self._shake_hands()
+        else:
+            self._read()
+
+    def eof_received(self) -> bool:
+        """The other side says no more. TLS knows no connection that is open in one direction."""
+        self._incoming.write_eof()
+        if self.inner is not None:
+            self._read()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._raw = None
+        self._stop_timer()
+        if not self.ready.done():
+            self.ready.set_exception(exc or ConnectionResetError("it left before it could be told who we are"))
+            self.ready.exception()  # nobody may be waiting
+        if self.inner is not None:
+            self.inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self.inner is not None:
+            self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.inner is not None:
+            self.inner.resume_writing()
+
+    # --- for the transport -------------------------------------------------------------------------------
+
+    @property
+    def raw(self) -> asyncio.Transport | None:
+        return self._raw
+
+    def write(self, data: bytes) -> None:
+        if self.is_closing or self._raw is None or not data:
+            return
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self.tls.write(rest) :]
+        except ssl.SSLError:
+            self.abort()
+        else:
+            self._flush()
+
+    def pause(self) -> None:
+        self._is_paused = True
+        if self._raw is not None and not self._raw.is_closing():
+            self._raw.pause_reading()
+
+    def resume(self) -> None:
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        if self._raw is not None and not self._raw.is_closing():
+            self._raw.resume_reading()
+            self._loop.call_soon(self._read)  # what was decrypted before may be all that comes
+
+    def close(self) -> None:
+        """Say that no more comes; what has been written still goes out."""
+        if self.is_closing or self._raw is None:
+            return
+        self.is_closing = True
+        self._stop_timer()
+        with contextlib.suppress(ssl.SSLError):  # the other side has not said so yet
+            self.tls.unwrap()
+        self._flush()
+        if self._raw is None or self._raw.is_closing():
+            return
+        if self._is_paused:
+            self._raw.resume_reading()
+        if self._raw.can_write_eof():
+            self._raw.write_eof()  # and what still comes is read past: to close at once might cut the last answer off
+        self._timer = self._loop.call_later(GOODBYE_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        self.is_closing = True
+        if self._raw is not None:
+            self._raw.abort()
+
+    # --- what OpenSSL does -------------------------------------------------------------------------------
+
+    def _shake_hands(self) -> None:
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except (ssl.SSLError, ssl.CertificateError) as error:
+            self._flush()  # what is wrong, for the other side
+            if not self.ready.done():
+                self.ready.set_exception(ConnectionResetError(str(error)))
+                self.ready.exception()
+            if self._raw is not None:
+                self._raw.close()
+            return
+        self._stop_timer()
+        self._flush()
+        self.inner = cast(asyncio.Protocol, self._make())
+        self.inner.connection_made(TlsTransport(self))
+        if not self.ready.done():
+            self.ready.set_result(None)
+        self._read()
+
+    def _read(self) -> None:
+        """Give on what can be decrypted, as long as it is wanted."""
+        while not self._is_paused and self._raw is not None and self.inner is not None:
+            size, ended = self._decrypt()
+            if self.is_closing:  # read past
+                if ended:
+                    self._raw.close()
+            elif size:
+                self.inner.data_received(bytes(_PLAIN[:size]))
+            if ended:
+                self._end()
+            if ended or size < len(_PLAIN):
+                break
+        if self._outgoing.pending:  # of TLS itself
+            self._flush()
+
+    def _decrypt(self) -> tuple[int, bool]:
+        """How many bytes are in `_PLAIN` now, and whether nothing more will come."""
+        size, read, incoming = 0, self.tls.read, self._incoming
+        try:
+            while size < len(_PLAIN):
+                more = cast(int, read(len(_PLAIN) - size, cast(Any, _PLAIN[size:] if size else _PLAIN)))
+                if not more:
+                    return size, True
+                size += more
+                if not incoming.pending and not incoming.eof and not self.tls.pending():
+                    return size, False  # to try again would only say so, and at a price
+        except ssl.SSLWantReadError:
+            return size, False
+        except ssl.SSLError:  # the end of the other side, orderly (ZeroReturn) or not
+            return size, True
+        return size, False
+
+    def _end(self) -> None:
+        if self.inner is not None and not self.is_closing:
+            self.inner.eof_received()
+            self.close()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and self._raw is not None and not self._raw.is_closing():
+            self._raw.write(self._outgoing.read())
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class TlsTransport(asyncio.Transport):
+    """What a connection writes to; everything is encrypted."""
+
+    def __init__(self, protocol: TlsProtocol) -> None:
+        super().__init__()
+        self._tls = protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "ssl_object":
+            return self._tls.tls
+        return self._tls.raw.get_extra_info(name, default) if self._tls.raw is not None else default
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._tls.inner = cast(asyncio.Protocol, protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._tls.inner is not None
+        return self._tls.inner
+
+    def is_closing(self) -> bool:
+        return self._tls.is_closing or self._tls.raw is None or self._tls.raw.is_closing()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._tls.write(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self._tls.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return self._tls.raw.get_write_buffer_size() if self._tls.raw is not None else 0
+
+    def pause_reading(self) -> None:
+        self._tls.pause()
+
+    def resume_reading(self) -> None:
+        self._tls.resume()
+
+    def close(self) -> None:
+        self._tls.close()
+
+    def abort(self) -> None:
+        self._tls.abort()
