@@ -36,7 +36,8 @@ OF_THE_PROXY: Mapping[str, frozenset[Kind]] = {
     "journal log truncated": _DOWN,
     "journal database truncated": _DOWN,
     "proxy kill -9": _DOWN,  # at any moment and at each hook
-    "proxy stopped": _UNSENT | {Kind.UNCLEAR},
+    # Its waits have run out by the time that it goes on: for answers, and for names without which nothing is asked.
+    "proxy stopped": _UNSENT | {Kind.UNCLEAR, Kind.UNAVAILABLE},
     "proxy disk full": frozenset({Kind.JOURNAL}),
     "owners one of 2 killed": _DOWN,
     "owners one of 2 stopped": _UNSENT | {Kind.UNCLEAR, Kind.JOURNAL},
