@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from proxy.errors import Unclear
 from proxy.wire import Headers
 
 
@@ -26,10 +27,18 @@ class Ending:
 class Frames:
     """The body of a `Request` or `Response` of a call that streams. `coding`: of its messages. `taken`: hears how many
     bytes have been passed on, so that as many more may come. `left`: hears, once, that nobody reads any more.
+    `silence_seconds`: how long a part is waited for; None: for ever.
 
     `ending`: of an answer, once all of it has been read."""
 
-    def __init__(self, coding: bytes, taken: Callable[[int], None], left: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        coding: bytes,
+        taken: Callable[[int], None],
+        left: Callable[[], None] = lambda: None,
+        silence_seconds: float | None = None,
+    ) -> None:
+        self._silence_seconds = silence_seconds
         self.coding = coding
         self.ending: Ending | None = None
         self._taken = taken
@@ -43,6 +52,9 @@ class Frames:
 
     def feed(self, data: bytes, size_bytes: int) -> None:
         """`size_bytes`: what it counts for, padding included."""
+        if self._left is None:  # nobody reads it any more
+            self._taken(size_bytes)
+            return
         self._parts.append((data, size_bytes))
         self._wake()
 
@@ -65,14 +77,18 @@ class Frames:
         return self
 
     async def __anext__(self) -> bytes:
-        """Raises what it was failed with."""
+        """Raises what it was failed with, and Unclear after too long a silence."""
         while not self._parts:
             if self._error is not None:
                 raise self._error
             if self._ended:
                 raise StopAsyncIteration
             self._moved = asyncio.get_running_loop().create_future()
-            await self._moved
+            try:
+                async with asyncio.timeout(self._silence_seconds):
+                    await self._moved
+            except TimeoutError:
+                raise Unclear(f"nothing of the answer came for {self._silence_seconds:g} s") from None
         data, size_bytes = self._parts.popleft()
         self._taken(size_bytes)
         return data
@@ -83,5 +99,10 @@ class Frames:
     def close(self) -> None:
         """Nobody reads it any more."""
         left, self._left = self._left, None
-        if left is not None:
-            left()
+        if left is None:
+            return
+        unread = sum(size_bytes for _, size_bytes in self._parts)
+        self._parts.clear()
+        if unread:
+            self._taken(unread)
+        left()

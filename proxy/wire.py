@@ -30,9 +30,9 @@ class Caller:
     has_left: bool = False
     _work: asyncio.Task[Any] | None = None
 
-    def may_leave(self, work: asyncio.Task[Any] | None = None) -> None:
-        """From here on the task that calls this, or another one, is cancelled when the caller leaves."""
-        self._work = work or asyncio.current_task()
+    def may_leave(self) -> None:
+        """From here on the task that calls this is cancelled when the caller leaves."""
+        self._work = asyncio.current_task()
         if self.has_left:
             self.leave()
 

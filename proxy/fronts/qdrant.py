@@ -56,6 +56,7 @@ from proxy.model import (
     Result,
     Written,
     collection_of,
+    look_into,
 )
 from proxy.stores import Passage, PrimaryStore
 from proxy.wire import Request, Response, Transport, collected
@@ -151,6 +152,7 @@ class QdrantFront:
     async def _carry_out(self, request: Request, operation: Served) -> Result:
         if not isinstance(operation, PointWrite):
             return await execute(self._store, operation)
+        look_into(operation)
         if (problem := empty_write(operation)) is not None:
             if await self._store.describe(operation.collection) is None:
                 raise CollectionNotFound(operation.collection)
@@ -167,7 +169,7 @@ class QdrantFront:
             raise
         except RequestError as error:
             _log.warning("a write that was acknowledged failed", extra={"error": error})
-            return Written(acknowledged=True)
+            return Written(acknowledged=True, failed=True)
 
     # --- understanding it -------------------------------------------------------------------------
 

@@ -146,7 +146,7 @@ class GrpcListener(SocketListener):
     def streaming(self, connection: _Connection, stream_id: int, call: _Call, body: Frames) -> GiveUp:
         """The request of a stream begins. What to do when its client leaves."""
         caller = Caller()
-        caller.may_leave(self._spawn(connection, stream_id, call.streaming(connection.client, body)))
+        self._spawn(connection, stream_id, call.streaming(connection.client, body), leaving=caller)
         return caller.leave
 
     def flowing(self, connection: _Connection, stream_id: int, response: Response, body: Frames) -> GiveUp:
@@ -156,19 +156,29 @@ class GrpcListener(SocketListener):
             return response
 
         caller = Caller()
-        caller.may_leave(self._spawn(connection, stream_id, Request("grpc", "", ""), answer))
+        self._spawn(connection, stream_id, Request("grpc", "", ""), answer, caller)
         return caller.leave
 
     def _spawn(
-        self, connection: _Connection, stream_id: int, request: Request, handler: Handler | None = None
-    ) -> asyncio.Task[None]:
-        task = spawn(self._answer(connection, stream_id, request, handler or self._handler), name="grpc call")
+        self,
+        connection: _Connection,
+        stream_id: int,
+        request: Request,
+        handler: Handler | None = None,
+        leaving: Caller | None = None,
+    ) -> None:
+        """`leaving`: whose call is given up when it leaves, whatever it is."""
+        answered = self._answer(connection, stream_id, request, handler or self._handler, leaving)
+        task = spawn(answered, name="grpc call")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return task
 
-    async def _answer(self, connection: _Connection, stream_id: int, request: Request, handler: Handler) -> None:
+    async def _answer(
+        self, connection: _Connection, stream_id: int, request: Request, handler: Handler, leaving: Caller | None
+    ) -> None:
         try:
+            if leaving is not None:  # here: a task that is cancelled before it begins would not come to its end
+                leaving.may_leave()
             response = await handler(request)
             if isinstance(response.body, Frames):
                 await connection.stream(stream_id, response, response.body)
@@ -306,9 +316,12 @@ class _Connection(asyncio.Protocol):
 
     def answer(self, stream_id: int, response: Response, body: bytes) -> None:
         http2 = self._http2
+        stream = self._streams.get(stream_id)
         try:
             trailers = fields_of(response.trailers) + status_fields(response.status, response.message)
-            if response.status != grpc.OK and not response.headers:
+            if stream is not None and stream.has_begun:
+                http2.send_trailers(stream_id, trailers)
+            elif response.status != grpc.OK and not response.headers:
                 http2.send_head(stream_id, (*_HEAD, *trailers), ends=True)
             else:
                 http2.send_head(stream_id, (*_HEAD, *fields_of(response.headers)))
@@ -339,7 +352,8 @@ class _Connection(asyncio.Protocol):
     def ended(self, stream_id: int) -> None:
         """Its handler has."""
         self._left.pop(stream_id, None)
-        self._streams.pop(stream_id, None)
+        if (stream := self._streams.pop(stream_id, None)) is not None:
+            stream.close()
         self._leave(stream_id)
         self._http2.release(stream_id)
 

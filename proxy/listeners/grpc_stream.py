@@ -24,6 +24,7 @@ class GrpcStream:
         self._written = written
         self._room = asyncio.Event()  # set once the client has room for more
         self._asked: Frames | None = None  # what the client sends
+        self.has_begun = False  # to answer
 
     def begin(self, head: Head) -> Frames:
         """A request that streams: what the client sends, from its `head` on."""
@@ -39,6 +40,8 @@ class GrpcStream:
                 self._asked.feed(data, size_bytes)
                 if ends:
                     self._asked.end()
+            case Data(size_bytes=size_bytes):
+                self._http2.consume(self._stream_id, size_bytes)
             case Trailers() if self._asked is not None:
                 self._asked.end()
             case Sent():
@@ -50,6 +53,7 @@ class GrpcStream:
         coding = ((b"grpc-encoding", body.coding),) if body.coding != b"identity" else ()
         try:
             self._http2.send_head(self._stream_id, (*fields, *coding, *fields_of(response.headers)))
+            self.has_begun = True
             async for data in body:
                 await self._send(data)
             ending = body.ending or Ending(grpc.UNKNOWN, "the answer has no status")
@@ -60,6 +64,11 @@ class GrpcStream:
         last = fields_of(ending.trailers) + status_fields(ending.status, ending.message)
         self._http2.send_trailers(self._stream_id, last)
         self._written()
+
+    def close(self) -> None:
+        """It has ended: what its client still sends goes nowhere."""
+        if self._asked is not None:
+            self._asked.close()
 
     async def _send(self, data: bytes) -> None:
         self._room.clear()

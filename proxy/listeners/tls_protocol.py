@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 HANDSHAKE_SECONDS = 10.0
 GOODBYE_SECONDS = 2.0  # for the other side to say that it has heard that there is no more
+_log = logging.getLogger("crossfade.listeners")
 _FED_BYTES = 6 * 1024  # at a time: OpenSSL's buffers never shrink again
 _PLAIN = memoryview(bytearray(256 * 1024))  # of whichever connection is being read
 
@@ -41,6 +43,8 @@ class TlsProtocol(asyncio.Protocol):
         self._timer = self._loop.call_later(HANDSHAKE_SECONDS, self.abort)
 
     def data_received(self, data: bytes) -> None:
+        if self.is_closing:
+            return  # read past
         if len(data) <= _FED_BYTES:
             self._take(data)
             return
@@ -57,7 +61,7 @@ class TlsProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The other side says no more. TLS knows no connection that is open in one direction."""
         self._incoming.write_eof()
-        if self.inner is not None:
+        if self.inner is not None and not self.is_closing:
             self._read()
         return False
 
@@ -107,7 +111,7 @@ class TlsProtocol(asyncio.Protocol):
         self._is_paused = False
         if self._raw is not None and not self._raw.is_closing():
             self._raw.resume_reading()
-            self._loop.call_soon(self._read)  # what was decrypted before may be all that comes
+            self._loop.call_soon(self._read_on)  # what was decrypted before may be all that comes
 
     def close(self) -> None:
         """Say that no more comes; what has been written still goes out."""
@@ -115,6 +119,9 @@ class TlsProtocol(asyncio.Protocol):
             return
         self.is_closing = True
         self._stop_timer()
+        size = len(_PLAIN)
+        while size == len(_PLAIN):  # OpenSSL says no goodbye while there is something to read
+            size, _ = self._decrypt()
         with contextlib.suppress(ssl.SSLError):  # the other side has not said so yet
             self.tls.unwrap()
         self._flush()
@@ -124,7 +131,14 @@ class TlsProtocol(asyncio.Protocol):
             self._raw.resume_reading()
         if self._raw.can_write_eof():
             self._raw.write_eof()  # and what still comes is read past: to close at once might cut the last answer off
-        self._timer = self._loop.call_later(GOODBYE_SECONDS, self.abort)
+        self._timer = self._loop.call_later(GOODBYE_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        """Once what was written is out. A client that is not there any more the system finds out."""
+        if self._raw is not None and self._raw.get_write_buffer_size():
+            self._timer = self._loop.call_later(GOODBYE_SECONDS, self._leave)
+        else:
+            self.abort()
 
     def abort(self) -> None:
         self.is_closing = True
@@ -155,20 +169,24 @@ class TlsProtocol(asyncio.Protocol):
             self.ready.set_result(None)
         self._read()
 
+    def _read_on(self) -> None:
+        try:
+            self._read()
+        except Exception:  # noqa: BLE001  a defect: the loop would close the connection if the transport had called
+            _log.exception("a connection was broken off")
+            self.abort()
+
     def _read(self) -> None:
         """Give on what can be decrypted, as long as it is wanted."""
-        while not self._is_paused and self._raw is not None and self.inner is not None:
+        while not (self._is_paused or self.is_closing) and self.inner is not None:
             size, ended = self._decrypt()
-            if self.is_closing:  # read past
-                if ended:
-                    self._raw.close()
-            elif size:
+            if size:
                 self.inner.data_received(bytes(_PLAIN[:size]))
             if ended:
                 self._end()
             if ended or size < len(_PLAIN):
                 break
-        if self._outgoing.pending:  # of TLS itself
+        if self._outgoing.pending and not self.is_closing:  # of TLS itself
             self._flush()
 
     def _decrypt(self) -> tuple[int, bool]:

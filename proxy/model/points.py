@@ -56,6 +56,10 @@ class Unread(Mapping[str, V]):
         self._read = read
         self._known: Mapping[str, V] | None = None
 
+    @property
+    def is_read(self) -> bool:
+        return self._known is not None
+
     def look(self) -> Mapping[str, V]:
         if self._known is None:
             self._known = self._read(self.wire)

@@ -40,10 +40,12 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A write was taken. `acknowledged`: accepted but not yet applied. `operations`: one number a part."""
+    """A write was taken. `acknowledged`: accepted but not yet applied. `operations`: one number a part. `failed`: it
+    was acknowledged, and then could not be applied, or not all of it, as happens behind a client's back."""
 
     operations: tuple[int, ...] = (0,)
     acknowledged: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

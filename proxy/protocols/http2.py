@@ -189,11 +189,19 @@ class Connection:
 
     def consume(self, stream_id: int, size_bytes: int) -> None:
         """The caller has got rid of so much of what it was given: the peer may send more."""
+        self.received(size_bytes)
+        self.taken(stream_id, size_bytes)
+
+    def received(self, size_bytes: int) -> None:
+        """The part of `consume` that concerns the connection: its other streams need not wait for this one."""
         self._owed_bytes += size_bytes
         if self._owed_bytes * 2 >= self._limits.connection_window_bytes:
             self._sender.put(f.window_update(0, self._owed_bytes))
             self._receive_window += self._owed_bytes
             self._owed_bytes = 0
+
+    def taken(self, stream_id: int, size_bytes: int) -> None:
+        """The part of `consume` that concerns the stream."""
         stream = self._streams.get(stream_id)
         if stream is not None and stream.remote_open:
             stream.owed_bytes += size_bytes

@@ -92,9 +92,9 @@ def size_bytes(point: Point) -> int:
     """As it was sent, if the store takes that; else vectors as float32, payload as JSON."""
     if point.native:
         return len(point.native)
-    if type(point.vectors) is UnreadVector:
-        return len(point.vectors.wire) + 64 * len(point.payload)
     size = 16 + (len(orjson.dumps(dict(point.payload), option=orjson.OPT_NON_STR_KEYS)) if point.payload else 0)
+    if type(point.vectors) is UnreadVector:
+        return size + len(point.vectors.wire)
     for vector in point.vectors.values():
         match vector:
             case bytes():

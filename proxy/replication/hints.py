@@ -23,6 +23,7 @@ from proxy.model import (
     Point,
     PointId,
     SparseVector,
+    Unread,
     UnreadVector,
     Upsert,
     Vector,
@@ -61,8 +62,8 @@ def is_whole(write: Write) -> bool:
 @dataclass(frozen=True, slots=True)
 class Keeping:
     """How the primary keeps the points of a collection. `normalizes_cosine`: vectors have to be scaled here to be what
-    it keeps; not so where the secondary scales them in the same way. `takes_native`: the secondary takes points
-    as its clients send them (`Point.native`)."""
+    it keeps; not so where the secondary scales them in the same way. `takes_native`: both take points
+    as the same clients send them (`Point.native`), and make the same of them."""
 
     spec: CollectionSpec
     normalizes_cosine: bool
@@ -144,6 +145,8 @@ class Hints:
             if point is not None:
                 if keeping is None or not keeping.may_be_certain(point):
                     continue
+                if point.native and not keeping.takes_native:
+                    point = Point(point.id, point.vectors, point.payload)
                 written = point, keeping
             size = _size_bytes(point)
             self._known[point_id] = _Hint(mark, written, size)
@@ -183,13 +186,17 @@ def _size_bytes(point: Point | None) -> int:
     if point is None:
         return 64
     size = 256 + len(point.native)
-    if not point.native:
+    if isinstance(point.payload, Unread) and not point.payload.is_read:
+        size += 0 if point.native else len(point.payload.wire)
+    else:
         size += 64 * len(point.payload)
         for value in point.payload.values():
             if isinstance(value, str | list | dict):
                 size += 8 * len(value)
     if type(point.vectors) is UnreadVector:
-        return size + len(point.vectors.wire)
+        size += len(point.vectors.wire)
+        if not point.vectors.is_read:
+            return size
     for vector in point.vectors.values():
         match vector:
             case bytes():

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_WAIT_SECONDS = 15.0
+WAIT_SECONDS = 15.0
 _LOOK_SECONDS = 0.0002
 _LOOK_AT_MOST_SECONDS = 0.005
 
@@ -22,9 +22,9 @@ _LOOK_AT_MOST_SECONDS = 0.005
 class Turn:
     """The place in line of one connection to the file at `path`. The kernel lets go of it when the process ends."""
 
-    def __init__(self, path: Path, wait_seconds: float = _WAIT_SECONDS) -> None:
+    def __init__(self, path: Path, wait_seconds: float | None = None) -> None:
         self._path = path
-        self._wait_seconds = wait_seconds
+        self._wait_seconds = WAIT_SECONDS if wait_seconds is None else wait_seconds
         self._next = path.with_name(path.name + ".next").open("wb")
         self._writing = path.with_name(path.name + ".turn").open("wb")
 
@@ -53,7 +53,7 @@ class Turn:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise sqlite3.OperationalError(
+                    raise _busy(
                         f"other processes have been writing to {self._path} for {self._wait_seconds:g} s:"
                         " see whether one is stopped, or the disk is slow"
                     ) from None
@@ -61,3 +61,10 @@ class Turn:
                 return
             time.sleep(look_seconds)
             look_seconds = min(2 * look_seconds, _LOOK_AT_MOST_SECONDS)
+
+
+def _busy(text: str) -> sqlite3.OperationalError:
+    """As SQLite says it: an error without a code would be one of a damaged file."""
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_BUSY, "SQLITE_BUSY"
+    return error

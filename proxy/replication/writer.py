@@ -152,7 +152,7 @@ class Writer:
             return None
         here, there = (self.site.stores.at(one).capabilities for one in (side, side.other))
         scaled_here = here.normalizes_cosine and not there.normalizes_cosine
-        return Keeping(spec, scaled_here, takes_native=there.native)
+        return Keeping(spec, scaled_here, takes_native=here.native and there.native)
 
     async def _begin(self, ids: tuple[PointId, ...], side: Side) -> int:
         site = self.site

@@ -20,7 +20,7 @@ from proxy.errors import (
     Untranslatable,
 )
 from proxy.fronts.names import NameMap
-from proxy.model import OpaqueWrite, PrimaryOnlyRead, Result, Side, UpdateAliases, look_into
+from proxy.model import OpaqueWrite, PrimaryOnlyRead, Result, Side, UpdateAliases, Written, look_into
 from proxy.replication.writer import Primary
 from proxy.serving.upstream import Upstream
 from proxy.wire import Request, Response, plain, readable
@@ -86,7 +86,8 @@ class _Translated:
             return self._refused(error, Outcome.UNTOUCHED)
         except CrossfadeError as error:  # of several steps, some may have been taken
             return self._refused(error, Outcome.FAILED)
-        self.judgement = Judgement(Outcome.ACCEPTED)
+        failed = isinstance(result, Written) and result.failed
+        self.judgement = Judgement(Outcome.FAILED if failed else Outcome.ACCEPTED)
         return self.dialect.encode(self.call, result, self.now() - began)
 
     def _refused(self, error: CrossfadeError, outcome: Outcome) -> Response:

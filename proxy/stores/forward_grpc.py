@@ -333,7 +333,7 @@ class _Watch:
 
     def begin(self, fields: tuple[Field, ...], body: bytes) -> GiveUp:
         """Raises NotSent, ValueError."""
-        self._stream_id = self._line.connection.begin(fields, body, self._ended, self._flows)
+        self._stream_id = self._line.connection.begin(fields, body, self._ended, self._flows, self._seconds)
         self._line.calls += 1
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fell_silent)
         return self._give_up

@@ -29,15 +29,22 @@ class Exchange:
     """`head` ends when the server begins to answer, and raises if it never will. `answer` comes with the head; None if
     the server said all at once. `sent` is set while the server has room. `ended` hears, once, that all is over.
 
-    `taken` and `left`: as of Frames."""
+    `taken`, `left` and `silence_seconds`: as of Frames."""
 
-    def __init__(self, taken: Callable[[int], None], left: Callable[[], None], ended: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        taken: Callable[[int], None],
+        left: Callable[[], None],
+        ended: Callable[[], None],
+        silence_seconds: float | None = None,
+    ) -> None:
         self.head: asyncio.Future[FieldBlock] = asyncio.get_running_loop().create_future()
         self.answer: Frames | None = None
         self.sent = asyncio.Event()
         self.is_over = False
         self._taken = taken
         self._left = left
+        self._silence_seconds = silence_seconds
         self._ended = ended
 
     def on_end(self, ended: Callable[[], None]) -> None:
@@ -75,7 +82,7 @@ class Exchange:
     def _begin(self, block: FieldBlock, ends: bool) -> None:
         if not ends:
             coding = coding_in(block.fields)
-            self.answer = Frames(coding, self._taken, self._left)
+            self.answer = Frames(coding, self._taken, self._left, self._silence_seconds)
         if not self.head.done():  # whoever waited may have been cancelled
             self.head.set_result(block)
         if ends:

@@ -39,10 +39,12 @@ Ended = Callable[["Call", CrossfadeError | None], None]
 class Call:
     """An answer while it comes. `head` and `trailers` are the same block where the server said all at once. `ended`
     hears, once, that it is whole, or why it will never be. `flows` hears in its place of an answer that is large, with
-    its head and the rest of it as it comes; it gives back what is to hear the end of that."""
+    its head and the rest of it as it comes; it gives back what is to hear the end of that. `silence_seconds`: how long
+    a part of such an answer is waited for."""
 
     ended: Ended
     flows: Flows | None = None
+    silence_seconds: float | None = None
     head: FieldBlock | None = None
     body: bytearray = field(default_factory=bytearray)
     trailers: FieldBlock | None = None
@@ -113,14 +115,21 @@ class GrpcUpstream(asyncio.Protocol):
         """Whether the server takes one more call now."""
         return self._http2.can_open and self.is_usable
 
-    def begin(self, fields: Sequence[Field], message: bytes, ended: Ended, flows: Flows | None = None) -> int:
+    def begin(
+        self,
+        fields: Sequence[Field],
+        message: bytes,
+        ended: Ended,
+        flows: Flows | None = None,
+        silence_seconds: float | None = None,
+    ) -> int:
         """Send a call, where there is room; its stream. Raises NotSent, and ValueError for fields that HTTP/2 does not
         allow."""
         if not self.is_usable:
             raise NotSent(self._lost or "the connection is being closed")
         stream_id = self._http2.open(fields)
         self._http2.send_data(stream_id, framed(message), ends=True)
-        self._calls[stream_id] = Call(ended, flows)
+        self._calls[stream_id] = Call(ended, flows, silence_seconds)
         self._write_soon()
         return stream_id
 
@@ -190,6 +199,8 @@ class GrpcUpstream(asyncio.Protocol):
         exchange = self._exchanges.get(event.stream_id)
         if exchange is None:
             return False
+        if isinstance(event, Data):
+            self._http2.received(event.size_bytes)  # whoever reads slowly keeps only its own stream back
         exchange.heed(event)
         if exchange.is_over:
             self._exchanges.pop(event.stream_id, None)
@@ -197,7 +208,7 @@ class GrpcUpstream(asyncio.Protocol):
         return True
 
     def _consume(self, stream_id: int, size_bytes: int) -> None:
-        self._http2.consume(stream_id, size_bytes)
+        self._http2.taken(stream_id, size_bytes)
         self._write_soon()
 
     def close(self) -> None:
@@ -250,7 +261,8 @@ class GrpcUpstream(asyncio.Protocol):
         flows, call.flows = call.flows, None
         if flows is None or call.head is None or coding_in(call.head.fields) != b"identity":
             return
-        exchange = Exchange(partial(self._consume, stream_id), partial(self.leave, stream_id), lambda: None)
+        left = partial(self.leave, stream_id)
+        exchange = Exchange(partial(self._consume, stream_id), left, lambda: None, call.silence_seconds)
         exchange.heed(Head(stream_id, call.head, ends=False))
         assert exchange.answer is not None
         exchange.answer.feed(bytes(call.body), 0)  # which was made good already
@@ -268,7 +280,8 @@ class GrpcUpstream(asyncio.Protocol):
         for stream_id in tuple(self._calls):
             self._end(stream_id, BrokenOff(self._lost))
         for stream_id in tuple(self._exchanges):
-            self._exchanges.pop(stream_id).end(BrokenOff(self._lost))
+            if (exchange := self._exchanges.pop(stream_id, None)) is not None:
+                exchange.end(BrokenOff(self._lost))
         if not self.ready.done():
             self.ready.set_exception(NotSent(self._lost))
             self.ready.exception()  # nobody may be waiting

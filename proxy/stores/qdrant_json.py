@@ -10,6 +10,7 @@ than all the rest of a copy.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,17 +19,17 @@ from urllib.parse import quote
 
 import orjson
 
-from proxy.dialects import Call, Judgement, Outcome
+from proxy.dialects import Call, Outcome
 from proxy.dialects.qdrant.rest import QdrantRest
 from proxy.dialects.qdrant.rest_upserts import upsert_body
-from proxy.errors import CollectionNotFound, Unclear
+from proxy.errors import CollectionNotFound, Unavailable, Unclear
 from proxy.model import Fetch, Json, Point, Points, Selection, Upsert
 from proxy.stores.forward_http import HttpForwarder
 from proxy.wire import Headers, Request, Response
 
 _BEYOND_INT64 = 2.0**63
 _NOT_FOUND = 404
-_TIME_IS_UP = 408
+_AVOIDED_SECONDS = 30.0
 
 
 class QdrantJson:
@@ -38,6 +39,7 @@ class QdrantJson:
         self._line = HttpForwarder(url, timeout_seconds=timeout_seconds, tls=tls)
         self._headers = headers
         self._dialect = QdrantRest()
+        self._not_before = 0.0  # on the loop's clock: REST does not answer as a Qdrant does
 
     async def exact(self, collection: str, points: Sequence[Point], selection: Selection) -> tuple[Point, ...]:
         """`points`, those with a number that may be rounded read again (absent, if they are gone by now).
@@ -50,15 +52,24 @@ class QdrantJson:
         return tuple(again.get(point.id, point) for point in points if point.id in again or point.id not in rounded)
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> bool:
-        """Put points that came as JSON, and wait until they are applied. False if the server has refused them, and done
-        nothing: gRPC tells which, and why. Raises Unavailable or Unclear."""
-        response = await self._ask("PUT", collection, upsert_body(points), "wait=true&ordering=strong")
-        if 400 <= response.status < 500 and response.status != _TIME_IS_UP:
+        """Put points that came as JSON, and wait until they are applied. False if that has not come about, but nothing
+        is under way: gRPC does it, or tells what is in the way. Raises Unclear."""
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before:
+            return False
+        self._not_before = now + _AVOIDED_SECONDS  # unless it turns out well: then REST is there for the next one
+        try:
+            response = await self._ask("PUT", collection, upsert_body(points), "wait=true&ordering=strong")
+        except Unavailable:
+            return False
+        if 300 <= response.status < 400:
             return False
         call = Call(Request("http", "PUT", ""), Upsert(collection, tuple(points)))
-        if self._dialect.judge(call, response) != Judgement(Outcome.ACCEPTED):
+        judgement = self._dialect.judge(call, response)
+        if judgement.outcome is Outcome.UNKNOWN or judgement.acknowledged:
             raise Unclear(f"the update was answered with HTTP {response.status}; it may still be applied")
-        return True
+        self._not_before = 0.0
+        return judgement.outcome is Outcome.ACCEPTED
 
     async def close(self) -> None:
         await self._line.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,11 +15,18 @@ from typing import Any
 import grpc
 import pytest
 
-from proxy.errors import CrossfadeError
+from proxy.errors import CrossfadeError, Unclear
+from proxy.frames import Frames
+from proxy.listeners.admission import Admission
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.grpc_stream import GrpcStream
+from proxy.protocols.grpc import framed
+from proxy.protocols.http2 import Connection
+from proxy.protocols.http2_events import Role
+from proxy.protocols.http2_frames import Code
 from proxy.stores.forward_grpc import GrpcForwarder
-from proxy.wire import Answer, AnswerHead, Body, Request
+from proxy.telemetry.tasks import spawn
+from proxy.wire import Answer, AnswerHead, Body, Request, Response
 from tests.support.event_loops import on_each_loop
 from tests.support.migration import Migrations
 from tests.support.sockets import relay
@@ -338,3 +346,105 @@ def test_through_a_proxy_it_is_as_without(migrations: Migrations, method: str) -
                 return error.code()
 
     assert asked(f"127.0.0.1:{migration.grpc_port}") == asked(migration.source.grpc_address)
+
+
+# --- what is left behind ---------------------------------------------------------------------------------
+
+
+async def test_answers_that_are_left_give_their_windows_back() -> None:
+    """Far more than a connection's window, of which nobody reads the rest."""
+
+    async def ask(forwarder: GrpcForwarder, read: bool) -> int:
+        asked = Frames(b"identity", lambda _: None)
+        asked.feed(framed(b"go"), 0)
+        asked.end()
+        response = await forwarder.forward(Request("grpc", "", METHOD, body=asked))
+        assert isinstance(response.body, Frames)
+        size = 0
+        async for part in response.body:
+            size += len(part)
+            if not read:
+                await asyncio.sleep(0.05)  # so that more of it has come
+                response.body.close()
+                break
+        return size
+
+    with ThreadPoolExecutor(8) as threads:
+        server = grpc.server(threads, handlers=(AnyMethod(lambda *_: iter([bytes(100_000)] * 40)),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        forwarder = GrpcForwarder(f"127.0.0.1:{port}", timeout_seconds=5)
+        async with asyncio.timeout(30):
+            for _ in range(40):
+                await ask(forwarder, read=False)
+            assert await ask(forwarder, read=True) > 4_000_000
+        await forwarder.close()
+        await asyncio.to_thread(server.stop(0).wait)
+
+
+async def test_a_call_that_is_taken_back_at_once_takes_no_place() -> None:
+    """Its head and its reset come in one piece, before anybody has begun with it."""
+    admission = Admission(4, 1_000_000, 600_000, lambda _: Response(8, message="too many"))
+
+    async def never(_: Request) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    listener = GrpcListener(never, "127.0.0.1", 0, streams=lambda _: True, admission=admission)
+    await listener.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    http2 = Connection(Role.CLIENT)
+    fields = (
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":authority", b"h"),
+        (b":path", METHOD.encode()),
+        (b"content-type", b"application/grpc"),
+    )
+    for _ in range(20):
+        http2.reset(http2.open(fields), Code.CANCEL)
+    writer.write(http2.take())
+    async with asyncio.timeout(10):
+        await reader.read(1)
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if not admission.requests:
+                break
+    assert not admission.requests
+    writer.close()
+    await listener.stop(drain_seconds=5)
+
+
+async def test_what_is_cut_off_at_the_end_of_a_drain_is_told_so() -> None:
+    """Also where the answer has begun, so that its end are trailers."""
+    async with through(echo) as (channel, _, _):
+        heard = threading.Event()
+
+        def talk() -> Any:
+            call = channel.stream_stream(METHOD)(_and_then_nothing(heard))
+            next(call)
+            heard.set()
+            with pytest.raises(grpc.RpcError) as told:
+                next(call)
+            return told.value
+
+        talking = spawn(in_thread(talk), name="a call that is cut off")
+        assert await in_thread(lambda: heard.wait(PATIENCE_SECONDS))
+        [listener] = [each for each in gc.get_objects() if isinstance(each, GrpcListener) and each._running]
+        await listener.stop(drain_seconds=0.2)
+        told = await talking
+    assert (told.code(), "cut off" in told.details()) == (grpc.StatusCode.UNKNOWN, True)
+
+
+def _and_then_nothing(heard: threading.Event) -> Iterator[bytes]:
+    yield b"first"
+    heard.wait(PATIENCE_SECONDS)
+    time.sleep(2)
+
+
+async def test_an_answer_that_falls_silent_is_given_up() -> None:
+    frames = Frames(b"identity", lambda _: None, silence_seconds=0.1)
+    frames.feed(b"x", 1)
+    assert await anext(frames) == b"x"
+    with pytest.raises(Unclear, match=r"nothing of the answer came for 0\.1 s"):
+        await anext(frames)

@@ -34,6 +34,7 @@ _KEY, _VALUE = b"\x0a", b"\x12"  # of an entry of a payload
 _VECTORS_TAG = bytes([_VECTORS])
 _UUID_BYTES = 36
 _MORE = 0x80  # a varint goes on
+_LAST_SHIFT = 56  # of ten bytes, which is all that there may be
 _NOT_FINITE = re.compile(rb"\x11[\x00-\xff]{6}[\xf0-\xff][\x7f\xff]")  # what a double that is none looks like
 
 
@@ -153,6 +154,8 @@ def _varint(wire: bytes, position: int) -> tuple[int, int]:
     """The number at `position`, and where it ends."""
     value = shift = 0
     while (byte := wire[position]) >= _MORE:
+        if shift > _LAST_SHIFT:
+            raise Undecodable
         value |= (byte - _MORE) << shift
         shift += 7
         position += 1

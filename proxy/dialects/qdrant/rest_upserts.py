@@ -11,6 +11,7 @@ decoded whole by rest_writes.py. That both say the same is tested (tests/unit/di
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import orjson
@@ -23,6 +24,7 @@ from proxy.model import Point, UnreadVector, Upsert, Vector
 
 SMALL_BYTES = 4096
 _KEY = b'"vector"'
+_ESCAPED = re.compile(rb"\\u00[4-7]")  # a letter: a key may be "vector" and not look like it
 _OF_NO_NUMBER = (b"N", b"I")  # NaN, Infinity: which some parsers take
 _FIELDS = frozenset({"id", "vector", "payload"})
 
@@ -79,7 +81,10 @@ def _cut(body: bytes) -> tuple[bytes, list[bytes]] | None:
         lists.append(body[start : end + 1])
         done = end
     parts.append(body[done:])
-    return b"".join(parts), lists
+    rest = b"".join(parts)
+    if _ESCAPED.search(rest):
+        return None
+    return rest, lists
 
 
 def _may_be_too_large(body: bytes, start: int, end: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.grpc_writes import point_bytes, upsert_call
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.rest import QdrantRest
+from proxy.dialects.qdrant.vectors import varint_of
 from proxy.errors import InvalidRequest
 from proxy.model import Point, Unread, UnreadVector, Upsert, look_into
 from proxy.wire import Request
@@ -104,6 +106,7 @@ def test_rest_forms_that_are_plain(body: bytes) -> None:
         b'{"points":[{"id":1,"v\\u0065ctor":[1]},{"id":2,"vector":[2]}]}',
         b'{"points":[{"id":1,"v\\u0065ctor":[1],"payload":{"vector":[2]}}]}',
         b'{"points":[{"id":1,"vector":["]",{"vector":[0]}]}]}',
+        b'{"points":[{"id":1,"\\u0076ector":[0],"payload":{"vector":[7]}}]}',
     ],
 )
 def test_rest_whatever_else_is_read_whole(body: bytes) -> None:
@@ -216,6 +219,15 @@ def _unknown(message: Any) -> None:
 def test_grpc_whatever_else_is_read_whole(body: bytes) -> None:
     assert grpc_upserts.unread_upsert(body) is None
     assert not grpc_disagreement(body)
+
+
+def test_grpc_a_number_without_end_is_not_followed() -> None:
+    """It would take as long as the square of its length."""
+    endless = b"\x0a" + b"\xff" * 2_000_000
+    message = b"\x0a\x01c\x1a" + varint_of(len(endless)) + endless
+    began = time.process_time()
+    assert grpc_upserts.unread_upsert(message) is None
+    assert time.process_time() - began < 1.0
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

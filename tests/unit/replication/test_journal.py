@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from proxy.dialects import Outcome
 from proxy.errors import JournalError
 from proxy.model import Side
-from proxy.replication import journal_loss
+from proxy.replication import journal_loss, turn
 from proxy.replication import records as r
 from proxy.replication.journal import Journal
 from proxy.replication.journal_file import connect, join
@@ -480,3 +481,22 @@ async def test_a_damaged_journal_is_not_replaced_under_the_hands_of_others(tmp_p
     with pytest.raises(JournalError, match="other processes work on it"):
         Journal.open(path)
     other.lock.release()
+
+
+async def test_a_journal_that_is_being_written_to_is_not_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that is stopped, say: whoever starts beside it says so, and changes nothing."""
+    path = tmp_path / "journal.db"
+    one = Journal.open(path)
+    await one.append(begin(1))
+    file = os.stat(path).st_ino
+    monkeypatch.setattr(turn, "WAIT_SECONDS", 0.1)
+    stopped = turn.Turn(path)
+    with stopped.taken(), pytest.raises(JournalError, match="see whether one is stopped"):
+        Journal.open(path)
+    stopped.close()
+    assert os.stat(path).st_ino == file
+    assert not [name for name in os.listdir(tmp_path) if "lost" in name]
+    assert (await one.append(begin(2))).position
+    await one.close()

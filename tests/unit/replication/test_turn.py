@@ -66,10 +66,11 @@ def test_it_is_not_waited_for_for_ever(tmp_path: Path) -> None:
         closing.callback(second.close)
         with (
             first.taken(),
-            pytest.raises(sqlite3.OperationalError, match=r"have been writing to .*journal for 0\.1 s"),
+            pytest.raises(sqlite3.OperationalError, match=r"have been writing to .*journal for 0\.1 s") as told,
             second.taken(),
         ):
             pass
+        assert told.value.sqlite_errorcode == sqlite3.SQLITE_BUSY  # else it would be taken for a damaged file
         with second.taken():  # and whoever gave up is not in the way
             pass
         with first.taken():
