@@ -54,22 +54,28 @@ class QdrantJson:
     async def upsert(self, collection: str, points: Sequence[Point]) -> bool:
         """Put points that came as JSON, and wait until they are applied. False if that has not come about, but nothing
         is under way: gRPC does it, or tells what is in the way. Raises Unclear."""
-        now = asyncio.get_running_loop().time()
-        if now < self._not_before:
+        if asyncio.get_running_loop().time() < self._not_before:
             return False
-        self._not_before = now + _AVOIDED_SECONDS  # unless it turns out well: then REST is there for the next one
         try:
             response = await self._ask("PUT", collection, upsert_body(points), "wait=true&ordering=strong")
         except Unavailable:
-            return False
+            return self._avoid()
+        except Unclear:
+            self._avoid()
+            raise
         if 300 <= response.status < 400:
-            return False
+            return self._avoid()
         call = Call(Request("http", "PUT", ""), Upsert(collection, tuple(points)))
         judgement = self._dialect.judge(call, response)
         if judgement.outcome is Outcome.UNKNOWN or judgement.acknowledged:
+            self._avoid()
             raise Unclear(f"the update was answered with HTTP {response.status}; it may still be applied")
-        self._not_before = 0.0
         return judgement.outcome is Outcome.ACCEPTED
+
+    def _avoid(self) -> bool:
+        """Leave it to gRPC for a while: False."""
+        self._not_before = asyncio.get_running_loop().time() + _AVOIDED_SECONDS
+        return False
 
     async def close(self) -> None:
         await self._line.close()

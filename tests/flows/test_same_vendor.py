@@ -17,6 +17,7 @@ from proxy.model import Point
 from proxy.stores.qdrant_json import QdrantJson
 from tests.support.migration import Migration, Migrations
 from tests.support.qdrant_engines import QdrantEmulator
+from tests.support.sockets import unused_port
 
 DIM = 256  # so that a few points are a large body
 POINTS = 40
@@ -155,6 +156,29 @@ def test_a_target_that_has_lost_its_collection_gets_it_back(migrations: Migratio
     migration.rest()
     assert ways.points["refused as json"] - before["refused as json"] >= POINTS // 2
     assert everything(target, name) == everything(migration.direct(), name)
+
+
+def test_a_target_whose_rest_does_not_answer_is_written_to_by_grpc(migrations: Migrations, ways: Ways) -> None:
+    target = migrations.own_source()
+
+    def without_rest(config: dict[str, Any]) -> None:
+        config["stores"]["new"] = {
+            "kind": "qdrant",
+            "url": f"http://127.0.0.1:{unused_port()}",
+            "grpc_url": f"http://{target.grpc_address}",
+            "longest_request_seconds": 1,
+        }
+
+    migration = migrations(change=without_rest)
+    migration.mirror()
+    name, client = migration.name("c"), migration.client()
+    client.create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.COSINE))
+    migration.rest()
+    for number in range(3):
+        client.upsert(name, points({"n": number}, number * POINTS))
+    settled(migration, migration.client_at(target.rest_port, target.grpc_port), name)
+    assert ways.points["json"] == 0
+    assert ways.points["made anew"] == 3 * POINTS
 
 
 def test_bad_vectors_get_the_sources_own_error_and_change_nothing(
