@@ -254,6 +254,8 @@ class _Read:
             self.way.route.upstream.limit.give_up()
         if self.otherwise is not None:
             self.otherwise.cancel()
+        operation, route, listener = self.way.glance.operation, self.way.route.name, self.path.listener.name
+        self.path.metrics.requests.add(listener, operation, route, "proxy", "client left", "given up")
 
     async def _otherwise(self, error: CrossfadeError, seconds: float) -> None:
         """A read may be repeated, so one that ran into a connection just being closed is; not one that took long."""
