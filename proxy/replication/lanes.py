@@ -11,12 +11,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Hashable, Iterable
 from contextlib import asynccontextmanager
 
+from proxy.replication.bulk import assign, has_none_of, remove
+
 
 class _Ticket:
-    __slots__ = ("ahead", "turn")
+    __slots__ = ("ahead", "crowded", "turn")
 
     def __init__(self) -> None:
         self.ahead = 0  # lanes in which somebody else stands in front
+        self.crowded = False  # somebody else is or was in one of its lanes
         self.turn: asyncio.Future[None] | None = None
 
 
@@ -24,7 +27,7 @@ class Lanes:
     """Keys are anything hashable."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Hashable, deque[_Ticket]] = {}
+        self._lanes: dict[Hashable, _Ticket | deque[_Ticket]] = {}  # who is there alone, or all who are, first to last
 
     @asynccontextmanager
     async def hold(self, keys: Iterable[Hashable]) -> AsyncIterator[None]:
@@ -41,18 +44,31 @@ class Lanes:
 
     def _enter(self, keys: tuple[Hashable, ...]) -> _Ticket:
         ticket = _Ticket()
+        if has_none_of(self._lanes, keys):
+            assign(self._lanes, keys, ticket)
+            return ticket
+        ticket.crowded = True
         for key in keys:
             lane = self._lanes.get(key)
             if lane is None:
-                self._lanes[key] = deque((ticket,))
-            else:
-                ticket.ahead += 1
-                lane.append(ticket)
+                self._lanes[key] = ticket
+                continue
+            if isinstance(lane, _Ticket):
+                lane.crowded = True
+                lane = self._lanes[key] = deque((lane,))
+            ticket.ahead += 1
+            lane.append(ticket)
         return ticket
 
     def _leave(self, keys: tuple[Hashable, ...], ticket: _Ticket) -> None:
+        if not ticket.crowded:
+            remove(self._lanes, keys)
+            return
         for key in keys:
             lane = self._lanes[key]
+            if isinstance(lane, _Ticket):
+                del self._lanes[key]
+                continue
             if lane[0] is not ticket:  # given up while waiting
                 lane.remove(ticket)
                 continue

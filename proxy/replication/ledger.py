@@ -20,12 +20,14 @@ A key is *clean* when both stores are known to hold the same. Only keys that are
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from proxy.dialects import Outcome
 from proxy.model import PointId, Side
 from proxy.replication import records as r
+from proxy.replication.bulk import assign, has_none_of, pop_each, remove
 
 NEVER_SWEPT = "not backfilled yet"
 INTERRUPTED = "what the first backfill had copied was lost meanwhile"  # so it is swept, like any that was in step once
@@ -44,6 +46,7 @@ class Interval:
     named: set[PointId] = field(default_factory=set)  # scope
     reconciled: dict[PointId, int] = field(default_factory=dict)  # page: keys copied meanwhile -> that BEGIN
     stale: bool = False  # page: a definition came in between; definition: another one overlapped it
+    shared: bool = False  # another one of its kind is or was open for one of its keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ class Ledger:
     cursors: dict[str, PointId | None] = field(default_factory=dict)  # job -> where its next page starts
     _pages: dict[int, Interval] = field(default_factory=dict)  # the open pages and scopes among the intervals
     _scopes: dict[int, Interval] = field(default_factory=dict)
-    _writers: dict[PointId, list[Interval]] = field(default_factory=dict)
-    _reconcilers: dict[PointId, list[Interval]] = field(default_factory=dict)
+    _writers: dict[PointId, tuple[Interval, ...]] = field(default_factory=dict)
+    _reconcilers: dict[PointId, tuple[Interval, ...]] = field(default_factory=dict)
     _held: dict[PointId, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -108,9 +111,9 @@ class Ledger:
                 self._scopes[position] = interval
             for point_id in dict.fromkeys(interval.ids):  # a write may name one twice
                 if isinstance(interval.record, r.BeginWrite):
-                    self._writers.setdefault(point_id, []).append(interval)
+                    _open(self._writers, point_id, interval)
                 elif point_id not in interval.skipped:
-                    self._reconcilers.setdefault(point_id, []).append(interval)
+                    _open(self._reconcilers, point_id, interval)
         for hold in self.holds.values():
             for point_id in hold.ids or ():
                 self._held[point_id] = self._held.get(point_id, 0) + 1
@@ -185,6 +188,8 @@ class Ledger:
             return True
         if ids is None:
             return bool(holds) or self.endangered(self._reconcilers, side, rewrites)
+        if has_none_of(self._reconcilers, ids) and has_none_of(self._held, ids):
+            return False
         for point_id in ids:
             if any(interval.record.secondary is side for interval in self._reconcilers.get(point_id, ())):  # type: ignore[union-attr]
                 return True
@@ -313,41 +318,35 @@ class Ledger:
 
     def _begin_write(self, position: int, record: r.BeginWrite) -> Effects:
         interval = Interval(position, record, record.ids)
-        uncertain = self.range_held or bool(self._scopes)
-        for point_id in record.ids:
-            others = self._writers.setdefault(point_id, [])
-            if uncertain or others or point_id in self._held:
-                interval.mixed.add(point_id)
-            for other in others:
-                other.mixed.add(point_id)
-            if interval not in others:
-                others.append(interval)
+        if self.range_held or self._scopes:
+            interval.mixed.update(record.ids)
+        elif not has_none_of(self._held, record.ids):
+            interval.mixed.update(point_id for point_id in record.ids if point_id in self._held)
+        if len(set(record.ids)) < len(record.ids):
+            interval.mixed.update(point_id for point_id, times in Counter(record.ids).items() if times > 1)
+        _open_all(self._writers, record.ids, interval)
         self._touch(record.ids)
         self.intervals[position] = interval
         return Effects()
 
     def _begin_reconcile(self, position: int, record: r.BeginReconcile) -> Effects:
-        interval = Interval(position, record, record.ids)
-        taken: dict[PointId, int | None] = {}
-        blocked = self.blocked
-        for point_id in record.ids:
-            behind = point_id in self.behind
-            kept_back = not behind or self.behind[point_id] or point_id in self._writers if record.recovery else behind
-            if blocked or kept_back or point_id in self._held:
-                interval.skipped.add(point_id)
-                continue
-            others = self._reconcilers.setdefault(point_id, [])
-            if others:
-                interval.mixed.add(point_id)
-            for other in others:
-                other.mixed.add(point_id)
-            others.append(interval)
-            taken[point_id] = self.marks.pop(point_id, None)
+        ids = tuple(dict.fromkeys(record.ids))
+        interval = Interval(position, record, ids)
+        if record.recovery or self.blocked or not (has_none_of(self.behind, ids) and has_none_of(self._held, ids)):
+            interval.skipped.update(point_id for point_id in ids if self._skips(point_id, record))
+            ids = tuple(point_id for point_id in ids if point_id not in interval.skipped)
+        _open_all(self._reconcilers, ids, interval)
+        taken = pop_each(self.marks, ids)
         self._touch(taken)
         for page in self._pages.values():
             page.touched.update(taken)
         self.intervals[position] = interval
         return Effects(taken=taken, skipped=frozenset(interval.skipped))
+
+    def _skips(self, point_id: PointId, record: r.BeginReconcile) -> bool:
+        behind = point_id in self.behind
+        kept_back = not behind or self.behind[point_id] or point_id in self._writers if record.recovery else behind
+        return self.blocked or kept_back or point_id in self._held
 
     def _begin_page(self, position: int, record: r.BeginPage) -> Effects:
         interval = Interval(position, record, touched=set(self._reconcilers))
@@ -417,10 +416,15 @@ class Ledger:
                 index = self._reconcilers
             case _:
                 return
-        for point_id in interval.ids:
-            if (open_of_key := index.get(point_id)) and interval in open_of_key:
-                open_of_key.remove(interval)
-                if not open_of_key:
+        if not (interval.shared or interval.skipped):
+            remove(index, interval.ids)
+            return
+        for point_id in dict.fromkeys(interval.ids):
+            if interval in (open_of_key := index.get(point_id, ())):
+                left = tuple(other for other in open_of_key if other is not interval)
+                if left:
+                    index[point_id] = left
+                else:
                     del index[point_id]
 
     def _end_write(self, position: int, interval: Interval, record: r.EndWrite) -> Effects:
@@ -434,7 +438,9 @@ class Ledger:
             assert isinstance(interval.record, r.BeginWrite)
             held = self._hold(position, interval.record.primary, record.hold_seconds, interval.ids)
         sure = record.outcome is Outcome.ACCEPTED and not record.acknowledged and self._is_recent(interval)
-        certain = tuple(i for i in interval.ids if i not in interval.mixed) if sure else ()
+        certain = interval.ids if sure else ()
+        if interval.mixed:
+            certain = tuple(i for i in certain if i not in interval.mixed)
         self._supersede(interval, interval.ids, certain if record.whole else ())
         return Effects(ready=ready, certain=certain, held=held)
 
@@ -456,31 +462,23 @@ class Ledger:
 
     def _end_reconcile(self, position: int, interval: Interval, record: r.EndReconcile) -> Effects:
         assert isinstance(interval.record, r.BeginReconcile)
-        parked = dict(record.parked)
-        failed = {*record.dirty, *record.unclear}
-        settled: list[PointId] = []
-        for point_id in interval.ids:
-            if point_id in interval.skipped or point_id in failed:
-                continue
-            if point_id in interval.mixed:
-                failed.add(point_id)
-                continue
-            settled.append(point_id)
-            if point_id in parked:
-                self.parked[point_id] = parked[point_id]
-            else:
-                self.parked.pop(point_id, None)
+        failed = {*record.dirty, *record.unclear, *(interval.mixed - interval.skipped)}
+        settled = interval.ids
+        if failed or interval.skipped:
+            settled = tuple(i for i in settled if i not in failed and i not in interval.skipped)
+        self._park(settled, dict(record.parked))
         if interval.record.recovery:
             for point_id in settled:
                 self.behind.pop(point_id, None)
             failed.update(settled)  # as the old primary has them by now, as far as anybody knows
-        self._mark(position, (i for i in interval.ids if i in failed))
+        if failed:
+            self._mark(position, (i for i in interval.ids if i in failed))
         held = self._unclear(position, interval, record.unclear, record.hold_seconds)
         confirmed = dict.fromkeys(settled, interval.position)
         for page in self._pages.values():  # it may still put an older state there: its END will tell
             page.reconciled.update(confirmed)
         return Effects(
-            ready=interval.ids, settled=tuple(settled), confirmed={} if self._pages else confirmed, held=held
+            ready=interval.ids, settled=settled, confirmed={} if self._pages else confirmed, held=held
         )
 
     def _end_page(self, position: int, interval: Interval, record: r.EndPage) -> Effects:
@@ -489,14 +487,7 @@ class Ledger:
         if interval.stale:
             again.update(record.ids)
             self._need_sweep(position, "the collection was redefined during a backfill")
-        parked = dict(record.parked)
-        for point_id in record.ids:
-            if point_id in again:
-                continue
-            if point_id in parked:
-                self.parked[point_id] = parked[point_id]
-            else:
-                self.parked.pop(point_id, None)
+        self._park([i for i in record.ids if i not in again], dict(record.parked))
         for page in self._pages.values():
             page.touched.update(record.ids)
         for scope in self._scopes.values():
@@ -577,12 +568,17 @@ class Ledger:
     # --- marks and holds -------------------------------------------------------------------
 
     def _mark(self, position: int, ids: Iterable[PointId]) -> tuple[PointId, ...]:
-        marked = []
-        for point_id in ids:
-            self.marks.pop(point_id, None)  # a renewed mark goes to the end: the order stays that of positions
-            self.marks[point_id] = position
-            marked.append(point_id)
-        return tuple(marked)
+        marked = tuple(ids)
+        remove(self.marks, marked)  # a renewed mark goes to the end: the order stays that of positions
+        assign(self.marks, marked, position)
+        return marked
+
+    def _park(self, ids: Sequence[PointId], parked: dict[PointId, r.Parking]) -> None:
+        """Of these keys those are parked from here on, and no other."""
+        if not has_none_of(self.parked, ids):
+            remove(self.parked, ids)
+        if parked:
+            self.parked.update((point_id, parked[point_id]) for point_id in ids if point_id in parked)
 
     def _hold(
         self, position: int, side: Side, seconds: float, ids: tuple[PointId, ...] | None, *, copy: bool = False
@@ -669,6 +665,28 @@ class Ledger:
             return Effects()
         held = self._hold(position, Side.SOURCE, record.hold_seconds, None) if record.hold_seconds else None
         return Effects(held=held, ready_all=True)
+
+
+def _open_all(index: dict[PointId, tuple[Interval, ...]], ids: tuple[PointId, ...], interval: Interval) -> None:
+    """`interval` is open for these keys, which may be repeated; where others are, too, they have overlapped."""
+    if has_none_of(index, ids):
+        assign(index, ids, (interval,))
+        return
+    for point_id in dict.fromkeys(ids):
+        for other in (others := _open(index, point_id, interval)):
+            other.mixed.add(point_id)
+        if others:
+            interval.mixed.add(point_id)
+
+
+def _open(index: dict[PointId, tuple[Interval, ...]], point_id: PointId, interval: Interval) -> tuple[Interval, ...]:
+    """The others that are open for the key."""
+    others = index.get(point_id, ())
+    index[point_id] = (*others, interval)
+    if others:
+        for one in (interval, *others):
+            one.shared = True
+    return others
 
 
 def _defines(scope: Interval) -> bool:
