@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
+
+import msgspec
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 PointId = int | UUID | str
@@ -90,16 +92,24 @@ def looked(part: Mapping[str, V]) -> Mapping[str, V]:
     return part if type(part) is dict else part.look() if isinstance(part, Unread) else part
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(msgspec.Struct, frozen=True, eq=False):
     """A point, or the selected part of one. `vectors` maps name to vector, "" is the unnamed one.
 
-    `native`: the same point as a client of its vendor sent it, in that vendor's encoding; b"" where nobody did."""
+    `native`: the same point as a client of its vendor sent it, in that vendor's encoding; b"" where nobody did. Two that
+    differ in nothing else are equal.
+
+    (A struct of msgspec's, which takes a tenth of the time to make that a frozen dataclass does: there are many.)
+    """
 
     id: PointId
-    vectors: Mapping[str, Vector] = field(default_factory=dict)
-    payload: Mapping[str, Json] = field(default_factory=dict)
-    native: bytes = field(default=b"", compare=False, repr=False)
+    vectors: Mapping[str, Vector] = msgspec.field(default_factory=dict)
+    payload: Mapping[str, Json] = msgspec.field(default_factory=dict)
+    native: bytes = b""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Point):
+            return NotImplemented
+        return (self.id, self.vectors, self.payload) == (other.id, other.vectors, other.payload)
 
 
 class Metric(Enum):

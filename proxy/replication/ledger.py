@@ -477,9 +477,7 @@ class Ledger:
         confirmed = dict.fromkeys(settled, interval.position)
         for page in self._pages.values():  # it may still put an older state there: its END will tell
             page.reconciled.update(confirmed)
-        return Effects(
-            ready=interval.ids, settled=settled, confirmed={} if self._pages else confirmed, held=held
-        )
+        return Effects(ready=interval.ids, settled=settled, confirmed={} if self._pages else confirmed, held=held)
 
     def _end_page(self, position: int, interval: Interval, record: r.EndPage) -> Effects:
         assert isinstance(interval.record, r.BeginPage)

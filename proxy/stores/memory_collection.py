@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from proxy.model import CollectionSpec, Filter, Metric, Point, PointId, Selection, Vector
 from proxy.stores.memory_filters import point_test
@@ -51,7 +52,7 @@ def selected(point: Point, selection: Selection) -> Point:
         for name, vector in point.vectors.items()
         if selection.vectors and (selection.vector_names is None or name in selection.vector_names)
     }
-    return replace(point, vectors=vectors, payload=copy.deepcopy(select_payload(point.payload, selection)))
+    return structs.replace(point, vectors=vectors, payload=copy.deepcopy(select_payload(point.payload, selection)))
 
 
 def unit(vector: bytes) -> bytes:

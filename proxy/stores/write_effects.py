@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import assert_never
+
+from msgspec import structs
 
 from proxy.errors import InvalidRequest, PointNotFound, RequestError, Untranslatable
 from proxy.model import (
@@ -79,11 +81,11 @@ def effect_of(write: SimpleWrite, spec: CollectionSpec, known: Known, named: Seq
             return Effect(dict.fromkeys(named))
         case DeleteVectors(_, names):
             _require_names(spec, names)
-            return _change(known, named, lambda point: replace(point, vectors=_without(point.vectors, names)))
+            return _change(known, named, lambda point: structs.replace(point, vectors=_without(point.vectors, names)))
         case SetPayload() | OverwritePayload() | DeletePayload() | ClearPayload():
             change = _payload_change(write)
             return _change(
-                known, named, lambda point: replace(point, payload=change(copy.deepcopy(dict(point.payload))))
+                known, named, lambda point: structs.replace(point, payload=change(copy.deepcopy(dict(point.payload))))
             )
         case OpaqueWrite(reason=reason):
             raise Untranslatable(reason)
@@ -120,7 +122,7 @@ def _update_vectors(write: UpdateVectors, spec: CollectionSpec, known: Known) ->
         if before is None:
             missing.append(point.id)
         elif test(before):
-            changed[point.id] = replace(before, vectors={**before.vectors, **stored(spec, point).vectors})
+            changed[point.id] = structs.replace(before, vectors={**before.vectors, **stored(spec, point).vectors})
     return Effect(changed, _not_found(missing))
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import pytest_asyncio
+from msgspec import structs
 
 from proxy.errors import CollectionNotFound, InvalidRequest, Untranslatable
 from proxy.model import EVERYTHING, CollectionSpec, Hits, Match, Metric, Point, Search, Selection, VectorSpec
@@ -56,7 +57,8 @@ async def named(store: Store) -> AsyncIterator[Named]:
     for together in [metrics] if store.capabilities.named_vectors else [[metric] for metric in metrics]:
         name, spec = fresh_name(), CollectionSpec({metric.value: VectorSpec(3, metric) for metric in together})
         part = [
-            replace(each, vectors={metric.value: each.vectors[metric.value] for metric in together}) for each in points
+            structs.replace(each, vectors={metric.value: each.vectors[metric.value] for metric in together})
+            for each in points
         ]
         for each_store in (store, reference):
             await each_store.create(name, spec)
