@@ -81,8 +81,8 @@ class Unread(Mapping[str, V]):
 
 
 class UnreadVector(Unread[Vector]):
-    """The one vector of a point, dense and without a name; `wire` is a JSON list of its numbers. Most of what is
-    written as JSON are such lists, and often nobody looks at them."""
+    """The one vector of a point, dense and without a name. Most of what is written are vectors, and often nobody looks
+    at them."""
 
     __slots__ = ()
 
@@ -95,8 +95,8 @@ def looked(part: Mapping[str, V]) -> Mapping[str, V]:
 class Point(msgspec.Struct, frozen=True, eq=False):
     """A point, or the selected part of one. `vectors` maps name to vector, "" is the unnamed one.
 
-    `native`: the same point as a client of its vendor sent it, in that vendor's encoding; b"" where nobody did. Two that
-    differ in nothing else are equal.
+    `native`: the same point as a client of its vendor sent it, in that vendor's encoding; b"" where nobody did. Two
+    that differ in nothing else are equal.
 
     (A struct of msgspec's, which takes a tenth of the time to make that a frozen dataclass does: there are many.)
     """

@@ -53,9 +53,10 @@ async def _put(store: Store, collection: str, points: Sequence[Point], report: C
     except CrossfadeError as error:
         report.failed(ids, error)
     else:
-        by_id = {point.id: point for point in points}
-        for point_id, reason in written.refused.items():
-            report.parked[point_id] = Parking(reason, size_bytes(by_id[point_id]))
+        if written.refused:
+            by_id = {point.id: point for point in points}
+            for point_id, reason in written.refused.items():
+                report.parked[point_id] = Parking(reason, size_bytes(by_id[point_id]))
 
 
 async def _remove(store: Store, collection: str, ids: Sequence[PointId], report: CopyReport) -> None:
@@ -75,10 +76,13 @@ async def _remove(store: Store, collection: str, ids: Sequence[PointId], report:
 
 def batches(points: Sequence[Point], limit_points: int, limit_bytes: int) -> Iterator[list[Point]]:
     """Cut `points` into runs within both limits; a single point over the byte limit goes alone."""
+    sizes = list(map(size_bytes, points))
+    if 0 < len(points) <= limit_points and sum(sizes) <= limit_bytes:
+        yield list(points)
+        return
     run: list[Point] = []
     run_bytes = 0
-    for point in points:
-        size = size_bytes(point)
+    for point, size in zip(points, sizes, strict=True):
         if run and (len(run) >= limit_points or run_bytes + size > limit_bytes):
             yield run
             run, run_bytes = [], 0
@@ -93,7 +97,7 @@ def size_bytes(point: Point) -> int:
     if point.native:
         return len(point.native)
     size = 16 + (len(orjson.dumps(dict(point.payload), option=orjson.OPT_NON_STR_KEYS)) if point.payload else 0)
-    if type(point.vectors) is UnreadVector:
+    if isinstance(point.vectors, UnreadVector):
         return size + len(point.vectors.wire)
     for vector in point.vectors.values():
         match vector:

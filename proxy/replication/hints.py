@@ -6,9 +6,8 @@ reconciliation that takes exactly that mark off. Memory is bounded; what does no
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from proxy.model import (
     Write,
     looked,
 )
+from proxy.replication.bulk import assign
 
 
 def left_by(write: Write) -> dict[PointId, Point | None]:
@@ -69,15 +69,24 @@ class Keeping:
     normalizes_cosine: bool
     takes_native: bool = False
 
-    def may_be_certain(self, point: Point) -> bool:
-        """The same as `is_certain`, as far as it can be told without reading what is not read yet."""
-        return self._keeps_floats("") if type(point.vectors) is UnreadVector else self.is_certain(point)
+    def those_that_may_be_certain(self, left: Mapping[PointId, Point | None]) -> dict[PointId, Point | None]:
+        """Those that are absent, and those that are certain, as far as it can be told without reading what is not read
+        yet."""
+        unread = self._keeps_floats("")
+        return {
+            point_id: point
+            for point_id, point in left.items()
+            if point is None or (unread if isinstance(point.vectors, UnreadVector) else self._is_certain(point))
+        }
 
-    def is_certain(self, point: Point) -> bool:
+    def is_state(self, point: Point) -> bool:
+        """Whether `point`, which may be certain, is as good as what the primary returns: it has looked at the numbers,
+        and the secondary makes the same of them."""
+        return self.takes_native and (bool(point.native) or isinstance(point.vectors, UnreadVector))
+
+    def _is_certain(self, point: Point) -> bool:
         """Whether it is known how the primary returns `point`: only of dense float32 vectors it is. Raises
         InvalidRequest for what cannot be read."""
-        if self.takes_native and type(point.vectors) is UnreadVector:
-            return self._keeps_floats("")  # the primary has looked at the numbers
         for name, vector in point.vectors.items():
             if not self._keeps_floats(name):
                 return False
@@ -89,12 +98,14 @@ class Keeping:
         known = self.spec.vectors.get(name)
         return known is not None and known.kind == "dense" and known.datatype == "float32"
 
-    def state(self, point: Point) -> Point:
-        """`point`, which is certain, as the primary returns it, or as good. Raises InvalidRequest for what cannot be
-        read."""
-        if self.takes_native and (point.native or type(point.vectors) is UnreadVector):
-            return point
-        vectors, payload = looked(point.vectors), looked(point.payload)
+    def state(self, point: Point) -> Point | None:
+        """`point` as the primary returns it; None if that is not certain, now that it is read."""
+        try:
+            if isinstance(point.vectors, UnreadVector) and not self._is_certain(point):
+                return None
+            vectors, payload = looked(point.vectors), looked(point.payload)
+        except InvalidRequest:
+            return None  # the primary has taken it for something, and tells for what
         if self.normalizes_cosine:
             vectors = {name: self._as_kept(name, vector) for name, vector in vectors.items()}
         return Point(point.id, vectors, payload)
@@ -114,13 +125,25 @@ def unit(vector: bytes) -> bytes:
     return (values / np.float32(length)).astype("<f4").tobytes()
 
 
-@dataclass(slots=True)  # not frozen: that takes twice as long to make
-class _Hint:
-    """`written`: as the client sent it, and how it is kept; None if the key is absent."""
+@dataclass(slots=True)
+class _Left:
+    """What one write left: of each key, as long as it may be asked for, the point as the client sent it, or None if it
+    is absent."""
 
     mark: int
-    written: tuple[Point, Keeping] | None
-    size_bytes: int
+    points: dict[PointId, Point | None]
+    keeping: Keeping | None
+    point_bytes: int  # of each, on average
+
+
+@dataclass(slots=True)
+class Taken:
+    """What is known of the keys of a reconciliation: states that are (None: absent), points whose state has to be
+    worked out (`Keeping.state`), and keys of which nothing is."""
+
+    states: dict[PointId, Point | None] = field(default_factory=dict)
+    written: list[tuple[Point, Keeping]] = field(default_factory=list)
+    unknown: list[PointId] = field(default_factory=list)
 
 
 class Hints:
@@ -133,48 +156,55 @@ class Hints:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
-        self._known: OrderedDict[PointId, _Hint] = OrderedDict()
+        self._known: dict[PointId, _Left] = {}  # the oldest first
 
     def put(self, mark: int, left: Mapping[PointId, Point | None], keeping: Keeping | None) -> tuple[int, int]:
         """Keep what the mark at position `mark` stands for; points only if it is certain how the primary keeps them.
         How many of them are kept, and how many hints had to go for them."""
-        kept = dropped = 0
-        for point_id, point in left.items():
-            self.drop(point_id)
-            written = None
-            if point is not None:
-                if keeping is None or not keeping.may_be_certain(point):
-                    continue
-                if point.native and not keeping.takes_native:
-                    point = Point(point.id, point.vectors, point.payload)
-                written = point, keeping
-            size = _size_bytes(point)
-            self._known[point_id] = _Hint(mark, written, size)
-            self.size_bytes += size
-            kept += 1
-        while self.size_bytes > self.limit_bytes:
-            self.drop(next(iter(self._known)))
+        self._drop(self._known.keys() & left.keys())
+        points: dict[PointId, Point | None]
+        if keeping is None:
+            points = {point_id: point for point_id, point in left.items() if point is None}
+        else:
+            points = keeping.those_that_may_be_certain(left)
+        if not points:
+            return 0, 0
+        point_bytes = sum(map(_size_bytes, points.values())) // len(points)
+        self.size_bytes += point_bytes * len(points)
+        assign(self._known, points, _Left(mark, points, keeping, point_bytes))
+        return len(points), self._shrink()
+
+    def take(self, taken: Mapping[PointId, int | None]) -> Taken:
+        """What the hints of exactly these marks say of their keys. They are gone afterwards, used or not."""
+        found = Taken()
+        for point_id, mark in taken.items():
+            left = self._known.pop(point_id, None)
+            if left is None:
+                found.unknown.append(point_id)
+                continue
+            self.size_bytes -= left.point_bytes
+            point = left.points.pop(point_id)
+            if left.mark != mark:
+                found.unknown.append(point_id)
+            elif point is None or (left.keeping is not None and left.keeping.is_state(point)):
+                found.states[point_id] = point
+            elif left.keeping is not None:
+                found.written.append((point, left.keeping))
+        return found
+
+    def _shrink(self) -> int:
+        """How many had to go."""
+        dropped = 0
+        while self.size_bytes > self.limit_bytes and self._known:
+            self._drop((next(iter(self._known)),))
             dropped += 1
-        return kept, dropped
+        return dropped
 
-    def take(self, point_id: PointId, mark: int | None) -> tuple[bool, Point | None]:
-        """(True, state) if the hint of exactly that mark is there, None for a key that is absent; else (False, None).
-        The hint is gone afterwards, used or not."""
-        hint = self._known.get(point_id)
-        self.drop(point_id)
-        if hint is None or hint.mark != mark:
-            return False, None
-        if hint.written is None:
-            return True, None
-        point, keeping = hint.written
-        try:
-            return (True, keeping.state(point)) if keeping.is_certain(point) else (False, None)
-        except InvalidRequest:
-            return False, None  # the primary has taken it for something, and tells for what
-
-    def drop(self, point_id: PointId) -> None:
-        if (hint := self._known.pop(point_id, None)) is not None:
-            self.size_bytes -= hint.size_bytes
+    def _drop(self, ids: Iterable[PointId]) -> None:
+        for point_id in ids:
+            left = self._known.pop(point_id)
+            self.size_bytes -= left.point_bytes
+            del left.points[point_id]
 
     def clear(self) -> None:
         self._known.clear()
@@ -182,22 +212,19 @@ class Hints:
 
 
 def _size_bytes(point: Point | None) -> int:
-    """An estimate: exact for vectors, a flat rate a payload field."""
+    """An estimate: exact for vectors and for what is not read yet, a flat rate a payload field."""
     if point is None:
         return 64
+    payload, vectors = point.payload, point.vectors
     size = 256 + len(point.native)
-    if isinstance(point.payload, Unread) and not point.payload.is_read:
-        size += 0 if point.native else len(point.payload.wire)
-    else:
-        size += 64 * len(point.payload)
-        for value in point.payload.values():
-            if isinstance(value, str | list | dict):
-                size += 8 * len(value)
-    if type(point.vectors) is UnreadVector:
-        size += len(point.vectors.wire)
-        if not point.vectors.is_read:
-            return size
-    for vector in point.vectors.values():
+    if not isinstance(payload, Unread):
+        size += 64 * len(payload)
+        size += sum(8 * len(value) for value in payload.values() if isinstance(value, str | list | dict))
+    elif payload.wire is not point.native:
+        size += len(payload.wire)
+    if isinstance(vectors, Unread):
+        return size if vectors.wire is point.native else size + len(vectors.wire)
+    for vector in vectors.values():
         match vector:
             case bytes():
                 size += len(vector)

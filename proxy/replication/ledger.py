@@ -21,8 +21,9 @@ A key is *clean* when both stores are known to hold the same. Only keys that are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.dialects import Outcome
 from proxy.model import PointId, Side
@@ -148,6 +149,11 @@ class Ledger:
 
     def is_reconciling(self, point_id: PointId) -> bool:
         return point_id in self._reconcilers
+
+    def may_be_copied(self, ids: Collection[PointId]) -> bool:
+        """Whether all of these keys are dirty, and for none of them anything is under way or keeps it back."""
+        in_the_way: tuple[dict[PointId, Any], ...] = (self._held, self.behind, self._writers, self._reconcilers)
+        return self.marks.keys() >= set(ids) and all(has_none_of(index, ids) for index in in_the_way)
 
     @property
     def range_held(self) -> bool:

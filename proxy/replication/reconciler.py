@@ -13,11 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from proxy.errors import CollectionNotFound, CrossfadeError, Foreign, Throttled, Untranslatable
 from proxy.model import Point, PointId, Side
 from proxy.replication import records as r
+from proxy.replication.bulk import has_none_of, remove
 from proxy.replication.copying import CopyReport, copy_states
+from proxy.replication.ledger import Ledger
 from proxy.replication.site import Site, failure_kind
 from proxy.telemetry.tasks import spawn
 
@@ -46,10 +49,7 @@ class Reconciler:
 
     def wake(self, ids: Iterable[PointId]) -> None:
         """Look at these keys; those that are dirty will be copied. Cheap and synchronous."""
-        marks = self._site.ledger.marks
-        for point_id in ids:
-            if point_id in marks:
-                self._ready[point_id] = None
+        self._ready.update(dict.fromkeys(filter(self._site.ledger.marks.__contains__, ids)))
         if self._ready:
             self._work.set()
 
@@ -92,6 +92,14 @@ class Reconciler:
         ledger = self._site.ledger
         if self._closing or ledger.blocked:
             return (), False
+        first = tuple(islice(self._ready, self._site.settings.batch_points))
+        if has_none_of(self._restless, first) and self._in_flight.isdisjoint(first) and ledger.may_be_copied(first):
+            remove(self._ready, first)
+            self._in_flight.update(first)
+            return first, False
+        return self._pick_one_by_one(ledger)
+
+    def _pick_one_by_one(self, ledger: Ledger) -> tuple[tuple[PointId, ...], bool]:
         batch: list[PointId] = []
         gone: list[PointId] = []
         for point_id in self._ready:
@@ -163,11 +171,11 @@ class Reconciler:
             ended = site.journal.append(self._end(effects.position, report, to))
         await ended
         self._count(report, len(effects.taken), site.clock.now() - began)
-        for point_id in ids:
-            if point_id in site.ledger.marks:
-                self._restless[point_id] = self._restless.get(point_id, 0) + 1
-            else:
-                self._restless.pop(point_id, None)
+        again = set(filter(site.ledger.marks.__contains__, ids))
+        for point_id in again:
+            self._restless[point_id] = self._restless.get(point_id, 0) + 1
+        if self._restless:
+            remove(self._restless, (point_id for point_id in ids if point_id not in again))
         return report.error
 
     def _end(self, begin: int, report: CopyReport, to: Side) -> r.EndReconcile:
@@ -207,15 +215,15 @@ class Reconciler:
     async def _states(self, taken: Mapping[PointId, int | None]) -> dict[PointId, Point | None]:
         """What the primary holds: from hints where they are certain, else read after making earlier writes visible."""
         site = self._site
-        states: dict[PointId, Point | None] = {}
-        unknown: list[PointId] = []
+        hinted = site.hints.take(taken)
+        states, unknown = hinted.states, hinted.unknown
         looked_at = site.clock.now()
-        for point_id, mark in taken.items():
-            known, state = site.hints.take(point_id, mark)
-            if known:
-                states[point_id] = state
+        for point, keeping in hinted.written:
+            state = keeping.state(point)
+            if state is None:
+                unknown.append(point.id)
             else:
-                unknown.append(point_id)
+                states[point.id] = state
             if site.clock.now() - looked_at > _TURN_SECONDS:  # vectors are read by now: let others have their turn
                 await asyncio.sleep(0)
                 looked_at = site.clock.now()

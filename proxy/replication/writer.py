@@ -119,7 +119,8 @@ class Writer:
         accepted = self._accepted.pop(record.begin, None)
         if accepted is not None and certain:
             left = left_by(accepted.write)
-            left = {point_id: left[point_id] for point_id in certain if point_id in left}
+            if len(certain) < len(left):
+                left = {point_id: left[point_id] for point_id in certain if point_id in left}
             kept, dropped = self.site.hints.put(position, left, accepted.keeping)
             self.site.metrics.hints.add(self.site.route, "kept", amount=kept)
             self.site.metrics.hints.add(self.site.route, "dropped", amount=dropped)

@@ -189,8 +189,9 @@ class QdrantStore:
     # --- writes ---------------------------------------------------------------------------
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
-        messages: dict[PointId, bytes] = {}
+        messages = {point.id: point.native for point in points if point.native}
         refused: dict[PointId, str] = {}
+        points = [point for point in points if not point.native] if len(messages) < len(points) else ()
         as_json = [point for point in points if is_spliceable(point)] if self._rest is not None else []
         if self._rest is not None and as_json and await self._rest.upsert(collection, as_json):
             points = [point for point in points if not is_spliceable(point)]

@@ -1,9 +1,13 @@
-"""An upsert over gRPC whose payloads are left unread.
+"""An upsert over gRPC of which only the ids are read.
 
-A store of the same vendor gets every point as the client sent it, so only what is looked at is decoded (a vector is a
-part of the bytes as it is). As in rest_upserts.py: sure or not at all, and whatever is not the plain form (one dense
-vector without a name) is None here, and decoded whole by grpc_requests.py. That both say the same is tested
-(tests/unit/dialects/test_qdrant_unread.py).
+A store of the same vendor gets every point as the client sent it, so only what is looked at is decoded. As in
+rest_upserts.py: sure or not at all, and whatever is not the plain form (each point an id, a payload, and at its end one
+dense vector without a name, as long as that of all others) is None here, and decoded whole by grpc_requests.py. That
+both say the same is tested (tests/unit/dialects/test_qdrant_unread.py).
+
+There is no loop over bytes: points come out of their message as bytes; what stands before their vectors is made one
+message, which protobuf reads, and which has to be just as long when it is written again: then it has no field that is
+not known here, none twice and no number in an odd form.
 
 Tags are those of protos/qdrant/points.proto: one byte each but for `Vector.dense`.
 """
@@ -11,127 +15,153 @@ Tags are those of protos/qdrant/points.proto: one byte each but for `Vector.dens
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from proxy.dialects.qdrant.ids import uuid_of
-from proxy.dialects.qdrant.messages import known, proto
+from proxy.dialects.qdrant.messages import Field, known, proto
 from proxy.dialects.qdrant.payloads import payload_of_proto
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.dialects.qdrant.vectors import finite
 from proxy.errors import InvalidRequest
-from proxy.model import Json, Point, PointId, Unread, Upsert
+from proxy.model import Json, Point, PointId, Unread, UnreadVector, Upsert, Vector
 
-_ID, _PAYLOAD, _VECTORS = 0x0A, 0x1A, 0x22  # of PointStruct
-_NUM, _UUID = 0x08, 0x12  # of PointId
+_ID, _VECTORS = 0x0A, 0x22  # of PointStruct
+_NUM = b"\x08"  # of PointId
 _VECTOR, _DENSE, _DATA = b"\x0a", b"\xaa\x06", b"\x0a"  # of Vectors, of Vector, of DenseVector (and of Vector, before)
-_KEY, _VALUE = b"\x0a", b"\x12"  # of an entry of a payload
 _VECTORS_TAG = bytes([_VECTORS])
-_UUID_BYTES = 36
 _MORE = 0x80  # a varint goes on
 _LAST_SHIFT = 56  # of ten bytes, which is all that there may be
 _NOT_FINITE = re.compile(rb"\x11[\x00-\xff]{6}[\xf0-\xff][\x7f\xff]")  # what a double that is none looks like
 
 
-def _envelope() -> Any:
-    """UpsertPoints with its points as bytes, and nothing that changes what they mean."""
+def _message(name: str, *fields: tuple[str, int, int | str], repeated: str = "", one_of: str = "") -> DescriptorProto:
+    """A message with these fields: name, number, and a type of FieldDescriptorProto or the name of a message. One of
+    them may be repeated. `one_of`: the name of what all of them are the choices of."""
+    message = DescriptorProto(name=name)
+    if one_of:
+        message.oneof_decl.add(name=one_of)
+    for field, number, kind in fields:
+        label = FieldDescriptorProto.LABEL_REPEATED if field == repeated else FieldDescriptorProto.LABEL_OPTIONAL
+        made = message.field.add(name=field, number=number, label=label)
+        if isinstance(kind, str):
+            made.type, made.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".crossfade.{kind}"
+        else:
+            made.type = FieldDescriptorProto.Type.ValueType(kind)
+        if one_of:
+            made.oneof_index = 0
+    return message
+
+
+def _classes() -> tuple[Any, ...]:
+    """UpsertPoints with its points as bytes, and nothing that changes what they mean; what stands before the vectors of
+    some points; and ids that are numbers, all in one. (proto2: what is set is written, whatever it is.)"""
+    kind = FieldDescriptorProto
     described = proto.UpsertPoints.DESCRIPTOR.fields_by_name
-    file = FileDescriptorProto(name="crossfade/upsert.proto", package="crossfade", syntax="proto3")
-    message = file.message_type.add(name="Upsert")
-    for name, kind in (
-        ("collection_name", FieldDescriptorProto.TYPE_BYTES),
-        ("wait", FieldDescriptorProto.TYPE_BOOL),
-        ("points", FieldDescriptorProto.TYPE_BYTES),
-        ("ordering", FieldDescriptorProto.TYPE_BYTES),
-    ):
-        repeated = name == "points"
-        label = FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL
-        message.field.add(name=name, number=described[name].number, type=kind, label=label)
+    kinds = {"collection_name": kind.TYPE_BYTES, "wait": kind.TYPE_BOOL}
+    names = ("collection_name", "wait", "points", "ordering")
+    fields = [(name, described[name].number, kinds.get(name, kind.TYPE_BYTES)) for name in names]
+    file = FileDescriptorProto(name="crossfade/upsert.proto", package="crossfade", syntax="proto2")
+    file.message_type.extend(
+        [
+            _message("Upsert", *fields, repeated="points"),
+            _message("Id", ("num", 1, kind.TYPE_UINT64), ("uuid", 2, kind.TYPE_BYTES), one_of="kind"),
+            _message("Entry", ("key", 1, kind.TYPE_BYTES), ("value", 2, kind.TYPE_BYTES)),
+            _message("Head", ("id", 1, "Id"), ("payload", 3, "Entry"), repeated="payload"),
+            _message("Heads", ("points", 1, "Head"), repeated="points"),
+            _message("Numbers", ("num", 1, kind.TYPE_UINT64), repeated="num"),
+        ]
+    )
     pool = DescriptorPool()
     pool.Add(file)
-    return GetMessageClass(pool.FindMessageTypeByName("crossfade.Upsert"))
+    messages = ("Upsert", "Heads", "Numbers")
+    return tuple(GetMessageClass(pool.FindMessageTypeByName(f"crossfade.{name}")) for name in messages)
 
 
-_Envelope = _envelope()
+_Envelope, _Heads, _Numbers = _classes()
+_HEAD = Field(b"\x0a")  # of Heads
 
 
 def unread_upsert(body: bytes) -> Upsert | None:
     """What `body` asks, or None if that takes reading it whole. Raises InvalidRequest for NaN and infinity."""
-    scan = _Scan()
     try:
         envelope = known(_Envelope.FromString(body))
         collection = envelope.collection_name.decode()
-        found = [(*scan.point(wire), wire) for wire in envelope.points]
+        points = list(envelope.points)
+        if not points:
+            return None
+        tail = _tail(points[0])
+        vectors = [point[-tail.vector_bytes :] for point in points]
+        heads = [point[: -tail.field_bytes] for point in points]
+        before_numbers = [point[-tail.field_bytes : -tail.vector_bytes] for point in points]
+        if before_numbers.count(tail.before_numbers) != len(points):
+            return None
+        ids = _ids(heads)
     except (DecodeError, Undecodable, IndexError, ValueError):
         return None
-    vectors = [wire[start:] for _, start, wire in found]
     finite(b"".join(vectors))
-    points = [
-        Point(point_id, {"": vector}, Unread(wire, _payload), wire)
-        for vector, (point_id, _, wire) in zip(vectors, found, strict=True)
-    ]
-    return Upsert(collection, tuple(points))
+    return Upsert(
+        collection,
+        tuple(
+            [
+                Point(point_id, UnreadVector(point, _vector), Unread(point, _payload), point)
+                for point_id, point in zip(ids, points, strict=True)
+            ]
+        ),
+    )
 
 
-class _Scan:
-    """Of PointStructs one after the other, which are mostly alike."""
+def _ids(heads: Sequence[bytes]) -> list[PointId]:
+    """Of points, by what stands before their vectors. Raises Undecodable or DecodeError unless that is an id and
+    entries of a payload."""
+    joined = b"".join(_HEAD.each(heads))
+    if _NOT_FINITE.search(joined):
+        raise Undecodable
+    read = _Heads.FromString(joined)
+    read.DiscardUnknownFields()
+    if read.ByteSize() != len(joined):
+        raise Undecodable
+    # A number is one field of its id; behind each other they are one message. (Of two in one id the first was not
+    # written again.)
+    alone = [head[2 : 2 + head[1]] for head in heads if head[0] == _ID and head[1] < _MORE]
+    if len(alone) == len(heads) and all(one.startswith(_NUM) for one in alone):
+        return list(_Numbers.FromString(b"".join(alone)).num)
+    return [_id(head.id) for head in read.points]
 
-    __slots__ = ("_head", "_tail_bytes")
 
-    def __init__(self) -> None:
-        self._head = b""  # of the last one's vector: all before its numbers
-        self._tail_bytes = 0  # of its vector with its head
-
-    def point(self, wire: bytes) -> tuple[PointId, int]:
-        """Its id, and where its numbers begin. Raises Undecodable unless it is the plain form, with the vector at the
-        end; IndexError for one that is cut short."""
-        position = 0
-        found: PointId | None = None
-        while (tag := wire[position]) != _VECTORS:
-            start = position + 2
-            length = wire[position + 1]
-            if length >= _MORE:
-                length, start = _varint(wire, position + 1)
-            if tag == _ID and found is None:
-                found = _id(wire, start, start + length)
-            elif tag != _PAYLOAD or _entry_end(wire, start) != start + length:
-                raise Undecodable
-            position = start + length
-        if found is None or _NOT_FINITE.search(wire, 0, position):
+def _id(message: Any) -> PointId:
+    match message.WhichOneof("kind"):
+        case "num":
+            return int(message.num)
+        case "uuid":
+            return uuid_of(message.uuid.decode())
+        case _:
             raise Undecodable
-        if len(wire) - position != self._tail_bytes or not wire.startswith(self._head, position):
-            numbers = _numbers(wire, position)
-            self._head, self._tail_bytes = wire[position:numbers], len(wire) - position
-        return found, position + len(self._head)
 
 
-def _entry_end(wire: bytes, start: int) -> int:
-    """Where the value of a payload's entry ends, which begins with its key."""
-    if not wire.startswith(_KEY, start):
+class _Tail(NamedTuple):
+    """The end of a PointStruct, which is its field `vectors`, whose end are the vector's numbers."""
+
+    field_bytes: int
+    vector_bytes: int
+    before_numbers: bytes  # what is not numbers of the field
+
+
+def _tail(point: bytes) -> _Tail:
+    """Raises Undecodable unless it ends with one dense vector without a name; IndexError if it is cut short."""
+    position = 0
+    while point[position] != _VECTORS:
+        length, start = _varint(point, position + 1)
+        position = start + length
+    numbers = _numbers(point, position)
+    if numbers == len(point):
         raise Undecodable
-    length, start = _varint(wire, start + 1)
-    if not wire.startswith(_VALUE, start + length):
-        raise Undecodable
-    length, start = _varint(wire, start + length + 1)
-    return start + length
-
-
-def _id(wire: bytes, start: int, end: int) -> PointId:
-    kind = wire[start]
-    if kind == _NUM and end - start == 2 and wire[start + 1] < _MORE:
-        return wire[start + 1]
-    if kind == _NUM:
-        number, after = _varint(wire, start + 1)
-        if after == end and number < 1 << 64:
-            return number
-    if kind == _UUID and wire[start + 1] == _UUID_BYTES and end - start == _UUID_BYTES + 2:
-        return uuid_of(wire[start + 2 : end].decode())
-    raise Undecodable
+    return _Tail(len(point) - position, len(point) - numbers, point[position:numbers])
 
 
 def _numbers(wire: bytes, position: int) -> int:
@@ -160,6 +190,10 @@ def _varint(wire: bytes, position: int) -> tuple[int, int]:
         shift += 7
         position += 1
     return value | byte << shift, position + 1
+
+
+def _vector(wire: bytes) -> Mapping[str, Vector]:
+    return {"": wire[-_tail(wire).vector_bytes :]}
 
 
 def _payload(wire: bytes) -> Mapping[str, Json]:

@@ -14,9 +14,9 @@ from uuid import UUID
 from proxy.dialects.qdrant.collections import proto_of_create, proto_of_index, proto_of_update
 from proxy.dialects.qdrant.filters_proto import proto_of_filter
 from proxy.dialects.qdrant.ids import MAX_ID, proto_of_id
-from proxy.dialects.qdrant.messages import proto
+from proxy.dialects.qdrant.messages import Field, proto
 from proxy.dialects.qdrant.payloads import fill_exact_payload
-from proxy.dialects.qdrant.vectors import fill_vectors, varint_of
+from proxy.dialects.qdrant.vectors import fill_vectors
 from proxy.errors import Untranslatable
 from proxy.model import (
     Batch,
@@ -51,7 +51,7 @@ from proxy.model import (
 
 CallOf = tuple[str, Any]  # the full method, the request message
 
-_POINTS_TAG = bytes([proto.UpsertPoints.DESCRIPTOR.fields_by_name["points"].number << 3 | 2])
+_POINTS = Field(bytes([proto.UpsertPoints.DESCRIPTOR.fields_by_name["points"].number << 3 | 2]))
 _MODES = {"upsert": 0, "insert_only": 1, "update_only": 2}
 _BARRIER_KEY = "crossfade_barrier_no_such_key"
 
@@ -90,10 +90,8 @@ def point_bytes(point: Point) -> bytes:
 def upsert_call(collection: str, points: Sequence[bytes]) -> tuple[str, bytes]:
     """`points` are PointStructs; the call's message comes as bytes."""
     path, message = _alone("Upsert", proto.UpsertPoints(), collection)
-    parts: list[bytes] = [message.SerializeToString()]
-    for point in points:  # what is put behind each other is one message
-        parts += (_POINTS_TAG, varint_of(len(point)), point)
-    return path, b"".join(parts)
+    # What is put behind each other is one message.
+    return path, b"".join((message.SerializeToString(), *_POINTS.each(points)))
 
 
 def delete_call(collection: str, ids: Sequence[PointId]) -> CallOf:

@@ -44,16 +44,22 @@ def unread_upsert(collection: str, body: bytes, small_bytes: int = SMALL_BYTES) 
     return Upsert(collection, points)
 
 
+class JsonVector(UnreadVector):
+    """`wire` is a JSON list of its numbers."""
+
+    __slots__ = ()
+
+
 def is_spliceable(point: Point) -> bool:
     """Whether `upsert_body` takes it."""
-    return isinstance(point.vectors, UnreadVector)
+    return isinstance(point.vectors, JsonVector)
 
 
 def upsert_body(points: Sequence[Point]) -> bytes:
     """The JSON of an upsert of points that came as JSON, their vectors as they came."""
     parts: list[bytes] = []
     for point in points:
-        assert isinstance(point.vectors, UnreadVector)
+        assert isinstance(point.vectors, JsonVector)
         fields = orjson.dumps({"id": json_of_id(point.id), "payload": point.payload})
         parts += (b",", fields[:-1], b',"vector":', point.vectors.wire, b"}")
     return b"".join((b'{"points":[', *parts[1:], b"]}"))
@@ -107,7 +113,7 @@ def _point(number: int, value: object, lists: list[bytes]) -> Point:
         payload = {}
     elif not isinstance(payload, dict):
         raise Undecodable
-    return Point(id_of_json(value.get("id")), UnreadVector(lists[number], _read), payload)
+    return Point(id_of_json(value.get("id")), JsonVector(lists[number], _read), payload)
 
 
 def _read(numbers: bytes) -> dict[str, Vector]:

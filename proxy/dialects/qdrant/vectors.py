@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.dialects.qdrant.messages import known, proto
+from proxy.dialects.qdrant.messages import known, proto, varint_of
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import InvalidRequest
 from proxy.model import MultiVector, Point, SparseVector, Vector
@@ -207,15 +207,6 @@ def _varint(wire: bytes, start: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, start
         shift += 7
-
-
-def varint_of(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def dense_query(message: Any) -> bytes:

@@ -15,15 +15,15 @@ import pytest
 from proxy.dialects.qdrant import grpc_upserts, rest_upserts
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.grpc_writes import point_bytes, upsert_call
-from proxy.dialects.qdrant.messages import proto
+from proxy.dialects.qdrant.messages import proto, varint_of
 from proxy.dialects.qdrant.rest import QdrantRest
-from proxy.dialects.qdrant.vectors import varint_of
 from proxy.errors import InvalidRequest
 from proxy.model import Point, Unread, UnreadVector, Upsert, look_into
 from proxy.wire import Request
 from tests.unit.dialects.unread_oracle import grpc_disagreement, rest_disagreement
 
 IDS: list[Any] = [0, 1, 127, 128, 2**63, 2**64 - 1, "5c56c793-69f3-4fbf-87e6-c4bf54c28c26"]
+IDS.append("5C56C79369F34FBF87E6C4BF54C28C27")
 PAYLOADS: list[Any] = [
     {},
     {"n": 1, "x": 0.5, "big": 2**62, "t": True, "none": None, "text": 'ü ] } " , [ { \\ '},
@@ -192,6 +192,17 @@ def _named(message: Any) -> None:
     message.points[1].vectors.vectors.vectors["a"].dense.data.extend([1.0])
 
 
+def _twice() -> bytes:
+    """A point whose id has two numbers, of which the last one counts, beside one whose id has none."""
+    message = message_of({})
+    message.points[1].id.MergeFromString(b"\x08\x07")
+    one, other = (message.points[n].SerializeToString() for n in (1, 2))
+    twice = b"\x0a\x04\x08\x01\x08\x07" + one[one.index(b"\x22") :]
+    none = b"\x0a\x00" + other[other.index(b"\x22") :]
+    del message.points[:]
+    return bytes(message.SerializeToString()) + b"".join(b"\x1a" + varint_of(len(p)) + p for p in (twice, none))
+
+
 def _unknown(message: Any) -> None:
     message.points[1].MergeFromString(b"\xf8\x07\x01")
 
@@ -204,10 +215,12 @@ def _unknown(message: Any) -> None:
         _change(lambda message: message.MergeFromString(b"\xf8\x07\x01")),
         _change(lambda message: message.points[1].ClearField("vectors")),
         _change(lambda message: message.points[1].ClearField("id")),
+        _change(lambda message: message.points[1].id.ClearField("num")),
+        _change(lambda message: message.points[1].vectors.vector.dense.data.append(1.0)),
+        _twice(),
         _change(lambda message: message.points[1].vectors.vector.indices.data.append(1)),
         _change(lambda message: message.points[1].vectors.vector.sparse.values.append(1)),
         _change(lambda message: message.points[1].vectors.vector.document.SetInParent()),
-        _change(lambda message: setattr(message.points[1].id, "uuid", "5c56c79369f34fbf87e6c4bf54c28c26")),
         _change(lambda message: setattr(message.points[1].id, "uuid", "no")),
         _change(lambda message: message.points[1].payload["x"].CopyFrom(proto.Value(double_value=float("inf")))),
         _change(lambda message: message.shard_key_selector.SetInParent()),
@@ -232,7 +245,7 @@ def test_grpc_a_number_without_end_is_not_followed() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_grpc_what_is_no_number_is_refused(number: float) -> None:
-    body = _change(lambda message: message.points[2].vectors.vector.dense.data.append(number))
+    body = _change(lambda message: message.points[2].vectors.vector.dense.data.__setitem__(-1, number))
     with pytest.raises(InvalidRequest, match="NaN or an infinite number"):
         grpc_upserts.unread_upsert(body)
     assert not grpc_disagreement(body)

@@ -154,8 +154,8 @@ def _same_after_a_snapshot(ledger: Ledger) -> None:
 
 
 def _everything(value: Any) -> Any:
-    """What a ledger holds, down to its indexes, in a form that can be compared. `shared` is forgotten by a snapshot once
-    the other interval has ended: then the index has nothing of it."""
+    """What a ledger holds, down to its indexes, in a form that can be compared. A snapshot forgets `shared`
+    once the other interval has ended: then the index has nothing of it."""
     if isinstance(value, Ledger | Interval | Hold):
         return {slot: _everything(getattr(value, slot)) for slot in value.__slots__ if slot != "shared"}
     if isinstance(value, dict):
