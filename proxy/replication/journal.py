@@ -7,7 +7,7 @@ Rules of the file:
 - The future of `append` resolves when the record is durable *and* has been applied to the book, in the order of
   positions, other owners' records included.
 - One thread commits and reads. Whatever has queued up while it synced goes into the next transaction (group
-  commit); WAL with `synchronous=FULL`, so a commit is an fsync.
+  commit); WAL with `synchronous=FULL`, so a commit is an fsync. A record that nobody waits for may wait for company.
 - One row an interval: its begin is an insert, its end an update of the same row. A closed row stays until a
   snapshot of the book covers it and every owner has read it.
 - When a commit fails, records that come before anything is done are refused (nothing will be): those that open an
@@ -24,16 +24,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.errors import JournalError
 from proxy.replication import records as r
+from proxy.replication.bell import Bell
 from proxy.replication.book import Book, dump
 from proxy.replication.journal_file import (
     Connection,
@@ -58,6 +59,7 @@ _COMPACT_ROWS = 5_000
 _LOOK_ALONE_SECONDS = 0.25
 _LOOK_SHARED_SECONDS = 0.02
 _TELL_SEEN_SECONDS = 1.0
+_LEISURE_SECONDS = 0.002
 
 
 @dataclass(slots=True)
@@ -94,7 +96,9 @@ class Journal:
         self._applied: list[Applied] = []
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Entry | State | None] = queue.SimpleQueue()
+        self._queue: deque[_Entry | State | None] = deque()
+        self._bell = Bell()
+        self._later: asyncio.TimerHandle | None = None  # rings for what waits for company
         self._snapshot: tuple[int, bytes] | None = None
         self._state = State({})  # as it was kept last
         self._closed_rows = 0
@@ -143,14 +147,26 @@ class Journal:
     def unsubscribe(self, applied: Applied) -> None:
         self._applied.remove(applied)
 
-    def append(self, record: r.AnyRecord) -> asyncio.Future[Effects]:
+    def append(self, record: r.AnyRecord, *, at_leisure: bool = False) -> asyncio.Future[Effects]:
         """Queue `record`. The future gives what it brought about; JournalError if it comes before anything is done and
-        could not be made durable."""
+        could not be made durable. `at_leisure`: nobody waits for it, so it goes with the next one that somebody waits
+        for, or after `_LEISURE_SECONDS`."""
         if self._closing:
             raise JournalError("the journal is closed: the program is stopping")
         entry = _Entry(record, r.encode(record), self._loop.create_future())
-        self._queue.put(entry)
+        self._queue.append(entry)
+        if not at_leisure:
+            self._ring()
+        elif self._later is None:
+            self._later = self._loop.call_later(_LEISURE_SECONDS, self._ring)
         return entry.done
+
+    def _ring(self) -> None:
+        """Have the thread take all that is queued."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        self._bell.ring()
 
     def size_bytes(self) -> int:
         """What the journal takes on disk, its write-ahead log included."""
@@ -162,8 +178,10 @@ class Journal:
         if not self._closing:
             self.append(r.Leave(route="", owner=self.owner))
             self._closing = True
-            self._queue.put(None)
+            self._queue.append(None)
+            self._ring()
             await asyncio.to_thread(self._thread.join)
+            self._bell.close()
             self._connection.close()
             self.lock.release()
 
@@ -213,7 +231,8 @@ class Journal:
         state = state_of(self.book)
         if state != self._state:
             self._state = state
-            self._queue.put(state)
+            self._queue.append(state)
+            self._ring()
 
     def _failed(self, refused: Sequence[_Entry], error: Exception) -> None:
         self.error = f"{type(error).__name__}: {error}"
@@ -271,19 +290,16 @@ class Journal:
     def _gather(self, kept: list[_Entry], waiting: list[_Entry]) -> tuple[list[_Entry], bool]:
         """What to commit next (nothing, if nothing came for a while), and whether it is the last."""
         batch = kept + waiting
-        wait_seconds = 0.0 if kept else _LOOK_SHARED_SECONDS if self._shared else _LOOK_ALONE_SECONDS
-        try:
-            while True:
-                found = self._queue.get(timeout=wait_seconds) if wait_seconds else self._queue.get_nowait()
-                wait_seconds = 0.0
-                if found is None:
-                    return batch, True
-                if isinstance(found, State):
-                    self._unsaved = found
-                else:
-                    batch.append(found)
-        except queue.Empty:
-            return batch, False
+        self._bell.wait(0.0 if kept else _LOOK_SHARED_SECONDS if self._shared else _LOOK_ALONE_SECONDS)
+        while self._queue:
+            found = self._queue.popleft()
+            if found is None:
+                return batch, True
+            if isinstance(found, State):
+                self._unsaved = found
+            else:
+                batch.append(found)
+        return batch, False
 
     def _save_state(self) -> str:
         """Tried again with every batch until it is saved; why it is not, or ""."""

@@ -168,7 +168,8 @@ class Reconciler:
         try:
             report = await self._copy(effects.taken, to)
         finally:
-            ended = site.journal.append(self._end(effects.position, report, to))
+            end = self._end(effects.position, report, to)
+            ended = site.journal.append(end, at_leisure=site.policy == "primary" and site.book.flip is None)
         await ended
         self._count(report, len(effects.taken), site.clock.now() - began)
         again = set(filter(site.ledger.marks.__contains__, ids))

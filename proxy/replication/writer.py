@@ -104,7 +104,8 @@ class Writer:
             await site.hook("primary answered")
             if answer.judgement.outcome is Outcome.ACCEPTED:
                 self._accepted[begin] = _Accepted(write, keeping)
-            ended = site.journal.append(self._end(begin, answer.judgement, primary.side, is_whole(write)))
+            end = self._end(begin, answer.judgement, primary.side, is_whole(write))
+            ended = site.journal.append(end, at_leisure=policy == "primary" and site.book.flip is None)
         site.metrics.writes.add(site.route, type(write).__name__.lower(), answer.judgement.outcome.value)
         if site.hook is not no_hook:
             await ended
