@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from proxy.errors import CollectionNotFound, CrossfadeError, Unclear
-from proxy.model import MultiVector, Point, PointId, SparseVector, UnreadVector
+from proxy.model import MultiVector, Point, PointId, SparseVector, UnreadVector, looked
 from proxy.replication.records import Parking
 from proxy.stores import Store
 
@@ -96,7 +96,8 @@ def size_bytes(point: Point) -> int:
     """As it was sent, if the store takes that; else vectors as float32, payload as JSON."""
     if point.native:
         return len(point.native)
-    size = 16 + (len(orjson.dumps(dict(point.payload), option=orjson.OPT_NON_STR_KEYS)) if point.payload else 0)
+    payload = looked(point.payload)
+    size = 16 + (len(orjson.dumps(payload, option=orjson.OPT_NON_STR_KEYS)) if payload else 0)
     if isinstance(point.vectors, UnreadVector):
         return size + len(point.vectors.wire)
     for vector in point.vectors.values():

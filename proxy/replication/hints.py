@@ -6,7 +6,7 @@ reconciliation that takes exactly that mark off. Memory is bounded; what does no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from proxy.model import (
     CollectionSpec,
     Delete,
     Ids,
+    Json,
     Metric,
     MultiVector,
     Point,
@@ -98,31 +99,40 @@ class Keeping:
         known = self.spec.vectors.get(name)
         return known is not None and known.kind == "dense" and known.datatype == "float32"
 
-    def state(self, point: Point) -> Point | None:
-        """`point` as the primary returns it; None if that is not certain, now that it is read."""
-        try:
-            if isinstance(point.vectors, UnreadVector) and not self._is_certain(point):
-                return None
-            vectors, payload = looked(point.vectors), looked(point.payload)
-        except InvalidRequest:
-            return None  # the primary has taken it for something, and tells for what
+    def states(self, points: Sequence[Point]) -> dict[PointId, Point]:
+        """Points that may be certain, as the primary returns them; without those that turn out not to be."""
+        read: list[tuple[PointId, dict[str, Vector], Mapping[str, Json]]] = []
+        for point in points:
+            try:
+                if isinstance(point.vectors, UnreadVector) and not self._is_certain(point):
+                    continue
+                read.append((point.id, dict(point.vectors), looked(point.payload)))
+            except InvalidRequest:
+                continue  # the primary has taken it for something, and tells for what
         if self.normalizes_cosine:
-            vectors = {name: self._as_kept(name, vector) for name, vector in vectors.items()}
-        return Point(point.id, vectors, payload)
-
-    def _as_kept(self, name: str, vector: Vector) -> Vector:
-        if isinstance(vector, bytes) and self.spec.vectors[name].metric is Metric.COSINE:
-            return unit(vector)
-        return vector
+            for name, known in self.spec.vectors.items():
+                if known.metric is Metric.COSINE:
+                    _scale(name, [vectors for _, vectors, _ in read if name in vectors])
+        return {point_id: Point(point_id, vectors, payload) for point_id, vectors, payload in read}
 
 
-def unit(vector: bytes) -> bytes:
-    """The float32 buffer scaled to length 1; a zero vector stays as it is."""
-    values = np.frombuffer(vector, dtype="<f4")
-    length = float(np.sqrt(np.dot(values, values)))
-    if length == 0.0:
-        return vector
-    return (values / np.float32(length)).astype("<f4").tobytes()
+def _scale(name: str, points: Sequence[dict[str, Vector]]) -> None:
+    """Give that vector, which is dense, length 1 in each of them."""
+    buffers = [vectors[name] for vectors in points]
+    for vectors, scaled in zip(points, units(buffers), strict=True):  # type: ignore[arg-type]
+        vectors[name] = scaled
+
+
+def units(vectors: Sequence[bytes]) -> list[bytes]:
+    """float32 buffers of one size, each scaled to length 1; a zero vector stays as it is."""
+    if not vectors:
+        return []
+    matrix = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)).astype(np.float32)
+    lengths[lengths == 0.0] = 1.0
+    scaled = (matrix / lengths[:, np.newaxis]).astype("<f4", copy=False).tobytes()
+    size = len(vectors[0])
+    return [scaled[start : start + size] for start in range(0, len(scaled), size)]
 
 
 @dataclass(slots=True)
@@ -139,10 +149,10 @@ class _Left:
 @dataclass(slots=True)
 class Taken:
     """What is known of the keys of a reconciliation: states that are (None: absent), points whose state has to be
-    worked out (`Keeping.state`), and keys of which nothing is."""
+    worked out (`Keeping.states`), and keys of which nothing is."""
 
     states: dict[PointId, Point | None] = field(default_factory=dict)
-    written: list[tuple[Point, Keeping]] = field(default_factory=list)
+    written: list[tuple[Keeping, list[Point]]] = field(default_factory=list)
     unknown: list[PointId] = field(default_factory=list)
 
 
@@ -189,7 +199,9 @@ class Hints:
             elif point is None or (left.keeping is not None and left.keeping.is_state(point)):
                 found.states[point_id] = point
             elif left.keeping is not None:
-                found.written.append((point, left.keeping))
+                if not found.written or found.written[-1][0] is not left.keeping:
+                    found.written.append((left.keeping, []))
+                found.written[-1][1].append(point)
         return found
 
     def _shrink(self) -> int:

@@ -36,6 +36,8 @@ from proxy.model import Json, PointId
 ID_KEY = RESERVED_PREFIX + "id"
 MARKS_KEY = RESERVED_PREFIX + "kinds"
 _ESCAPED_KEY = RESERVED_PREFIX + "key_"
+_MAY_BEGIN_JSON = frozenset("[{ \t\r\n")
+_LEAST, _GREATEST = INT64[0], INT64[-1]
 _VENDOR_KEYS = frozenset({DYNAMIC_FIELD, "_seq", "_partition"})  # Milvus Lite drops the last two without a word
 
 
@@ -49,12 +51,17 @@ def encode_payload(
     payload: Mapping[str, Json], point_id: PointId, fields: frozenset[str]
 ) -> tuple[bytes, frozenset[str]]:
     """The dynamic field's JSON, and the marks in it. Raises UnrepresentableError."""
-    survey = _Survey()
-    survey.of_object((), payload, MAX_NESTING)
-    stored: dict[str, Any] = {stored_key(key, fields): value for key, value in payload.items()}
-    stored[ID_KEY] = tagged(point_id)
-    if survey.marks:
-        stored[MARKS_KEY] = sorted(survey.marks)
+    marks = frozenset[str]()
+    if _is_plain(payload, fields):
+        stored: dict[str, Any] = {**payload, ID_KEY: tagged(point_id)}
+    else:
+        survey = _Survey()
+        survey.of_object((), payload, MAX_NESTING)
+        marks = frozenset(survey.marks)
+        stored = {stored_key(key, fields): value for key, value in payload.items()}
+        stored[ID_KEY] = tagged(point_id)
+    if marks:
+        stored[MARKS_KEY] = sorted(marks)
     try:
         text = orjson.dumps(stored)
     except (TypeError, orjson.JSONEncodeError) as error:
@@ -63,7 +70,25 @@ def encode_payload(
         raise UnrepresentableError(
             f"the payload takes {len(text)} bytes with its id, the dynamic field holds {MAX_DYNAMIC_FIELD_BYTES}"
         )
-    return text, frozenset(survey.marks)
+    return text, marks
+
+
+def _is_plain(payload: Mapping[str, Json], fields: frozenset[str]) -> bool:
+    """Whether the payload stands in the dynamic field as it is, without a mark: most do, and this is quickly seen."""
+    if not (fields.isdisjoint(payload) and _VENDOR_KEYS.isdisjoint(payload)):
+        return False
+    for key, value in payload.items():
+        if key.startswith(RESERVED_PREFIX):
+            return False
+        if type(value) is str:
+            if value[:1] in _MAY_BEGIN_JSON:
+                return False
+        elif type(value) is int:
+            if not _LEAST <= value <= _GREATEST:
+                return False
+        elif type(value) is not float or value % 1.0 == 0.0 or not math.isfinite(value):
+            return False
+    return True
 
 
 def decode_payload(text: bytes) -> tuple[PointId | None, dict[str, Json]]:

@@ -15,7 +15,7 @@ import orjson
 
 from proxy.dialects.milvus.limits import MAX_WINDOW
 from proxy.dialects.milvus.messages import common, milvus
-from proxy.dialects.milvus.rows import Row, columns
+from proxy.dialects.milvus.rows import Row, fill_columns
 from proxy.dialects.milvus.schema import METRICS, Layout, VectorField
 
 _LEVELS = common.ConsistencyLevel
@@ -76,7 +76,8 @@ def put(place: Place, rows: Sequence[Row], layout: Layout, *, lite: bool) -> tup
     Insert, which replaces: its Upsert keeps those keys of the dynamic field that the new row lacks.
     """
     message = milvus.InsertRequest if lite else milvus.UpsertRequest
-    request = message(fields_data=columns(rows, layout), num_rows=len(rows), **place.fields())
+    request = message(num_rows=len(rows), **place.fields())
+    fill_columns(request.fields_data, rows, layout)
     return "Insert" if lite else "Upsert", request
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from proxy.dialects.milvus.ids import IdMapping, PrimaryKey, point_id_of, primary_key
@@ -26,8 +27,7 @@ _FLOAT32_BYTES = 4
 _PACKED_DATA_TAG = b"\x0a"  # field 1, length-delimited: FloatArray.data
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A point as Milvus will hold it. `vectors` in the order of the layout; `size_bytes` on the wire, about."""
 
     point_id: PointId
@@ -38,7 +38,7 @@ class Row:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.dynamic) + sum(len(vector) for vector in self.vectors) + 64
+        return len(self.dynamic) + sum(map(len, self.vectors)) + 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ def encode_points(points: Iterable[Point], layout: Layout) -> Rows:
 
 
 def _vectors(point: Point, layout: Layout) -> tuple[bytes, ...]:
+    """In the order of the layout. Raises UnrepresentableError unless they are just those that it has."""
     if unknown := [name for name in point.vectors if name not in layout.vectors]:
         raise UnrepresentableError(f"the collection has no vector {unknown[0]!r}")
     found: list[bytes] = []
@@ -106,29 +107,30 @@ def _refuse_unsearchable(rows: Rows, position: int, vector: VectorField) -> None
 # --- columns -----------------------------------------------------------------------------
 
 
-def columns(rows: Sequence[Row], layout: Layout) -> list[Any]:
-    """The rows as FieldData, one a field and the dynamic one last."""
-    result = [_key_column([row.key for row in rows], layout)]
+def fill_columns(columns: Any, rows: Sequence[Row], layout: Layout) -> None:
+    """The rows as FieldData, one a field and the dynamic one last, put into a message's own list of them: a message
+    that is made apart is copied where it goes."""
+    _fill_keys(columns.add(field_name=layout.primary_field), [row.key for row in rows], layout)
     for position, vector in enumerate(layout.vectors.values()):
-        floats = float_array(b"".join(row.vectors[position] for row in rows))
-        column = schema.VectorField(dim=vector.size, float_vector=floats)
-        result.append(schema.FieldData(type=_FLOAT_VECTOR, field_name=vector.field, vectors=column))
-    texts = schema.ScalarField(json_data=schema.JSONArray(data=[row.dynamic for row in rows]))
-    result.append(schema.FieldData(type=_JSON, field_name=DYNAMIC_FIELD, is_dynamic=True, scalars=texts))
-    return result
+        column = columns.add(type=_FLOAT_VECTOR, field_name=vector.field).vectors
+        column.dim = vector.size
+        fill_floats(column.float_vector, [row.vectors[position] for row in rows])
+    dynamic = columns.add(type=_JSON, field_name=DYNAMIC_FIELD, is_dynamic=True)
+    dynamic.scalars.json_data.data.extend([row.dynamic for row in rows])
 
 
-def _key_column(keys: list[PrimaryKey], layout: Layout) -> Any:
+def _fill_keys(column: Any, keys: list[PrimaryKey], layout: Layout) -> None:
     if layout.ids is IdMapping.INTEGER:
-        column, kind = schema.ScalarField(long_data=schema.LongArray(data=keys)), _INT64
+        column.type = _INT64
+        column.scalars.long_data.data.extend(keys)
     else:
-        column, kind = schema.ScalarField(string_data=schema.StringArray(data=keys)), _VARCHAR
-    return schema.FieldData(type=kind, field_name=layout.primary_field, scalars=column)
+        column.type = _VARCHAR
+        column.scalars.string_data.data.extend(keys)
 
 
-def float_array(floats: bytes) -> Any:
-    """A FloatArray of a float32 buffer."""
-    return schema.FloatArray.FromString(_PACKED_DATA_TAG + _varint(len(floats)) + floats)
+def fill_floats(array: Any, buffers: Sequence[bytes]) -> None:
+    """Put float32 buffers into a FloatArray, one behind the other."""
+    array.MergeFromString(b"".join((_PACKED_DATA_TAG, _varint(sum(map(len, buffers))), *buffers)))
 
 
 def float_bytes(array: Any) -> bytes:
@@ -192,11 +194,12 @@ def chunks(rows: Sequence[Row], max_rows: int, max_bytes: int) -> Iterable[Seque
     """The rows in order, in pieces within both bounds; a row that is larger alone is a piece of its own."""
     start, size_bytes = 0, 0
     for position, row in enumerate(rows):
-        full = position - start >= max_rows or size_bytes + row.size_bytes > max_bytes
+        row_bytes = row.size_bytes
+        full = position - start >= max_rows or size_bytes + row_bytes > max_bytes
         if full and position > start:
             yield rows[start:position]
             start, size_bytes = position, 0
-        size_bytes += row.size_bytes
+        size_bytes += row_bytes
     if start < len(rows):
         yield rows[start:]
 

@@ -105,11 +105,12 @@ def unread_upsert(body: bytes) -> Upsert | None:
     except (DecodeError, Undecodable, IndexError, ValueError):
         return None
     finite(b"".join(vectors))
+    vector = tail.vector
     return Upsert(
         collection,
         tuple(
             [
-                Point(point_id, UnreadVector(point, _vector), Unread(point, _payload), point)
+                Point(point_id, UnreadVector(point, vector), Unread(point, _payload), point)
                 for point_id, point in zip(ids, points, strict=True)
             ]
         ),
@@ -151,6 +152,9 @@ class _Tail(NamedTuple):
     vector_bytes: int
     before_numbers: bytes  # what is not numbers of the field
 
+    def vector(self, point: bytes) -> Mapping[str, Vector]:
+        return {"": point[-self.vector_bytes :]}
+
 
 def _tail(point: bytes) -> _Tail:
     """Raises Undecodable unless it ends with one dense vector without a name; IndexError if it is cut short."""
@@ -190,10 +194,6 @@ def _varint(wire: bytes, position: int) -> tuple[int, int]:
         shift += 7
         position += 1
     return value | byte << shift, position + 1
-
-
-def _vector(wire: bytes) -> Mapping[str, Vector]:
-    return {"": wire[-_tail(wire).vector_bytes :]}
 
 
 def _payload(wire: bytes) -> Mapping[str, Json]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.dialects.milvus import payloads
 from proxy.dialects.milvus.limits import MAX_DYNAMIC_FIELD_BYTES, UnrepresentableError
 from proxy.dialects.milvus.payloads import decode_payload, encode_payload, stored_key
 from proxy.model import Json
@@ -46,6 +47,22 @@ def test_a_payload_comes_back_as_it_was(payload: dict[str, Json]) -> None:
     assert point_id == 7
     assert typed(found) == typed(payload)
     assert not {"id", "vector", "$meta", "_seq", "_partition"} & set(orjson.loads(text))
+
+
+@given(st.dictionaries(KEYS, SCALARS | st.integers() | st.floats() | st.sampled_from(["[", " {", "x ["]), max_size=5))
+def test_a_plain_payload_is_what_a_look_at_every_value_says(payload: dict[str, Json]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(payloads, "_is_plain", lambda *_: False)
+        looked_at = _encoded(payload)
+    assert _encoded(payload) == looked_at
+
+
+def _encoded(payload: dict[str, Json]) -> object:
+    try:
+        text, marks = encode_payload(payload, 7, FIELDS)
+    except UnrepresentableError as error:
+        return str(error)
+    return orjson.loads(text), marks
 
 
 def test_keys_stand_as_they_are_unless_they_are_taken() -> None:

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.dialects.milvus.ids import IdMapping
-from proxy.dialects.milvus.messages import schema
+from proxy.dialects.milvus.messages import milvus, schema
 from proxy.dialects.milvus.rows import (
     Row,
     chunks,
-    columns,
     decode_points,
     encode_points,
-    float_array,
+    fill_columns,
+    fill_floats,
     float_bytes,
     keys_of,
     score_of,
@@ -41,7 +41,9 @@ def floats(*values: float) -> bytes:
 @given(st.lists(st.floats(width=32), max_size=300))
 def test_a_buffer_goes_through_a_float_array_unchanged(values: list[float]) -> None:
     buffer = floats(*values)
-    message = schema.FloatArray.FromString(float_array(buffer).SerializeToString())
+    array = schema.FloatArray()
+    fill_floats(array, [buffer[:4], buffer[4:]])
+    message = schema.FloatArray.FromString(array.SerializeToString())
     assert float_bytes(message) == buffer
     np.testing.assert_array_equal(np.asarray(message.data, "<f4"), np.frombuffer(buffer, "<f4"))
 
@@ -55,7 +57,9 @@ def test_points_come_back_from_their_columns(layout: Layout) -> None:
     ]
     rows = encode_points(points, layout)
     assert rows.refused == {}
-    fields = [schema.FieldData.FromString(column.SerializeToString()) for column in columns(rows.rows, layout)]
+    request = milvus.UpsertRequest()
+    fill_columns(request.fields_data, rows.rows, layout)
+    fields = milvus.UpsertRequest.FromString(request.SerializeToString()).fields_data
     assert decode_points(fields, keys_of(fields, layout), layout) == points
 
 

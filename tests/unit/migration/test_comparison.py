@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.model import CollectionSpec, Metric, MultiVector, Point, SparseVector, VectorSpec
 from proxy.replication.comparison import bucket, canonical_payload, difference, fingerprint, same_vector
-from proxy.replication.hints import unit
+from proxy.replication.hints import units
 
 
 def f32(*values: float) -> bytes:
@@ -50,7 +50,7 @@ def test_what_differs_is_named(left: Point | None, right: Point | None, expected
 
 
 def test_cosine_vectors_are_compared_by_direction_if_a_store_keeps_unit_vectors() -> None:
-    kept, sent = Point(1, {"": unit(f32(1, 2, 3))}), Point(1, {"": f32(1, 2, 3)})
+    kept, sent = Point(1, {"": units([f32(1, 2, 3)])[0]}), Point(1, {"": f32(1, 2, 3)})
     assert difference(kept, sent, COSINE, by_direction=True) == ""
     assert difference(kept, sent, COSINE, by_direction=False) == "vector"
     assert difference(kept, sent, DOT, by_direction=True) == "vector"
@@ -60,7 +60,7 @@ def test_cosine_vectors_are_compared_by_direction_if_a_store_keeps_unit_vectors(
 def test_normalising_in_another_precision_is_no_difference(values: list[float]) -> None:
     exact = np.asarray(values, dtype=np.float64)
     there = (exact / np.linalg.norm(exact)).astype("<f4").tobytes()
-    assert same_vector(unit(f32(*values)), there, by_direction=True)
+    assert same_vector(units([f32(*values)])[0], there, by_direction=True)
     assert same_vector(f32(*values), there, by_direction=True)
 
 

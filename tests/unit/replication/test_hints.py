@@ -23,7 +23,7 @@ from proxy.model import (
     Where,
     Write,
 )
-from proxy.replication.hints import Hints, Keeping, left_by, unit
+from proxy.replication.hints import Hints, Keeping, left_by, units
 
 MATCH: Filter = Match("a", 1)
 
@@ -42,8 +42,9 @@ KEEPING = Keeping(SPEC, normalizes_cosine=True)
 def take(hints: Hints, point_id: PointId, mark: int | None) -> tuple[bool, Point | None]:
     """Whether the hint of that mark says what the key holds, and what."""
     found = hints.take({point_id: mark})
-    for point, keeping in found.written:
-        return (state := keeping.state(point)) is not None, state
+    for keeping, points in found.written:
+        states = keeping.states(points)
+        return point_id in states, states.get(point_id)
     return point_id in found.states, found.states.get(point_id)
 
 
@@ -100,7 +101,8 @@ def test_a_vector_that_the_store_keeps_otherwise_gives_no_hint() -> None:
 
 
 def test_a_zero_vector_stays_as_it_is() -> None:
-    assert unit(f32(0, 0)) == f32(0, 0)
+    assert units([f32(0, 0), f32(0, 2)]) == [f32(0, 0), f32(0, 1)]
+    assert units([]) == []
 
 
 def test_a_hint_serves_only_the_mark_it_belongs_to_and_only_once() -> None:
@@ -108,7 +110,7 @@ def test_a_hint_serves_only_the_mark_it_belongs_to_and_only_once() -> None:
     hints.put(5, {1: POINT}, KEEPING)
     assert take(hints, 1, 6) == (False, None)
     hints.put(5, {1: POINT}, KEEPING)
-    assert take(hints, 1, 5) == (True, KEEPING.state(POINT))
+    assert take(hints, 1, 5) == (True, KEEPING.states([POINT])[1])
     assert take(hints, 1, 5) == (False, None)
     hints.put(5, {1: POINT}, KEEPING)
     assert take(hints, 1, None) == (False, None)
