@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from random import random
 from typing import Any, Literal, Protocol
+
+import msgspec
+from msgspec import structs
 
 from proxy.errors import BodyTooLarge
 
@@ -42,8 +45,7 @@ class Caller:
             self._work.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, eq=False):
     """One request of a client.
 
     `path` is as sent, percent-encoding included (HTTP), or the full method "/package.Service/Method"
@@ -63,8 +65,8 @@ class Request:
     client: str = ""  # the peer's address
     timeout_seconds: float | None = None
     access: Access = "unchecked"
-    draw: float = field(default_factory=random, compare=False)
-    caller: Caller | None = field(default=None, compare=False, repr=False)
+    draw: float = msgspec.field(default_factory=random)
+    caller: Caller | None = None
 
     def header(self, name: str) -> str | None:
         """The first value of a header or metadata entry, `name` in lower case."""
@@ -81,8 +83,7 @@ class Request:
         return self.body
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """`status` is the HTTP status, or the gRPC status code (0 is OK) with `message` and `trailers`."""
 
     status: int
@@ -92,7 +93,7 @@ class Response:
     trailers: Headers = ()
 
     def with_headers(self, *more: tuple[str, str | bytes]) -> Response:
-        return replace(self, headers=self.headers + more)
+        return structs.replace(self, headers=self.headers + more)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -146,7 +147,7 @@ async def collected(request: Request, limit_bytes: int) -> Request:
         if size > limit_bytes:
             raise BodyTooLarge(limit_bytes)
         chunks.append(chunk)
-    return replace(request, body=b"".join(chunks))
+    return structs.replace(request, body=b"".join(chunks))
 
 
 # --- bodies that this program reads on their way through -----------------------------------
@@ -164,7 +165,7 @@ def readable(request: Request) -> Request:
         (name, _only_undone(value) if name == "accept-encoding" and isinstance(value, str) else value)
         for name, value in request.headers
     )
-    return request if headers == request.headers else replace(request, headers=headers)
+    return request if headers == request.headers else structs.replace(request, headers=headers)
 
 
 def plain(response: Response) -> Response:
@@ -182,7 +183,7 @@ def plain(response: Response) -> Response:
     for coding in reversed(codings):
         body = _undo(coding, body)
     headers = tuple(entry for entry in response.headers if entry[0] not in ("content-encoding", "content-length"))
-    return replace(response, headers=headers, body=body)
+    return structs.replace(response, headers=headers, body=body)
 
 
 def _only_undone(accepted: str) -> str:

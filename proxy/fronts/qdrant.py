@@ -24,6 +24,8 @@ import time
 from dataclasses import replace
 from urllib.parse import parse_qs
 
+from msgspec import structs
+
 from proxy.dialects import Call
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.grpc_routes import METHODS
@@ -126,7 +128,7 @@ class QdrantFront:
             return Response(error.code, message=str(error))
         refused = self._dialects[request.transport].refuse(request, error)
         if isinstance(error, ValidationError) and request.transport == "http":
-            return replace(refused, status=422)
+            return structs.replace(refused, status=422)
         return refused
 
     async def close(self) -> None:
@@ -228,10 +230,10 @@ def _without_consistency(request: Request) -> Request:
     """One store has one answer for every read consistency."""
     if request.transport == "http":
         kept = [part for part in request.query.split("&") if not part.startswith("consistency=")]
-        return replace(request, query="&".join(kept))
+        return structs.replace(request, query="&".join(kept))
     message = getattr(proto, METHODS[request.path].request).FromString(request.bytes)
     message.ClearField("read_consistency")
-    return replace(request, body=message.SerializeToString())
+    return structs.replace(request, body=message.SerializeToString())
 
 
 def _waits(request: Request) -> bool:

@@ -121,8 +121,7 @@ class Metric(Enum):
     MANHATTAN = "manhattan"  # minus the L1 distance
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(msgspec.Struct, frozen=True):
     """A point found by a search; `score` is higher-is-better (see `Metric`)."""
 
     point: Point

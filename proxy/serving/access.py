@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
+
+from msgspec import structs
 
 from proxy.clock import Clock
 from proxy.config import Auth
@@ -66,7 +68,7 @@ class Gatekeeper:
         if self._auth.mode == "keys" and not self._is_configured(dialect.client_key(request) or ""):
             raise Unauthorized("Must provide an API key or an Authorization bearer token")
         access = _ACCESS[self._auth.mode]
-        return replace(request, access=access) if access != request.access else request
+        return structs.replace(request, access=access) if access != request.access else request
 
     def _is_configured(self, given: str) -> bool:
         accepted = [hmac.compare_digest(given.encode(), key) for key in self._keys]  # all: equal time for every key

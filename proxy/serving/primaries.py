@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from msgspec import structs
+
 from proxy.clock import Clock
 from proxy.dialects import Call, Dialect, Judgement, Outcome
 from proxy.errors import (
@@ -44,7 +46,7 @@ class Front(Protocol):
 def native(upstream: Upstream, dialect: Dialect, call: Call) -> Primary:
     """The source: the client's own deadline does not cut a write short, since what became of it would not be known; and
     the answer comes in an encoding that we can read."""
-    request = readable(replace(call.request, timeout_seconds=None))
+    request = readable(structs.replace(call.request, timeout_seconds=None))
     return Primary(
         Side.SOURCE, lambda: upstream.forward(request), lambda response: dialect.judge(call, plain(response))
     )

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from msgspec import structs
+
 from proxy.errors import CollectionExists, CollectionNotFound, InvalidRequest, Untranslatable
 from proxy.model import (
     EVERYTHING,
@@ -146,7 +148,9 @@ class MemoryStore:
             raise InvalidRequest(reason)
         scored = sorted(_scored(held, search), key=lambda hit: (-hit.score, id_order(hit.point.id)))
         window = scored[search.offset : search.offset + search.limit]
-        return Hits(spec.metric, tuple(replace(hit, point=selected(hit.point, search.selection)) for hit in window))
+        return Hits(
+            spec.metric, tuple(structs.replace(hit, point=selected(hit.point, search.selection)) for hit in window)
+        )
 
     async def count(self, collection: str, filter: Filter | None = None) -> int:
         return sum(1 for _ in self._collection(collection).matching(filter))

@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import orjson
+from msgspec import structs
 
 from proxy.dialects import Call, Outcome
 from proxy.dialects.qdrant.rest import QdrantRest
@@ -101,7 +101,7 @@ class QdrantJson:
         response = await self._line.forward(Request("http", method, path, headers, body, query))
         if isinstance(response.body, bytes):
             return response
-        return replace(response, body=b"".join([chunk async for chunk in response.body]))
+        return structs.replace(response, body=b"".join([chunk async for chunk in response.body]))
 
 
 def _payload_of(selection: Selection) -> object:

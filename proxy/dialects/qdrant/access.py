@@ -6,8 +6,9 @@ collection's description needs read access to that collection (lib/collection ac
 
 from __future__ import annotations
 
-from dataclasses import replace
 from urllib.parse import quote
+
+from msgspec import structs
 
 from proxy.dialects.qdrant.messages import proto
 from proxy.wire import Headers, Request, Response
@@ -27,7 +28,7 @@ def client_key(request: Request) -> str | None:
 def with_key(request: Request, key: str) -> Request:
     """The same request with `key` in the place of whatever the client showed."""
     kept = tuple(entry for entry in request.headers if entry[0] not in _CREDENTIALS)
-    return replace(request, headers=(*kept, ("api-key", key)))
+    return structs.replace(request, headers=(*kept, ("api-key", key)))
 
 
 def rest_probe(request: Request, collection: str) -> Request:
