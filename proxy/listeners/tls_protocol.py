@@ -16,7 +16,8 @@ from typing import Any, cast
 HANDSHAKE_SECONDS = 10.0
 GOODBYE_SECONDS = 2.0  # for the other side to say that it has heard that there is no more
 _log = logging.getLogger("crossfade.listeners")
-_FED_BYTES = 6 * 1024  # at a time: OpenSSL's buffers never shrink again
+_FED_BYTES = 6 * 1024  # at a time: OpenSSL's buffers never shrink again, ...
+_BUSY = 64  # ... which is worth it for a connection that has said something so often
 _PLAIN = memoryview(bytearray(256 * 1024))  # of whichever connection is being read
 
 
@@ -34,6 +35,7 @@ class TlsProtocol(asyncio.Protocol):
         self.is_closing = False
         self._raw: asyncio.Transport | None = None
         self._is_paused = False
+        self._heard = 0  # how often it has said something, up to _BUSY
         self._timer: asyncio.TimerHandle | None = None
 
     # --- asyncio's -------------------------------------------------------------------------------------
@@ -45,9 +47,10 @@ class TlsProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.is_closing:
             return  # read past
-        if len(data) <= _FED_BYTES:
+        if self._heard == _BUSY or len(data) <= _FED_BYTES:
             self._take(data)
             return
+        self._heard += 1
         for start in range(0, len(data), _FED_BYTES):
             self._take(data[start : start + _FED_BYTES])
 
