@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from proxy.errors import Unclear
 from proxy.wire import Headers
+
+LARGE_BYTES = 32 * 1024  # worth more than a call to the system
+
+
+def write_parts(transport: asyncio.WriteTransport, parts: Sequence[bytes | memoryview]) -> None:
+    """All in one, unless that means to copy much."""
+    if sum(map(len, parts)) > LARGE_BYTES:
+        transport.writelines(parts)
+    elif parts:
+        transport.write(b"".join(parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from random import uniform
 from typing import cast
 
 from proxy.errors import BodyTooLarge
-from proxy.frames import Frames
+from proxy.frames import Frames, write_parts
 from proxy.listeners.admission import Admission
 from proxy.listeners.grpc_stream import GrpcStream
 from proxy.listeners.socket_listener import SocketListener
@@ -248,7 +248,7 @@ class _Call:
         try:
             if limit_bytes is not None and self.is_too_large(limit_bytes):
                 raise BodyTooLarge(limit_bytes)
-            return message_in(bytes(self.body), coding, limit_bytes)
+            return message_in(self.body, coding, limit_bytes)
         except BodyTooLarge as error:
             return _Raising(error)
 
@@ -490,11 +490,10 @@ class _Connection(asyncio.Protocol):
 
     def _write(self) -> None:
         self._will_write = False
-        written = self._http2.take()
+        written = self._http2.take_parts()
         if self._transport is None or self._transport.is_closing() or self._has_said_all:
             return
-        if written:
-            self._transport.write(written)
+        write_parts(self._transport, written)
         if self._http2.is_drained:
             self._http2.finish_draining()  # also if it is the client that goes: nobody could answer what it sends now
             self._say_all()

@@ -118,7 +118,7 @@ def is_grpc(content_type: bytes) -> bool:
     return content_type.startswith(_CONTENT_TYPE) and content_type[len(_CONTENT_TYPE) :][:1] in (b"", b"+", b";", b" ")
 
 
-def message_in(body: bytes, coding: bytes, limit_bytes: int | None = None) -> bytes:
+def message_in(body: bytes | bytearray, coding: bytes, limit_bytes: int | None = None) -> bytes:
     """The one message of `body`, uncompressed; `coding` is what `grpc-encoding` says. Raises MessageError; BodyTooLarge
     if it has more than `limit_bytes`."""
     if len(body) < _PREFIX.size:
@@ -128,7 +128,7 @@ def message_in(body: bytes, coding: bytes, limit_bytes: int | None = None) -> by
         raise MessageError(
             INTERNAL, f"a unary call has one message; the first has {size} bytes of {len(body) - _PREFIX.size}"
         )
-    message = body[_PREFIX.size :]
+    message = bytes(memoryview(body)[_PREFIX.size :])
     if compressed not in (0, 1):
         raise MessageError(INTERNAL, f"a message begins with {compressed} (expected 0 or 1: is it compressed)")
     if compressed:
@@ -139,7 +139,12 @@ def message_in(body: bytes, coding: bytes, limit_bytes: int | None = None) -> by
 
 
 def framed(message: bytes) -> bytes:
-    return _PREFIX.pack(0, len(message)) + message
+    return prefix(message) + message
+
+
+def prefix(message: bytes) -> bytes:
+    """What stands before a message that is not compressed."""
+    return _PREFIX.pack(0, len(message))
 
 
 def _uncompressed(message: bytes, coding: bytes, limit_bytes: int | None) -> bytes:

@@ -126,6 +126,10 @@ class Connection:
 
     def take(self) -> bytes:
         """What is to be written now."""
+        return b"".join(self._sender.take())
+
+    def take_parts(self) -> list[bytes | memoryview]:
+        """The same, not joined: a large message need not be copied."""
         return self._sender.take()
 
     @property

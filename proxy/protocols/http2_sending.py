@@ -61,10 +61,10 @@ class FrameSender:
         self._out: list[bytes | memoryview] = []
         self._prefix = NO_TABLE  # of the next block
 
-    def take(self) -> bytes:
-        """What is to be written now."""
+    def take(self) -> list[bytes | memoryview]:
+        """What is to be written now, in parts."""
         out, self._out = self._out, []
-        return b"".join(out)
+        return out
 
     def put(self, frame: bytes) -> None:
         """Out of turn: a frame that no window holds back, and no data that waits."""

@@ -18,8 +18,8 @@ from functools import partial
 from typing import cast
 
 from proxy.errors import CrossfadeError
-from proxy.frames import Frames
-from proxy.protocols.grpc import coding_in, framed
+from proxy.frames import LARGE_BYTES, Frames, write_parts
+from proxy.protocols.grpc import coding_in, framed, prefix
 from proxy.protocols.hpack import Field, FieldBlock
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Ready, Reset, Role, Sent, Trailers
@@ -128,7 +128,11 @@ class GrpcUpstream(asyncio.Protocol):
         if not self.is_usable:
             raise NotSent(self._lost or "the connection is being closed")
         stream_id = self._http2.open(fields)
-        self._http2.send_data(stream_id, framed(message), ends=True)
+        if len(message) <= LARGE_BYTES:
+            self._http2.send_data(stream_id, framed(message), ends=True)
+        else:  # not copied
+            self._http2.send_data(stream_id, prefix(message))
+            self._http2.send_data(stream_id, message, ends=True)
         self._calls[stream_id] = Call(ended, flows, silence_seconds)
         self._write_soon()
         return stream_id
@@ -314,6 +318,6 @@ class GrpcUpstream(asyncio.Protocol):
 
     def _write(self) -> None:
         self._will_write = False
-        written = self._http2.take()
-        if written and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(written)
+        written = self._http2.take_parts()
+        if self._transport is not None and not self._transport.is_closing():
+            write_parts(self._transport, written)
