@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 else:
 
     class _AsMapping(Generic[V0, V]):
-        """The methods of `Mapping`, which this is registered as, without its metaclass: with it `isinstance` takes twenty
-        times as long, and is asked of every point."""
+        """The methods of `Mapping`, which this is registered as, without its metaclass, with which `isinstance` takes
+        twenty times as long: every point is asked."""
 
         __slots__ = ()
         get, keys, items, values = Mapping.get, Mapping.keys, Mapping.items, Mapping.values

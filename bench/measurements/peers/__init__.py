@@ -16,6 +16,7 @@ from __future__ import annotations
 from bench.measurements.peers import (
     durable,
     encrypted,
+    floors,
     grpc_searches,
     http_searches,
     idle_connections,
@@ -35,6 +36,7 @@ def measure(run: Run) -> None:
         tails.measure(run, arena, envoy_per_second)
         grpc_searches.measure(run, arena)
         upserts.measure(run, arena)
+        floors.measure(run, arena)
     encrypted.measure(run)
     two_workers.measure(run)
     durable.measure(run)

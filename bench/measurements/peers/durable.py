@@ -16,7 +16,7 @@ from bench.waiting import behind, wait_until
 from examples.demo.processes import Proxy
 
 _BOUND = Bound(must=3.0, goal=2.0)
-_CALLERS = 16
+CALLERS = 16
 _RECORD = bytes(100)
 _SYNCS = 300
 _COLLECTION = "written"
@@ -26,13 +26,13 @@ _OURS, _BARE = "through ours", "bare"
 def measure(run: Run) -> None:
     directory = run.directory / "durable"
     with mirrored(directory, _COLLECTION) as (_, _, proxy):
-        found = run.rounds({_BARE: partial(_bare, directory / "synced"), _OURS: partial(_through, run, proxy)})
+        found = run.rounds({_BARE: partial(bare, directory / "synced"), _OURS: partial(_through, run, proxy)})
     run.add(row_of(found))
 
 
 def row_of(found: Mapping[str, Sequence[Load]]) -> Row:
     waits = {name: [load.p50_seconds for load in loads] for name, loads in found.items()}
-    work = f"REST write of one point, {_CALLERS} in flight, stores that answer at once; journalled"
+    work = f"REST write of one point, {CALLERS} in flight, stores that answer at once; journalled"
     return row(work, MEDIAN, "one bare fdatasync", waits[_OURS], waits[_BARE], bound=_BOUND)
 
 
@@ -43,7 +43,7 @@ def _through(run: Run, proxy: Proxy) -> Load:
         work="write",
         collection=_COLLECTION,
         client="raw",
-        callers=_CALLERS,
+        callers=CALLERS,
         warm_seconds=run.pace.warm_seconds,
         seconds=run.pace.seconds,
     )
@@ -52,7 +52,7 @@ def _through(run: Run, proxy: Proxy) -> Load:
     return load
 
 
-def _bare(path: Path) -> Load:
+def bare(path: Path) -> Load:
     """100 bytes behind the last, and a sync, again and again."""
     seconds = []
     with path.open("ab", buffering=0) as file:

@@ -39,10 +39,10 @@ class Written:
 def measure(run: Run, arena: Arena) -> None:
     for transport in reversed(TRANSPORTS):
         arms = [arena.arms[name] for name in (OURS, ENVOY)]
-        bursts = {arm.name: _burst(run, arm, transport) for arm in arms}
+        bursts = {arm.name: burst(run, arm, transport) for arm in arms}
         for arm in arms:
-            _written(run, arena, arm, bursts[arm.name])
-        found = run.rounds({arm.name: partial(_written, run, arena, arm, bursts[arm.name]) for arm in arms})
+            written(run, arena, arm, bursts[arm.name])
+        found = run.rounds({arm.name: partial(written, run, arena, arm, bursts[arm.name]) for arm in arms})
         run.add(row_of(transport, found))
 
 
@@ -59,7 +59,7 @@ def row_of(transport: Transport, found: Mapping[str, Sequence[Written]]) -> Row:
     return row(what, VOLUME, f"{ENVOY}, passed through", values, references, details, _BOUNDS[transport])
 
 
-def _written(run: Run, arena: Arena, arm: Arm, burst: Burst) -> Written:
+def written(run: Run, arena: Arena, arm: Arm, burst: Burst) -> Written:
     """One burst, and for ours the time until the second store has everything."""
     is_ours = arm.name == OURS
     copied = copied_points(arena.proxy) if is_ours else 0
@@ -87,7 +87,7 @@ def _level(arena: Arena) -> bool:
     return False
 
 
-def _burst(run: Run, arm: Arm, transport: Transport) -> Burst:
+def burst(run: Run, arm: Arm, transport: Transport) -> Burst:
     return Burst(
         address=arm.http_address if transport == "http" else arm.grpc_address,
         transport=transport,
