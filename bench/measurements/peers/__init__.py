@@ -14,6 +14,7 @@ One file a kind of work, each a function that adds its rows; the bounds stand wh
 from __future__ import annotations
 
 from bench.measurements.peers import (
+    dual_forward,
     durable,
     encrypted,
     grpc_searches,
@@ -35,6 +36,7 @@ def measure(run: Run) -> None:
         tails.measure(run, arena, envoy_per_second)
         grpc_searches.measure(run, arena)
         upserts.measure(run, arena)
+    dual_forward.measure(run)
     encrypted.measure(run)
     two_workers.measure(run)
     durable.measure(run)
