@@ -105,7 +105,7 @@ class GrpcTap:
             try:
                 return bytes(passed(message, timeout=_PATIENCE_SECONDS, metadata=shown))
             except grpc.RpcError as error:
-                context.abort(error.code(), error.details())  # type: ignore[attr-defined]
+                context.abort(error.code(), error.details())
                 raise
 
         return grpc.unary_unary_rpc_method_handler(unary)

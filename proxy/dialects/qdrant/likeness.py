@@ -21,7 +21,7 @@ from proxy.dialects.qdrant.messages import proto
 from proxy.wire import Request
 
 _JSON = (("content-type", "application/json"),)
-_TIME_JSON = b',"time":'
+_TIME_JSON = b'"status":"ok","time":'  # as servers end an answer
 _LONGEST_NUMBER = 32  # characters of a time
 _NUMBER = b"0123456789.eE+-"
 _TIME_PROTO = 0x11  # field 2, eight bytes
@@ -78,7 +78,7 @@ def likeness_of_json(one: bytes, other: bytes) -> Likeness:
 
 def _before_time(body: bytes) -> int | None:
     """How long the body is before the time that it ends with; None if it does not. What stands before the last brace
-    of JSON, and is a key with a number, belongs to the outermost object: no string can hold a quote behind a comma."""
+    of JSON, and is a key with a number, belongs to the outermost object: no string holds such quotes."""
     start = body.rfind(_TIME_JSON, -_LONGEST_NUMBER - len(_TIME_JSON))
     if start < 0 or body[-1:] != b"}" or body[start + len(_TIME_JSON) : -1].strip(_NUMBER):
         return None
