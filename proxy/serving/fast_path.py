@@ -9,8 +9,8 @@ answer has begun, is the slow path's (pipeline.py), which decides it from the be
 Heads come again and again: what was found out for one is kept as a `_Way`, for as long as nothing has changed of what
 it was made of (configuration, names, weight, primary).
 
-Nobody looks into what goes this way. So that kinds of reads that no target could answer are still counted, one of
-`LOOKED_INTO` takes the slow path all the same, the first included.
+Nobody looks into what goes this way to the source alone. So that kinds of reads that no target could answer are still
+counted, one of `LOOKED_INTO` takes the slow path all the same, the first included.
 """
 
 from __future__ import annotations
@@ -78,23 +78,25 @@ class FastPath:
             way, granted_seconds = self._way(key, made), made.timeout_seconds
             if way is None:
                 return None
-        self._seen += 1
-        if self._seen % LOOKED_INTO == 1 or len(body) > self.listener.max_body_bytes:
-            return None
-        reason = way.reason(draw)
-        if reason is None:
+        if len(body) > self.listener.max_body_bytes or (reason := way.reason(draw)) is None:
             return None
         twin = None
         if way.is_sampled(draw):
             twin = way.twin
             if twin is None or not twin.may(body, request):
                 return None
+        elif self._is_looked_into():
+            return None
         try:
             began = way.route.upstream.limit.enter()
         except Overloaded:
             return None  # whose word it is then
         read = _Read(self, way, reason, request, answer, began)
         return read.leave if read.begin(body, granted_seconds, twin) else None
+
+    def _is_looked_into(self) -> bool:
+        self._seen += 1
+        return self._seen % LOOKED_INTO == 1
 
     def _way(self, key: bytes | None, request: Request) -> _Way | None:
         """The way of reads that begin with `key`; without one, of those that ask the same with the same headers."""

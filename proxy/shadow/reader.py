@@ -33,8 +33,6 @@ from proxy.telemetry.instruments import Add, Observe
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 
-_AGREE = Comparison(overlap=1.0, score_difference=0.0, mean_score_difference=0.0)
-_NO_HITS = Comparison(overlap=1.0)
 _log = logging.getLogger("crossfade.shadow")
 
 
@@ -146,7 +144,7 @@ class ShadowReader:
 
     def agreed(self, collection: str, ratio: float | None, *, any_hit: bool) -> None:
         """Both answers were the same. ratio: of the other's time to that of the client's."""
-        self.report.compared(collection, _AGREE if any_hit else _NO_HITS, ratio)
+        self.report.agreed(collection, ratio, any_hit=any_hit)
         compared, overlap, difference, ratios = self._agreements or self._series()
         compared()
         overlap(1.0)

@@ -175,12 +175,24 @@ class Report:
 
     def compared(self, collection: str, comparison: Comparison, latency_ratio: float | None) -> None:
         """Two answers were compared. latency_ratio: None where the client's answer took no time that counts."""
+        agrees = comparison.agrees
         for tally in self._tallies(collection):
             tally.compared += 1
-            tally.agreed += comparison.agrees
+            tally.agreed += agrees
             tally.overlap.add(comparison.overlap)
             if comparison.score_difference is not None:
                 tally.score_difference.add(comparison.score_difference)
+            if latency_ratio is not None:
+                tally.latency_ratio.add(latency_ratio)
+
+    def agreed(self, collection: str, latency_ratio: float | None, *, any_hit: bool) -> None:
+        """As `compared`, of two answers that were the same, with a hit in them or none."""
+        for tally in self._tallies(collection):
+            tally.compared += 1
+            tally.agreed += 1
+            tally.overlap.add(1.0)
+            if any_hit:
+                tally.score_difference.add(0.0)
             if latency_ratio is not None:
                 tally.latency_ratio.add(latency_ratio)
 
@@ -194,6 +206,9 @@ class Report:
             del self._worst[0]
 
     def _tallies(self, collection: str) -> tuple[_Tally, _Tally]:
-        if collection not in self._by_collection and len(self._by_collection) >= MAX_COLLECTIONS:
-            collection = OTHER_COLLECTIONS
-        return self._all, self._by_collection.setdefault(collection, _Tally())
+        tally = self._by_collection.get(collection)
+        if tally is None:
+            if len(self._by_collection) >= MAX_COLLECTIONS:
+                collection = OTHER_COLLECTIONS
+            tally = self._by_collection.setdefault(collection, _Tally())
+        return self._all, tally
