@@ -254,7 +254,7 @@ class _Read:
             return False
         self._count(1)
         if twin is not None:
-            self.pair = twin.ask(body, self.request)
+            self.pair = twin.other.ask(body, self.request, self.began)
         return True
 
     def answered(self, head: AnswerHead, body: Body) -> None:

@@ -22,7 +22,7 @@ from proxy.model import DataRead
 from proxy.routing import target_name
 from proxy.serving.live import LiveRoute
 from proxy.serving.switchboard import Place
-from proxy.shadow.pair import Other, Pair
+from proxy.shadow.pair import Other
 from proxy.stores import Passage
 from proxy.stores.own_key import OwnKeyForwarder
 from proxy.wire import Request, readable
@@ -80,7 +80,3 @@ class Twin:
             self._known.clear()
         self._known.add(outline)
         return True
-
-    def ask(self, body: bytes, request: Callable[[], Request]) -> Pair | None:
-        """The other store, when the source has just been asked. None: that was shed."""
-        return self.other.ask(body, request)

@@ -44,9 +44,9 @@ class Other:
     passage: Passage
     forwarder: Forwarder
 
-    def ask(self, body: bytes, request: Callable[[], Request]) -> Pair | None:
-        """What the client asks by `request` with that body, when the source has just been asked. None: it was shed."""
-        pair = Pair(self, request, self.reader.now())
+    def ask(self, body: bytes, request: Callable[[], Request], began: float) -> Pair | None:
+        """What the client asks by `request` with that body, and what the source was just asked. None: it was shed."""
+        pair = Pair(self, request, self.collection, began)
         return pair if pair.begin(body) else None
 
 
@@ -56,16 +56,13 @@ class Pair:
 
     other: Other
     request: Callable[[], Request]
+    collection: str
     began: float
     held_bytes: int = 0
     is_over: bool = False
     give_up_other: GiveUp | None = None
     ours: tuple[AnswerHead, bytes, float] | None = None  # and the seconds that it took
     theirs: tuple[AnswerHead, bytes, float] | None = None
-
-    @property
-    def collection(self) -> str:
-        return self.other.collection
 
     def begin(self, body: bytes) -> bool:
         """False: nothing was asked."""

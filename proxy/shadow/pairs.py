@@ -16,11 +16,9 @@ HELD_BYTES = 4 * 1024 * 1024  # of searches and of answers that wait for the oth
 class Waiting(Protocol):
     """A search that both stores have been asked. `began`: when, by the clock of `Pairs`."""
 
+    collection: str
     began: float
     held_bytes: int
-
-    @property
-    def collection(self) -> str: ...
 
     def end(self, outcome: str) -> None:
         """Give it up; it is counted as that, "" as nothing."""
@@ -42,21 +40,28 @@ class Pairs:
     def __len__(self) -> int:
         return len(self._all)
 
-    def fits(self, size_bytes: int) -> bool:
-        return self._held_bytes + size_bytes <= HELD_BYTES
+    @property
+    def room_bytes(self) -> int:
+        """How much more can be held."""
+        return HELD_BYTES - self._held_bytes
 
-    def add(self, pair: Waiting) -> None:
+    def add(self, pair: Waiting, size_bytes: int) -> bool:
+        """One more, with a search of that size; False if it does not fit."""
+        if not self.hold(pair, size_bytes):
+            return False
         self._all.add(pair)
         self._unheard[pair] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._timeout_seconds, self._look)
+        return True
 
     def hold(self, pair: Waiting, size_bytes: int) -> bool:
         """So much more for it, if that fits."""
-        if not self.fits(size_bytes):
+        held_bytes = self._held_bytes + size_bytes
+        if held_bytes > HELD_BYTES:
             return False
         pair.held_bytes += size_bytes
-        self._held_bytes += size_bytes
+        self._held_bytes = held_bytes
         return True
 
     def heard(self, pair: Waiting) -> None:

@@ -84,6 +84,7 @@ class ShadowReader:
         self._route = route
         self._settings = settings
         self._clock = clock
+        self.now = clock.now
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
         self._tie_tolerance = tie_tolerance
@@ -126,21 +127,18 @@ class ShadowReader:
 
     # --- reads that both stores are asked at once ----------------------------------------------------------
 
-    def now(self) -> float:
-        return self._clock.now()
-
     def enter(self, pair: Waiting, size_bytes: int) -> bool:
         """One more, with a search of that size. False if it is shed."""
-        if not self._has_room() or not self.pairs.hold(pair, size_bytes):
-            self._count("shed", pair.collection)
-            return False
-        self.pairs.add(pair)
-        return True
+        if self._has_room() and self.pairs.add(pair, size_bytes):
+            return True
+        self._count("shed", pair.collection)
+        return False
 
     def leave(self, pair: Waiting, outcome: str) -> None:
         """It is over, with what it is counted as, "" as nothing."""
         self.pairs.remove(pair)
-        self._count(outcome, pair.collection)
+        if outcome:
+            self._count(outcome, pair.collection)
 
     def agreed(self, collection: str, ratio: float | None, *, any_hit: bool) -> None:
         """Both answers were the same. ratio: of the other's time to that of the client's."""
@@ -166,7 +164,8 @@ class ShadowReader:
     # --------------------------------------------------------------------------------------------------------
 
     def _has_room(self) -> bool:
-        return not (self._closed or self.in_flight >= self._settings.max_in_flight or self.busy())
+        under_way = len(self._running) + len(self.pairs)
+        return not (self._closed or under_way >= self._settings.max_in_flight or self.busy())
 
     def _start(self, collection: str, work: Coroutine[None, None, str]) -> None:
         task = spawn(self._run(collection, work), name="shadow read")
@@ -184,13 +183,11 @@ class ShadowReader:
             _log.exception("shadow read failed", extra={"route": self._route})
         finally:
             work.close()
-        self._count(outcome, collection)
+        if outcome:  # else what was asked is nothing that could be compared
+            self._count(outcome, collection)
 
     def _count(self, outcome: str, collection: str) -> None:
-        """An outcome of "" is none: what was asked is nothing that could be compared."""
         match outcome:
-            case "":
-                return
             case "shed":
                 self.report.shed(collection)
             case "error":

@@ -74,7 +74,7 @@ class Shadowed:
         self.other = Other(self.reader, QdrantRest(), "docs", ASKED, self.there, self.there)
 
     def ask(self) -> Pair | None:
-        return self.other.ask(BODY, lambda: ASKED)
+        return self.other.ask(BODY, lambda: ASKED, self.reader.now())
 
     def asked(self) -> Pair:
         pair = self.ask()
@@ -86,7 +86,7 @@ class Shadowed:
 
     @property
     def is_empty(self) -> bool:
-        return self.reader.in_flight == 0 and self.reader.pairs.fits(HELD_BYTES)
+        return self.reader.in_flight == 0 and self.reader.pairs.room_bytes == HELD_BYTES
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ async def test_a_stream_is_the_clients_or_too_large(shadowed: Shadowed) -> None:
 
 async def test_what_the_model_cannot_say_is_not_counted(shadowed: Shadowed) -> None:
     fusion = Request("http", "POST", ASKED.path, (), orjson.dumps({"query": {"fusion": "rrf"}}))
-    pair = shadowed.other.ask(BODY, lambda: fusion)
+    pair = shadowed.other.ask(BODY, lambda: fusion, shadowed.reader.now())
     assert pair is not None
     pair.first(OK, answer(1), 0.1)
     pair.answered(OK, answer(2))
