@@ -31,7 +31,7 @@ from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
 from proxy.serving.reads import STALE_SECONDS, Reader
 from proxy.serving.switchboard import Place, Switchboard
-from proxy.serving.twin import Twin
+from proxy.serving.twin import Outlines, Twin
 from proxy.shadow.pair import Pair
 from proxy.stores import Passage
 from proxy.telemetry.instruments import Add, Observe
@@ -61,6 +61,7 @@ class FastPath:
     def __post_init__(self) -> None:
         self._seen = 0
         self._ways: dict[Hashable, _Way] = {}
+        self._outlines = Outlines()
         self._others: set[bytes | None] = set()  # heads of no reads of data, whatever else changes
 
     def begin(
@@ -129,7 +130,9 @@ class FastPath:
         passage = route.upstream.passage(request)
         if passage is None:
             return None
-        twin = Twin.of(self.dialect, place, glance, request) if route.config.shadow.sample_percent else None
+        twin = None
+        if route.config.shadow.sample_percent:
+            twin = Twin.of(self.dialect, place, glance, request, self._outlines)
         return _Way(self, place, route, glance, _facts(route, place, glance, request), passage, twin)
 
 

@@ -27,7 +27,22 @@ from proxy.stores import Passage
 from proxy.stores.own_key import OwnKeyForwarder
 from proxy.wire import Request, readable
 
-_OUTLINES = 512
+_OUTLINES = 4096
+_OUTLINE_BYTES = 2048  # longer ones are not remembered
+
+
+@dataclass(slots=True)
+class Outlines:
+    """What the model can say, by path and outline. Bounded."""
+
+    known: set[tuple[str, bytes]] = field(default_factory=set)
+
+    def add(self, asked: tuple[str, bytes]) -> None:
+        if len(asked[1]) > _OUTLINE_BYTES:
+            return
+        if len(self.known) >= _OUTLINES:
+            self.known.clear()
+        self.known.add(asked)
 
 
 @dataclass(slots=True, eq=False)
@@ -38,10 +53,10 @@ class Twin:
     route: LiveRoute
     passage: Passage
     other: Other
-    _known: set[bytes] = field(default_factory=set)  # outlines of what the model can say
+    outlines: Outlines
 
     @classmethod
-    def of(cls, dialect: Dialect, place: Place, glance: Glance, request: Request) -> Twin | None:
+    def of(cls, dialect: Dialect, place: Place, glance: Glance, request: Request, outlines: Outlines) -> Twin | None:
         """None if they cannot go to both as bytes."""
         route = place.route
         forwarder = route.target_forwarders.get(request.transport) if route is not None else None
@@ -58,7 +73,7 @@ class Twin:
         if there is None:
             return None
         other = Other(route.shadow, dialect, place.collection, asked, there, forwarder)
-        return cls(dialect, route, passage, other)
+        return cls(dialect, route, passage, other, outlines)
 
     def may(self, body: bytes, request: Callable[[], Request]) -> bool:
         """Whether that search can go to both now, and be compared."""
@@ -68,7 +83,8 @@ class Twin:
         outline = self.dialect.outline(self.other.asked, body)
         if outline is None:
             return False
-        if outline in self._known:
+        asked = (self.other.asked.path, outline)
+        if asked in self.outlines.known:
             return True
         try:
             operation = self.dialect.decode(request()).operation
@@ -76,7 +92,5 @@ class Twin:
             return False
         if not isinstance(operation, DataRead):
             return False
-        if len(self._known) >= _OUTLINES:
-            self._known.clear()
-        self._known.add(outline)
+        self.outlines.add(asked)
         return True

@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 from proxy.dialects import Dialect, Likeness
 from proxy.errors import CrossfadeError
@@ -64,6 +63,10 @@ class Pair:
     ours: tuple[AnswerHead, bytes, float] | None = None  # and the seconds that it took
     theirs: tuple[AnswerHead, bytes, float] | None = None
 
+    @property
+    def is_heard(self) -> bool:
+        return self.theirs is not None
+
     def begin(self, body: bytes) -> bool:
         """False: nothing was asked."""
         if not self.other.reader.enter(self, len(body)):
@@ -98,13 +101,11 @@ class Pair:
 
     def answered(self, head: AnswerHead, body: Body) -> None:
         """As of Heard."""
-        if not isinstance(body, bytes):
-            self.give_up_other = partial(_leave, body)
-            self.end("shed")
-            return
         self.give_up_other = None
-        self.other.reader.pairs.heard(self)
-        if not self.is_over and self._keep(body):
+        if not isinstance(body, bytes):
+            _leave(body)
+            self.end("shed")
+        elif not self.is_over and self._keep(body):
             self.theirs = head, body, self.other.reader.now() - self.began
             self._compare_both()
 

@@ -14,11 +14,15 @@ HELD_BYTES = 4 * 1024 * 1024  # of searches and of answers that wait for the oth
 
 
 class Waiting(Protocol):
-    """A search that both stores have been asked. `began`: when, by the clock of `Pairs`."""
+    """A search that both stores have been asked. `began`: when, by the clock of `Pairs`. `is_heard`: the other store
+    has answered."""
 
     collection: str
     began: float
     held_bytes: int
+
+    @property
+    def is_heard(self) -> bool: ...
 
     def end(self, outcome: str) -> None:
         """Give it up; it is counted as that, "" as nothing."""
@@ -31,8 +35,7 @@ class Pairs:
     def __init__(self, clock: Clock, timeout_seconds: float) -> None:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
-        self._all: set[Waiting] = set()
-        self._unheard: dict[Waiting, None] = {}  # whose other answer is awaited, in the order in which they began
+        self._all: dict[Waiting, None] = {}  # in the order in which they began
         self._held_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._none_left: asyncio.Future[None] | None = None
@@ -49,8 +52,7 @@ class Pairs:
         """One more, with a search of that size; False if it does not fit."""
         if not self.hold(pair, size_bytes):
             return False
-        self._all.add(pair)
-        self._unheard[pair] = None
+        self._all[pair] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._timeout_seconds, self._look)
         return True
@@ -64,16 +66,11 @@ class Pairs:
         self._held_bytes = held_bytes
         return True
 
-    def heard(self, pair: Waiting) -> None:
-        """The other store has answered."""
-        self._unheard.pop(pair, None)
-
     def remove(self, pair: Waiting) -> None:
         """It is over, and no longer held. Once is enough; more do nothing."""
         if pair not in self._all:
             return
-        self._all.discard(pair)
-        self._unheard.pop(pair, None)
+        del self._all[pair]
         self._held_bytes -= pair.held_bytes
         if not self._all and self._none_left is not None:
             self._none_left.set_result(None)
@@ -96,8 +93,7 @@ class Pairs:
         """Give up those whom the other store has not answered in time."""
         self._timer = None
         now = self._clock.now()
-        while self._unheard:
-            pair = next(iter(self._unheard))
+        for pair in [pair for pair in self._all if not pair.is_heard]:
             left_seconds = pair.began + self._timeout_seconds - now
             if left_seconds > 0:
                 self._timer = asyncio.get_running_loop().call_later(left_seconds, self._look)

@@ -29,55 +29,69 @@ from examples.engines import ChildProcess
 
 _CONNECTIONS = 64
 _CALLERS = 32
-_HTTP_BOUNDS = {NGINX: Bound(must=1.0, goal=1.5), ENVOY: Bound(must=1.5, goal=2.5)}
-_GRPC_BOUNDS = {ENVOY: Bound(must=1.0, goal=1.5)}
-_LEAST_SHARE = 0.95  # of the searches, that the second store has to get
+HTTP_BOUNDS = {NGINX: Bound(must=1.0, goal=1.5), ENVOY: Bound(must=1.5, goal=2.5)}
+GRPC_BOUNDS = {ENVOY: Bound(must=1.0, goal=1.5)}
+_LEAST_SHARE = 0.95  # of the searches, that the second store has to get, and ours to compare
 
 
 @dataclass(slots=True)
-class Pair:
-    """The two stubs and what stands before them. `mirrored`, `compared`: shares of the searches of each burst."""
+class Shares:
+    """Of the searches of each burst: how many the second stub got (`mirrored`), and ours compared. `counts`: how many
+    the two stubs have got and ours has compared so far."""
 
-    first: Stub
-    second: Stub
-    arms: Mapping[str, Arm]
-    proxy: Proxy
+    counts: Callable[[], tuple[int, int, int]]
     mirrored: dict[str, list[float]] = field(default_factory=dict)
     compared: list[float] = field(default_factory=list)
 
     def counted(self, arm: Arm, burst: Callable[[], Load]) -> Load:
-        """A burst through that arm. Raises BenchError if the second store did not get what the first one got."""
-        before = self._counts()
+        """A burst through that arm. Raises BenchError if not all of it went to both."""
+        before = self.counts()
         load = burst()
         settle()
-        first, second, compared = (now - then for now, then in zip(self._counts(), before, strict=True))
-        if second < first * _LEAST_SHARE:
+        first, second, compared = (now - then for now, then in zip(self.counts(), before, strict=True))
+        if not first or second < first * _LEAST_SHARE:
             raise BenchError(f"{arm.name} sent {second} of {first} searches to the second store")
+        if arm.name == OURS and compared < first * _LEAST_SHARE:
+            raise BenchError(f"{arm.name} compared {compared} of {first} searches")
         self.mirrored.setdefault(arm.name, []).append(second / first)
         if arm.name == OURS:
             self.compared.append(compared / first)
         return load
 
-    def _counts(self) -> tuple[int, int, int]:
-        return self.first.searches(), self.second.searches(), compared_in(self.proxy.control.metrics())
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The two stubs and what stands before them."""
+
+    first: Stub
+    second: Stub
+    proxy: Proxy
+    arms: Mapping[str, Arm]
+
+    def shares(self) -> Shares:
+        return Shares(
+            lambda: (self.first.searches(), self.second.searches(), compared_in(self.proxy.control.metrics()))
+        )
 
 
 def measure(run: Run) -> None:
-    with _set_up(run) as pair:
-        callers = ClosedLoop(run, _CONNECTIONS)
-        found = callers.rounds(list(pair.arms.values()), pair.counted)
-        for made in rows(f"REST search of 16 KB, {{}}; {callers.who}", found, _HTTP_BOUNDS, pair):
+    with _set_up(run) as setting:
+        callers, shares = ClosedLoop(run, _CONNECTIONS), setting.shares()
+        found = callers.rounds(list(setting.arms.values()), shares.counted)
+        for made in rows(f"REST search of 16 KB, {{}}; {callers.who}", found, HTTP_BOUNDS, shares):
             run.add(made)
-        pair.mirrored.clear()
-        pair.compared.clear()
-        arms = [pair.arms[name] for name in (OURS, ENVOY)]
-        bursts = {arm.name: partial(run.load.burst, _burst(run, arm), arm.process) for arm in arms}
-        there = run.rounds({arm.name: partial(pair.counted, arm, bursts[arm.name]) for arm in arms})
-        for made in rows(f"gRPC search of 3 KB, {{}}; {_CALLERS} callers of grpcio", there, _GRPC_BOUNDS, pair):
+        shares = setting.shares()
+        bursts = {
+            name: partial(shares.counted, arm, partial(run.load.burst, _burst(run, arm), arm.process))
+            for name, arm in setting.arms.items()
+            if arm.grpc_address
+        }
+        work = f"gRPC search of 3 KB, {{}}; {_CALLERS} callers of grpcio"
+        for made in rows(work, run.rounds(bursts), GRPC_BOUNDS, shares):
             run.add(made)
 
 
-def rows(work: str, found: Mapping[str, Sequence[Load]], bounds: Mapping[str, Bound], pair: Pair) -> list[Row]:
+def rows(work: str, found: Mapping[str, Sequence[Load]], bounds: Mapping[str, Bound], shares: Shares) -> list[Row]:
     """`found`: what each arm did, by round."""
     return [
         row(
@@ -89,9 +103,9 @@ def rows(work: str, found: Mapping[str, Sequence[Load]], bounds: Mapping[str, Bo
             {
                 "busy": busy(found[OURS]),
                 "busy_there": busy(found[name]),
-                "compared_share": median(pair.compared),
-                "second_store_share": median(pair.mirrored[OURS]),
-                "second_store_share_there": median(pair.mirrored[name]),
+                "compared_share": median(shares.compared),
+                "second_store_share": median(shares.mirrored[OURS]),
+                "second_store_share_there": median(shares.mirrored[name]),
             },
             bound,
         )
@@ -106,7 +120,7 @@ def compared_in(metrics: str) -> int:
 
 
 @contextmanager
-def _set_up(run: Run) -> Iterator[Pair]:
+def _set_up(run: Run) -> Iterator[Setting]:
     directory = run.directory / "dual"
     with ExitStack() as stack:
 
@@ -135,7 +149,7 @@ def _set_up(run: Run) -> Iterator[Pair]:
             Arm(ENVOY, envoy.address, f"127.0.0.1:{envoy.grpc_port}", envoy),
             Arm(NGINX, nginx.address, "", nginx),
         ]
-        yield Pair(first, second, {arm.name: arm for arm in arms}, proxy)
+        yield Setting(first, second, proxy, {arm.name: arm for arm in arms})
 
 
 def _burst(run: Run, arm: Arm) -> Burst:
