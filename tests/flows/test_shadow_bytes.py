@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+import grpc as grpcio
 import httpx
 import pytest
 from qdrant_client import QdrantClient, models
+from qdrant_client import grpc as qdrant
 
 from examples.engines import poll
 from proxy.serving.twin import Twin
@@ -68,6 +70,7 @@ def between(
     grpc_port: int | None = None,
     change: Callable[[dict[str, Any]], None] = lambda config: None,
     max_in_flight: int = 100,
+    source: QdrantEmulator | None = None,
 ) -> Migration:
     """All searches shadowed, to that target, by way of those ports."""
 
@@ -80,7 +83,7 @@ def between(
         }
         change(config)
 
-    return migrations(change=to_qdrant, shadow={"sample_percent": 100, "max_in_flight": max_in_flight})
+    return migrations(source=source, change=to_qdrant, shadow={"sample_percent": 100, "max_in_flight": max_in_flight})
 
 
 def vector(seed: int) -> list[float]:
@@ -109,6 +112,15 @@ def ask(client: QdrantClient, name: str, number: int = SEARCHES, first: int = 0)
     return found
 
 
+def ask_with_metadata(migration: Migration, name: str, *metadata: tuple[str, str]) -> None:
+    with grpcio.insecure_channel(f"127.0.0.1:{migration.grpc_port}") as channel:
+        query = channel.unary_unary("/qdrant.Points/Query")
+        for seed in range(SEARCHES):
+            nearest = qdrant.VectorInput(dense=qdrant.DenseVector(data=vector(seed)))
+            asked = qdrant.QueryPoints(collection_name=name, query=qdrant.Query(nearest=nearest))
+            query(asked.SerializeToString(), metadata=metadata, timeout=PATIENCE_SECONDS)
+
+
 def report(migration: Migration, whole: int) -> Report:
     """Once so many shadow reads have come to an end."""
 
@@ -130,8 +142,8 @@ def test_what_is_the_same_counts_as_on_the_slow_path(
 ) -> None:
     migration = between(migrations, migrations.own_source())
     name, client = backfilled(migration), migration.client(grpc=grpc)
-    client.query_points(name, query=vector(0), limit=1, score_threshold=1e9)  # finds nothing
     ask(client, name)
+    client.query_points(name, query=vector(0), limit=1, score_threshold=1e9)  # finds nothing
     fast = report(migration, SEARCHES + 1).figures()
     assert forms.counted["alike"] >= SEARCHES - 2, forms.counted  # those before connections were there
     assert forms.counted["decoded"] == 0
@@ -264,8 +276,10 @@ def test_nothing_of_the_client_but_what_it_asks_goes_to_the_other_store(
 
     migration = between(migrations, target, rest.port, rpc.port, guarded)
     name = backfilled(migration)
-    client = migration.client(grpc=grpc, api_key=OURS, metadata={"x-tenant": "secret"})
-    ask(client, name)
+    if grpc:
+        ask_with_metadata(migration, name, ("api-key", OURS), ("authorization", OURS), ("x-tenant", "secret"))
+    else:
+        ask(migration.client(api_key=OURS, metadata={"x-tenant": "secret"}), name)
     assert report(migration, SEARCHES).figures().agreed == SEARCHES
     assert forms.counted["asked as bytes"] >= SEARCHES - 2
     heads = [each.partition(b"\r\n\r\n")[0].lower() for each in rest.seen if b"/points/query" in each]
@@ -278,8 +292,8 @@ def test_nothing_of_the_client_but_what_it_asks_goes_to_the_other_store(
         assert names == {b"host", b"content-type", b"content-length", b"api-key"}
     for each in metadata:
         assert each["api-key"] == THEIRS
-        assert "x-tenant" not in each
-        assert "authorization" not in each
+        assert each.keys() == {"api-key", "user-agent"}
+        assert each["user-agent"] == "crossfade"
 
 
 def test_without_a_checked_key_the_targets_own_is_not_used_for_it(
@@ -347,6 +361,27 @@ def test_what_the_model_cannot_say_goes_to_the_source_alone(migrations: Migratio
         assert answers[0].status_code == answers[1].status_code
     assert sum(migration.counts("shadow_reads").values()) == 3
     assert len(tap.seen) == seen
+
+
+def test_nothing_is_left_of_what_a_client_leaves(migrations: Migrations, running: ExitStack, forms: Forms) -> None:
+    source = migrations.own_source()
+    tap = RestTap(source.rest_port)
+    running.callback(tap.close)
+
+    def tapped(config: dict[str, Any]) -> None:
+        config["stores"]["old"]["url"] = tap.url
+
+    migration = between(migrations, migrations.own_source(), change=tapped, source=source)
+    name = backfilled(migration)
+    ask(migration.client(), name)
+    report(migration, SEARCHES)
+    counted, asked = migration.counts("shadow_reads"), forms.counted["asked as bytes"]
+    tap.mood = "mute"
+    with httpx.Client(timeout=0.2) as client, pytest.raises(httpx.ReadTimeout):
+        client.post(f"{migration.url}/collections/{name}/points/query", json={"query": vector(1), "limit": 10})
+    assert forms.counted["asked as bytes"] == asked + 1
+    assert poll(lambda: shadow(migration).in_flight == 0, 3)
+    assert migration.counts("shadow_reads") == counted
 
 
 def test_compressed_answers_are_compared_unpacked(migrations: Migrations, forms: Forms) -> None:
