@@ -7,10 +7,12 @@ runs elsewhere, and the proxy's own cost is told as CPU time a request. With one
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -55,17 +57,24 @@ def place(process: P, *, of_proxy: bool = False) -> P:
 
 
 class Stub(ChildProcess):
-    """Canned answers (stub.py), those to writes `delay_seconds` late."""
+    """Canned answers (stub.py), those to writes `delay_seconds` late. `more`: further options of it."""
 
-    def __init__(self, directory: Path, delay_seconds: float = 0.0) -> None:
+    def __init__(self, directory: Path, delay_seconds: float = 0.0, more: Sequence[str] = ()) -> None:
         self._delay_seconds = delay_seconds
+        self._more = more
         self.rest_port, self.grpc_port = free_ports(2)
         super().__init__(directory, self.rest_port)
         self.url = f"http://{self.address}"
 
     def command(self) -> list[str]:
         ports = ("--rest-port", str(self.rest_port), "--grpc-port", str(self.grpc_port))
-        return [sys.executable, "-m", "bench.stub", *ports, "--delay-seconds", str(self._delay_seconds)]
+        delay = ("--delay-seconds", str(self._delay_seconds))
+        return [sys.executable, "-m", "bench.stub", *ports, *delay, *self._more]
+
+    def searches(self) -> int:
+        """How many it has answered so far."""
+        with urllib.request.urlopen(f"{self.url}/searches", timeout=10) as answer:
+            return int(json.load(answer)["result"])
 
     def environment(self) -> Mapping[str, str]:
         return {"PYTHONPATH": str(_ROOT)}

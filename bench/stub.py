@@ -5,13 +5,15 @@ other request with the same success, at the least cost that Python allows, so th
 client and server. It reads no request further than to its end. With a delay it answers writes that much later.
 
 Two exceptions, so that it can stand at either end of a route that copies writes: over gRPC every collection is one of
-768 dimensions, and a point that is fetched by its number is the one that bodies.upserts() writes there.
+768 dimensions, and a point that is fetched by its number is the one that bodies.upserts() writes there. It names the
+collections that it is told to. `GET /searches` gives how many searches it has answered, over both protocols.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, cast
 
@@ -30,28 +32,38 @@ def _scored(number: int) -> dict[str, Any]:
     return {"id": number, "version": number, "score": 0.9 - number / 100, "payload": payload(number)}
 
 
-def _rest(result: Any) -> bytes:
-    body = orjson.dumps({"result": result, "status": "ok", "time": 0.000123})
+TOOK_SECONDS = 0.000123  # that it says a search took, unless told otherwise
+
+
+def _rest(result: Any, took_seconds: float = TOOK_SECONDS) -> bytes:
+    body = orjson.dumps({"result": result, "status": "ok", "time": took_seconds})
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
-_REST_SEARCH = _rest({"points": [_scored(number) for number in range(HITS)]})
+def rest_search(took_seconds: float = TOOK_SECONDS) -> bytes:
+    return _rest({"points": [_scored(number) for number in range(HITS)]}, took_seconds)
+
+
 _REST_OTHER = _rest({"operation_id": 17, "status": "completed"})
 
 _WRITTEN = qdrant.PointsOperationResponse(
     result=qdrant.UpdateResult(operation_id=17, status=qdrant.UpdateStatus.Completed), time=0.000123
 ).SerializeToString()
+
+
+def grpc_search(took_seconds: float = TOOK_SECONDS) -> bytes:
+    found = [
+        qdrant.ScoredPoint(
+            id=qdrant.PointId(num=number), version=number, score=0.9 - number / 100, payload=proto_payload(number)
+        )
+        for number in range(HITS)
+    ]
+    return bytes(qdrant.QueryResponse(result=found, time=took_seconds).SerializeToString())
+
+
+_SEARCH = "/qdrant.Points/Query"
 _GRPC: dict[str, bytes] = {
-    "/qdrant.Points/Query": qdrant.QueryResponse(
-        result=[
-            qdrant.ScoredPoint(
-                id=qdrant.PointId(num=number), version=number, score=0.9 - number / 100, payload=proto_payload(number)
-            )
-            for number in range(HITS)
-        ],
-        time=0.000123,
-    ).SerializeToString(),
     **dict.fromkeys(("/qdrant.Points/Upsert", "/qdrant.Points/Delete", "/qdrant.Points/DeletePayload"), _WRITTEN),
     "/qdrant.Collections/Get": qdrant.GetCollectionInfoResponse(
         result=qdrant.CollectionInfo(
@@ -91,11 +103,33 @@ def fetched(message: bytes) -> bytes:
     return bytes(qdrant.GetResponse(result=found, time=0.000123).SerializeToString())
 
 
+@dataclass(slots=True)
+class Canned:
+    """What both protocols answer, and how many searches they have. `delay_seconds`: of answers to writes."""
+
+    delay_seconds: float
+    took_seconds: float
+    collections: Sequence[str] = ()
+    searches: int = 0
+
+    def __post_init__(self) -> None:
+        listed = [qdrant.CollectionDescription(name=name) for name in self.collections]
+        self.rest_search = rest_search(self.took_seconds)
+        self.grpc = {
+            **_GRPC,
+            _SEARCH: grpc_search(self.took_seconds),
+            "/qdrant.Collections/List": qdrant.ListCollectionsResponse(collections=listed).SerializeToString(),
+        }
+
+    rest_search: bytes = field(init=False)
+    grpc: dict[str, bytes] = field(init=False)
+
+
 class CannedHttp(asyncio.Protocol):
     """HTTP/1.1 with bodies of stated length only; a request line that ends in "/query" is a search."""
 
-    def __init__(self, delay_seconds: float) -> None:
-        self._delay_seconds = delay_seconds
+    def __init__(self, canned: Canned) -> None:
+        self._canned = canned
         self._transport: asyncio.Transport
         self._answer = b""
         self._head = b""
@@ -116,14 +150,21 @@ class CannedHttp(asyncio.Protocol):
                 if not end:
                     return
                 line, _, fields = head.partition(b"\r\n")
-                self._answer = _REST_SEARCH if b"/query " in line else _REST_OTHER
+                self._answer = self._answer_to(line)
                 self._missing_bytes = _length(fields)
             if not self._missing_bytes:
                 self._reply()
 
+    def _answer_to(self, line: bytes) -> bytes:
+        if b"/query " in line:
+            self._canned.searches += 1
+            return self._canned.rest_search
+        return _rest(self._canned.searches) if line.startswith(b"GET /searches ") else _REST_OTHER
+
     def _reply(self) -> None:
-        if self._delay_seconds and self._answer is _REST_OTHER:
-            asyncio.get_running_loop().call_later(self._delay_seconds, self._transport.write, self._answer)
+        delay_seconds = self._canned.delay_seconds
+        if delay_seconds and self._answer is _REST_OTHER:
+            asyncio.get_running_loop().call_later(delay_seconds, self._transport.write, self._answer)
         else:
             self._transport.write(self._answer)
 
@@ -136,15 +177,17 @@ def _length(fields: bytes) -> int:
 class CannedGrpc:
     """grpc's GenericRpcHandler (by shape). What has no canned answer gets the empty message."""
 
-    def __init__(self, delay_seconds: float) -> None:
-        self._delay_seconds = delay_seconds
+    def __init__(self, canned: Canned) -> None:
+        self._canned = canned
 
     def service(self, details: Any) -> Any:
-        answer = _GRPC.get(details.method, b"")
-        fetches = details.method == "/qdrant.Points/Get"
-        delay_seconds = self._delay_seconds if answer is _WRITTEN else 0.0
+        canned = self._canned
+        answer = canned.grpc.get(details.method, b"")
+        fetches, searches = details.method == "/qdrant.Points/Get", details.method == _SEARCH
+        delay_seconds = canned.delay_seconds if answer is _WRITTEN else 0.0
 
         async def unary(message: bytes, context: Any) -> bytes:
+            canned.searches += searches
             if delay_seconds:
                 await asyncio.sleep(delay_seconds)
             return fetched(message) if fetches else answer
@@ -153,13 +196,13 @@ class CannedGrpc:
         return grpc.unary_unary_rpc_method_handler(handler)
 
 
-async def serve(rest_port: int, grpc_port: int, delay_seconds: float) -> None:
+async def serve(rest_port: int, grpc_port: int, canned: Canned) -> None:
     """On 127.0.0.1, until the process is killed."""
-    server = grpc.aio.server(handlers=(CannedGrpc(delay_seconds),), options=_UNLIMITED)
+    server = grpc.aio.server(handlers=(CannedGrpc(canned),), options=_UNLIMITED)
     server.add_insecure_port(f"127.0.0.1:{grpc_port}")
     await server.start()
-    canned = partial(CannedHttp, delay_seconds)
-    http = await asyncio.get_running_loop().create_server(canned, "127.0.0.1", rest_port, backlog=4096)
+    made = partial(CannedHttp, canned)
+    http = await asyncio.get_running_loop().create_server(made, "127.0.0.1", rest_port, backlog=4096)
     await http.serve_forever()
 
 
@@ -167,9 +210,13 @@ async def serve(rest_port: int, grpc_port: int, delay_seconds: float) -> None:
 @click.option("--rest-port", type=int, required=True)
 @click.option("--grpc-port", type=int, required=True)
 @click.option("--delay-seconds", type=float, default=0.0, help="Of the answers to writes; to a millisecond.")
-def main(rest_port: int, grpc_port: int, delay_seconds: float) -> None:
+@click.option("--took-seconds", type=float, default=TOOK_SECONDS, help="What searches are said to have taken.")
+@click.option("--collection", "collections", multiple=True, help="A collection that it names when it is asked.")
+def main(
+    rest_port: int, grpc_port: int, delay_seconds: float, took_seconds: float, collections: tuple[str, ...]
+) -> None:
     """Canned answers in the shape of a Qdrant server's."""
-    uvloop.run(serve(rest_port, grpc_port, delay_seconds))
+    uvloop.run(serve(rest_port, grpc_port, Canned(delay_seconds, took_seconds, collections)))
 
 
 if __name__ == "__main__":

@@ -227,6 +227,7 @@ class App:
         if not linger_seconds:
             await self._stop_control()
         await asyncio.gather(*(upstream.close() for upstream in self.upstreams.values()))
+        await asyncio.gather(*(each.close() for beside in self.beside.values() for each in beside.values()))
         await asyncio.gather(*(store.close() for store in self.stores.values()))
         await self.journal.close()
         self.exposition.close()
@@ -248,6 +249,8 @@ class App:
         self.stores: dict[str, Store] = {name: open_store(store) for name, store in config.stores.items()}
         sources = dict.fromkeys([*(route.source for route in config.routes), config.source_of_the_rest])
         self.upstreams = {name: self._upstream(config, name) for name in sources}
+        targets = dict.fromkeys(route.target for route in config.routes)
+        self.beside = {name: open_forwarders(config.stores[name]) for name in targets}
         self.membership = Membership(self.journal, self._hold_seconds, self.clock)
         self.gatekeeper = Gatekeeper(config.auth, self.clock, self.metrics)
         self.reader = Reader(self.gatekeeper, self.metrics)
@@ -303,6 +306,7 @@ class App:
             breaker=Breaker(self.clock),
             drift=Drift(replicator, self.clock, lambda: self.collections_of(self.routes[route.name])),
             front=self._front(route),
+            target_forwarders=self.beside[route.target],
         )
         live.shadow.unclean = live.unclean
         live.shadow.busy = lambda: self.reader.busy

@@ -68,6 +68,12 @@ class Request(msgspec.Struct, frozen=True, eq=False):
     draw: float = msgspec.field(default_factory=random)
     caller: Caller | None = None
 
+    def __eq__(self, other: object) -> bool:
+        """Whether they ask the same, whatever was drawn for them and whoever waits."""
+        if not isinstance(other, Request):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _ASKED)
+
     def header(self, name: str) -> str | None:
         """The first value of a header or metadata entry, `name` in lower case."""
         for key, value in self.headers:
@@ -81,6 +87,9 @@ class Request(msgspec.Struct, frozen=True, eq=False):
         if not isinstance(self.body, bytes):
             raise TypeError("the body is still a stream; collect it first")
         return self.body
+
+
+_ASKED = tuple(name for name in Request.__struct_fields__ if name not in ("draw", "caller"))
 
 
 class Response(msgspec.Struct, frozen=True):

@@ -20,27 +20,43 @@ _NEVER = "0s"
 
 
 def configuration(
-    http_port: int, grpc_port: int, upstream_http_port: int, upstream_grpc_port: int, tls: Encryption | None = None
+    http_port: int,
+    grpc_port: int,
+    upstream_http_port: int,
+    upstream_grpc_port: int,
+    tls: Encryption | None = None,
+    mirror_ports: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """A bootstrap that forwards every request; all addresses are this machine's own. `tls`: towards clients."""
+    """A bootstrap that forwards every request; all addresses are this machine's own. `tls`: towards clients.
+    `mirror_ports`: of a second upstream, for HTTP and gRPC, which is sent every request too."""
+    ways = [("http", http_port, upstream_http_port), ("grpc", grpc_port, upstream_grpc_port)]
+    clusters = [_cluster(name, name, port) for name, _, port in ways]
+    if mirror_ports is not None:
+        clusters += [_cluster(_mirror(name), name, port) for (name, *_), port in zip(ways, mirror_ports, strict=True)]
     return {
         "static_resources": {
-            "listeners": [_listener("http", http_port, tls), _listener("grpc", grpc_port, tls)],
-            "clusters": [_cluster("http", upstream_http_port), _cluster("grpc", upstream_grpc_port)],
+            "listeners": [_listener(name, port, tls, mirror_ports is not None) for name, port, _ in ways],
+            "clusters": clusters,
         }
     }
 
 
 class Envoy(ChildProcess):
-    """In front of an upstream's two ports. `pid` is the only process; one of its threads is the worker."""
+    """In front of an upstream's two ports, and of those of a second one that is sent the same, if there is one.
+    `pid` is the only process; one of its threads is the worker."""
 
     def __init__(
-        self, directory: Path, upstream_http_port: int, upstream_grpc_port: int, tls: Encryption | None = None
+        self,
+        directory: Path,
+        upstream_http_port: int,
+        upstream_grpc_port: int,
+        tls: Encryption | None = None,
+        mirror_ports: tuple[int, int] | None = None,
     ) -> None:
         self.rest_port, self.grpc_port = free_ports(2)
         super().__init__(directory, self.rest_port)
         upstream = (upstream_http_port, upstream_grpc_port)
-        self._configuration = configuration(self.rest_port, self.grpc_port, *upstream, tls)
+        self._configuration = configuration(self.rest_port, self.grpc_port, *upstream, tls, mirror_ports)
 
     def command(self) -> list[str]:
         path = self.directory / "envoy.json"
@@ -52,7 +68,14 @@ class Envoy(ChildProcess):
         return accepts(self.address) and accepts(f"127.0.0.1:{self.grpc_port}")
 
 
-def _listener(name: str, port: int, tls: Encryption | None) -> dict[str, Any]:
+def _mirror(name: str) -> str:
+    return f"{name} mirror"
+
+
+def _listener(name: str, port: int, tls: Encryption | None, mirrored: bool) -> dict[str, Any]:
+    route: dict[str, Any] = {"cluster": name, "timeout": _NEVER}
+    if mirrored:
+        route["request_mirror_policies"] = [{"cluster": _mirror(name)}]  # every request
     manager: dict[str, Any] = {
         "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
@@ -65,7 +88,7 @@ def _listener(name: str, port: int, tls: Encryption | None) -> dict[str, Any]:
                 {
                     "name": name,
                     "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": _NEVER}}],
+                    "routes": [{"match": {"prefix": "/"}, "route": route}],
                 }
             ]
         },
@@ -100,9 +123,9 @@ def _encrypted(name: str, tls: Encryption | None) -> dict[str, Any]:
     return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context}}
 
 
-def _cluster(name: str, port: int) -> dict[str, Any]:
+def _cluster(name: str, transport: str, port: int) -> dict[str, Any]:
     protocol: dict[str, Any] = (
-        {"http2_protocol_options": _windows()} if name == "grpc" else {"http_protocol_options": {}}
+        {"http2_protocol_options": _windows()} if transport == "grpc" else {"http_protocol_options": {}}
     )
     limits = ("max_connections", "max_pending_requests", "max_requests")
     return {

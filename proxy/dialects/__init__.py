@@ -51,6 +51,14 @@ class Judgement:
     acknowledged: bool = False
 
 
+class Likeness(Enum):
+    """Of two answers to a search, told without the model. Alike is the same but for what a server says of itself."""
+
+    ALIKE = "alike"
+    EMPTY = "empty"  # alike, and not one hit in them
+    UNLIKE = "unlike"  # the model has to look
+
+
 class Dialect(Protocol):
     """The client side of one vendor over one transport. Pure: no I/O, no clock, no state but caches."""
 
@@ -77,6 +85,21 @@ class Dialect(Protocol):
 
     def read_reply(self, call: Call, response: Response) -> Result:
         """What a server of this vendor answered to a DataRead. Raises InvalidRequest if it is not a success."""
+        ...
+
+    def alone(self, request: Request, glance: Glance, collection: str) -> Request | None:
+        """The same search, to another server of this vendor, which calls the collection so: with nothing of the
+        client's but what it asks, and so without its key. None if that takes more than another head."""
+        ...
+
+    def outline(self, request: Request, body: bytes) -> bytes | None:
+        """What a search asks but for its vector; `body` is that of `request`, whose own is not looked at. Searches of
+        the same head and outline are decoded to the same kind of operation, if at all. None: they have to be
+        decoded."""
+        ...
+
+    def likeness(self, path: str, one: bytes, other: bytes) -> Likeness:
+        """Of the bodies of two successful answers to searches with that path."""
         ...
 
     def judge(self, call: Call, response: Response) -> Judgement:

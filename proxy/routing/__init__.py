@@ -10,7 +10,7 @@ route decides alike. Writes are not routed: they go to the primary.
 
 from __future__ import annotations
 
-from proxy.routing.decide import Decision, asks_for_tenants, decide_read, stays_with_source
+from proxy.routing.decide import Decision, asks_for_tenants, decide_read, is_sampled, stays_with_source
 from proxy.routing.facts import Facts, client_host, facts_of, headers_of, tenant_of
 from proxy.routing.lag import LagGate
 from proxy.routing.table import RouteTable, Unrouted, source_name, target_name
@@ -26,6 +26,7 @@ __all__ = [
     "decide_read",
     "facts_of",
     "headers_of",
+    "is_sampled",
     "source_name",
     "stays_with_source",
     "target_name",

@@ -47,14 +47,14 @@ def decide_read(
     wish, reason = _wish(route, facts, draw, weight_override)
     if obstacle is not None and wish is not primary:
         return Decision(primary, f"{primary.value}: {obstacle}")
-    return Decision(wish, reason, shadow=obstacle is None and _sampled(route, facts, draw))
+    return Decision(wish, reason, shadow=obstacle is None and is_sampled(route, facts, draw))
 
 
 def stays_with_source(route: Route, facts: Facts, draw: float, weight_override: float | None) -> str | None:
-    """Why the source answers this read as long as it is the primary, whatever the state of the target, and alone; None
-    if somebody else may have to."""
+    """Why the source answers this read as long as it is the primary, whatever the state of the target; None if somebody
+    else may have to. Whether the target is asked too is another question: `is_sampled`."""
     wish, reason = _wish(route, facts, draw, weight_override)
-    return reason if wish is Side.SOURCE and not _sampled(route, facts, draw) else None
+    return reason if wish is Side.SOURCE else None
 
 
 def asks_for_tenants(route: Route) -> bool:
@@ -62,9 +62,12 @@ def asks_for_tenants(route: Route) -> bool:
     return route.reads.sticky == "tenant" or any(rule.when.tenants is not None for rule in route.rules)
 
 
-def _sampled(route: Route, facts: Facts, draw: float) -> bool:
+def is_sampled(route: Route, facts: Facts, draw: float) -> bool:
+    """Whether the other side is asked too, unless there is an obstacle."""
     percent = route.shadow.sample_percent
-    return percent > 0 and facts.kind == "search" and within(place(f"{route.name}/shadow", repr(draw)), percent)
+    if percent <= 0 or facts.kind != "search":
+        return False
+    return percent >= 100 or within(place(f"{route.name}/shadow", repr(draw)), percent)
 
 
 def _wish(route: Route, facts: Facts, draw: float, weight_override: float | None) -> tuple[Side, str]:

@@ -1,15 +1,16 @@
 """The fast path: a read that the source answers moves as bytes, unread, without a task of its own.
 
 Taken where all is plain: the body is there, the endpoint says that it is a read of data, the source is the primary, the
-route's rules and weight (which may ask for headers, not for tenants) leave the read with it, no shadow is due, and a
-connection is free. Anything else, and any failure before the answer has begun, is the slow path's (pipeline.py), which
-decides it from the beginning, by the same chance (`Request.draw`).
+route's rules and weight (which may ask for headers, not for tenants) leave the read with it, a connection is free, and
+where a shadow is due, the other store can be asked the same bytes (twin.py). Anything else, and any failure before the
+answer has begun, is the slow path's (pipeline.py), which decides it from the beginning, by the same chance
+(`Request.draw`).
 
 Heads come again and again: what was found out for one is kept as a `_Way`, for as long as nothing has changed of what
 it was made of (configuration, names, weight, primary).
 
-Nobody looks into what goes this way. So that kinds of reads that no target could answer are still counted, one of
-`LOOKED_INTO` takes the slow path all the same, the first included.
+Nobody looks into what goes this way to the source alone. So that kinds of reads that no target could answer are still
+counted, one of `LOOKED_INTO` takes the slow path all the same, the first included.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from proxy.config import Listener
 from proxy.dialects import Dialect, Glance
 from proxy.errors import CrossfadeError, Overloaded, Unclear
 from proxy.model import Side
-from proxy.routing import Facts, asks_for_tenants, client_host, headers_of, stays_with_source
+from proxy.routing import Facts, asks_for_tenants, client_host, headers_of, is_sampled, stays_with_source
 from proxy.serving.access import Gatekeeper
 from proxy.serving.live import LiveRoute
 from proxy.serving.reads import STALE_SECONDS, Reader
 from proxy.serving.switchboard import Place, Switchboard
+from proxy.serving.twin import Outlines, Twin
+from proxy.shadow.pair import Pair
 from proxy.stores import Passage
 from proxy.telemetry.instruments import Add, Observe
 from proxy.telemetry.metrics import Metrics
@@ -58,6 +61,7 @@ class FastPath:
     def __post_init__(self) -> None:
         self._seen = 0
         self._ways: dict[Hashable, _Way] = {}
+        self._outlines = Outlines()
         self._others: set[bytes | None] = set()  # heads of no reads of data, whatever else changes
 
     def begin(
@@ -75,18 +79,25 @@ class FastPath:
             way, granted_seconds = self._way(key, made), made.timeout_seconds
             if way is None:
                 return None
-        self._seen += 1
-        if self._seen % LOOKED_INTO == 1 or len(body) > self.listener.max_body_bytes:
+        if len(body) > self.listener.max_body_bytes or (reason := way.reason(draw)) is None:
             return None
-        reason = way.reason(draw)
-        if reason is None:
+        twin = None
+        if way.is_sampled(draw):
+            twin = way.twin
+            if twin is None or not twin.may(body, request):
+                return None
+        elif self._is_looked_into():
             return None
         try:
             began = way.route.upstream.limit.enter()
         except Overloaded:
             return None  # whose word it is then
         read = _Read(self, way, reason, request, answer, began)
-        return read.leave if read.begin(body, granted_seconds) else None
+        return read.leave if read.begin(body, granted_seconds, twin) else None
+
+    def _is_looked_into(self) -> bool:
+        self._seen += 1
+        return self._seen % LOOKED_INTO == 1
 
     def _way(self, key: bytes | None, request: Request) -> _Way | None:
         """The way of reads that begin with `key`; without one, of those that ask the same with the same headers."""
@@ -119,7 +130,10 @@ class FastPath:
         passage = route.upstream.passage(request)
         if passage is None:
             return None
-        return _Way(self, place, route, glance, _facts(route, place, glance, request), passage)
+        twin = None
+        if route.config.shadow.sample_percent:
+            twin = Twin.of(self.dialect, place, glance, request, self._outlines)
+        return _Way(self, place, route, glance, _facts(route, place, glance, request), passage, twin)
 
 
 def _can_be_told(route: LiveRoute, glance: Glance) -> bool:
@@ -149,11 +163,12 @@ class _Way:
     glance: Glance
     facts: Facts
     passage: Passage
+    twin: Twin | None
 
     def __post_init__(self) -> None:
         self._made_of = self._state()
         config = self.route.config
-        by_chance = config.rules or config.shadow.sample_percent or self.route.weight
+        by_chance = config.rules or self.route.weight
         self._always = None if by_chance else self._decided(0.0)
         self._counted: dict[str, tuple[Add, Add, Add, Observe, Observe]] = {}
         self._shown: dict[tuple[AnswerHead, str], AnswerHead] = {}
@@ -174,8 +189,15 @@ class _Way:
         )
 
     def reason(self, draw: float) -> str | None:
-        """Why the source answers, alone; None if it does not."""
+        """Why the source answers; None if it does not."""
         return self._always or self._decided(draw)
+
+    def is_sampled(self, draw: float) -> bool:
+        """Whether the target is asked too, to compare."""
+        route, collection = self.route, self.place.collection
+        if not is_sampled(route.config, self.facts, draw):
+            return False
+        return route.obstacle(collection) is None and route.obstacle_to_find(collection) is None
 
     def _decided(self, draw: float) -> str | None:
         return stays_with_source(self.route.config, self.facts, draw, self.route.weight_override)
@@ -224,25 +246,35 @@ class _Read:
     began: float
     give_up: GiveUp | None = None
     otherwise: asyncio.Task[None] | None = None
+    pair: Pair | None = None
 
-    def begin(self, body: bytes, granted_seconds: float | None) -> bool:
-        self.give_up = self.way.passage.send(body, granted_seconds, self)
+    def begin(self, body: bytes, granted_seconds: float | None, twin: Twin | None) -> bool:
+        """`twin`: of a read that goes to the other store too."""
+        passage = self.way.passage if twin is None else twin.passage
+        self.give_up = passage.send(body, granted_seconds, self)
         if self.give_up is None:
             self.way.route.upstream.limit.give_up()
             return False
         self._count(1)
+        if twin is not None:
+            self.pair = twin.other.ask(body, self.request, self.began)
         return True
 
     def answered(self, head: AnswerHead, body: Body) -> None:
         self._ended()
         self.way.route.upstream.limit.leave(self.way.glance.operation, self.began, answered=True)
         path, way, reason = self.path, self.way, self.reason
-        way.count(reason, path.clock.now() - self.began)
+        seconds = path.clock.now() - self.began
+        way.count(reason, seconds)
         self.answer(way.shown(head, reason), body)
+        if self.pair is not None:
+            self.pair.first(head, body, seconds)
 
     def failed(self, error: CrossfadeError) -> None:
         self._ended()
         self.way.route.upstream.limit.leave(self.way.glance.operation, self.began, answered=False)
+        if self.pair is not None:
+            self.pair.give_up()
         seconds = self.path.clock.now() - self.began
         self.otherwise = spawn(self._otherwise(error, seconds), name="read that broke off")
 
@@ -252,6 +284,8 @@ class _Read:
             self.give_up()
             self._ended()
             self.way.route.upstream.limit.give_up()
+        if self.pair is not None:
+            self.pair.give_up()
         if self.otherwise is not None:
             self.otherwise.cancel()
         operation, route, listener = self.way.glance.operation, self.way.route.name, self.path.listener.name

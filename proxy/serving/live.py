@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.clock import Clock
@@ -19,7 +19,8 @@ from proxy.serving.drift import Drift
 from proxy.serving.primaries import Front, about, native, translated
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
-from proxy.stores import Store
+from proxy.stores import Forwarder, Store
+from proxy.wire import Transport
 
 _MEASURE_EVERY_SECONDS = 0.05
 _FAILURES_TO_TRIP = 3
@@ -64,6 +65,7 @@ class LiveRoute:
     breaker: Breaker
     drift: Drift
     front: Front | None = None  # the target, answering in the source's vendor's words; None if it cannot
+    target_forwarders: Mapping[Transport, Forwarder] = field(default_factory=dict)  # of its vendor's own protocols
     _gates: dict[str, _Gate] = field(default_factory=dict)
 
     @property

@@ -90,6 +90,12 @@ class Spread:
         self._count += 1
         self._total += value
 
+    def absorb(self, other: Spread) -> None:
+        """What the other holds, too; of the same bounds."""
+        self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
+        self._count += other._count
+        self._total += other._total
+
     @property
     def mean(self) -> float | None:
         return self._total / self._count if self._count else None
@@ -117,6 +123,17 @@ class _Tally:
     score_difference: Spread = field(default_factory=lambda: Spread(_DIFFERENCES))
     latency_ratio: Spread = field(default_factory=lambda: Spread(_RATIOS))
 
+    def absorb(self, other: _Tally) -> None:
+        """What the other holds, too."""
+        self.compared += other.compared
+        self.agreed += other.agreed
+        self.shed += other.shed
+        self.unsettled += other.unsettled
+        self.errors += other.errors
+        self.overlap.absorb(other.overlap)
+        self.score_difference.absorb(other.score_difference)
+        self.latency_ratio.absorb(other.latency_ratio)
+
     def figures(self) -> Figures:
         return Figures(
             compared=self.compared,
@@ -136,7 +153,6 @@ class Report:
 
     def __init__(self, keep_worst: int) -> None:
         self._keep = keep_worst
-        self._all = _Tally()
         self._by_collection: dict[str, _Tally] = {}
         self._worst: list[Disagreement] = []  # the least bad first
 
@@ -147,8 +163,13 @@ class Report:
 
     def figures(self, collection: str | None = None) -> Figures:
         """Of one collection (zeros if it was never shadowed), or of all."""
-        tally = self._all if collection is None else self._by_collection.get(collection)
-        return tally.figures() if tally is not None else Figures()
+        if collection is not None:
+            tally = self._by_collection.get(collection)
+            return tally.figures() if tally is not None else Figures()
+        whole = _Tally()
+        for tally in self._by_collection.values():
+            whole.absorb(tally)
+        return whole.figures()
 
     @property
     def collections(self) -> Sequence[str]:
@@ -160,29 +181,37 @@ class Report:
 
     def shed(self, collection: str) -> None:
         """A read was not made: too many under way, or too much to do."""
-        for tally in self._tallies(collection):
-            tally.shed += 1
+        self._tally(collection).shed += 1
 
     def unsettled(self, collection: str) -> None:
         """The answers differ in keys that may differ just now."""
-        for tally in self._tallies(collection):
-            tally.unsettled += 1
+        self._tally(collection).unsettled += 1
 
     def failed(self, collection: str) -> None:
         """The other side did not answer, or not in time."""
-        for tally in self._tallies(collection):
-            tally.errors += 1
+        self._tally(collection).errors += 1
 
     def compared(self, collection: str, comparison: Comparison, latency_ratio: float | None) -> None:
         """Two answers were compared. latency_ratio: None where the client's answer took no time that counts."""
-        for tally in self._tallies(collection):
-            tally.compared += 1
-            tally.agreed += comparison.agrees
-            tally.overlap.add(comparison.overlap)
-            if comparison.score_difference is not None:
-                tally.score_difference.add(comparison.score_difference)
-            if latency_ratio is not None:
-                tally.latency_ratio.add(latency_ratio)
+        tally = self._tally(collection)
+        tally.compared += 1
+        tally.agreed += comparison.agrees
+        tally.overlap.add(comparison.overlap)
+        if comparison.score_difference is not None:
+            tally.score_difference.add(comparison.score_difference)
+        if latency_ratio is not None:
+            tally.latency_ratio.add(latency_ratio)
+
+    def agreed(self, collection: str, latency_ratio: float | None, *, any_hit: bool) -> None:
+        """As `compared`, of two answers that were the same, with a hit in them or none."""
+        tally = self._tally(collection)
+        tally.compared += 1
+        tally.agreed += 1
+        tally.overlap.add(1.0)
+        if any_hit:
+            tally.score_difference.add(0.0)
+        if latency_ratio is not None:
+            tally.latency_ratio.add(latency_ratio)
 
     def disagreed(self, disagreement: Disagreement) -> None:
         """Keep what `compared` has counted, if it is among the worst."""
@@ -193,7 +222,10 @@ class Report:
         if len(self._worst) > self._keep:
             del self._worst[0]
 
-    def _tallies(self, collection: str) -> tuple[_Tally, _Tally]:
-        if collection not in self._by_collection and len(self._by_collection) >= MAX_COLLECTIONS:
-            collection = OTHER_COLLECTIONS
-        return self._all, self._by_collection.setdefault(collection, _Tally())
+    def _tally(self, collection: str) -> _Tally:
+        tally = self._by_collection.get(collection)
+        if tally is None:
+            if len(self._by_collection) >= MAX_COLLECTIONS:
+                collection = OTHER_COLLECTIONS
+            tally = self._by_collection.setdefault(collection, _Tally())
+        return tally

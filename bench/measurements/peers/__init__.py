@@ -14,6 +14,7 @@ One file a kind of work, each a function that adds its rows; the bounds stand wh
 from __future__ import annotations
 
 from bench.measurements.peers import (
+    dual_forward,
     durable,
     encrypted,
     floors,
@@ -37,6 +38,7 @@ def measure(run: Run) -> None:
         grpc_searches.measure(run, arena)
         upserts.measure(run, arena)
         floors.measure(run, arena)
+    dual_forward.measure(run)
     encrypted.measure(run)
     two_workers.measure(run)
     durable.measure(run)

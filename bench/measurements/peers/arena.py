@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -103,6 +103,13 @@ def _tell_programs(run: Run) -> None:
         )
 
 
+Around = Callable[[Arm, Callable[[], Load]], Load]
+
+
+def _nothing_around(arm: Arm, burst: Callable[[], Load]) -> Load:
+    return burst()
+
+
 def _local(port: int) -> str:
     return f"127.0.0.1:{port}"
 
@@ -122,13 +129,14 @@ class ClosedLoop:
             run.tell(f"wrk is not on the PATH ({wrk.HOW_TO_INSTALL}): raw callers take its place, and the rows say so")
         self.who = f"wrk, {connections} connections" if self._with_wrk else f"{connections} raw callers"
 
-    def rounds(self, arms: list[Arm]) -> dict[str, list[Load]]:
+    def rounds(self, arms: list[Arm], around: Around = _nothing_around) -> dict[str, list[Load]]:
         """By name of arm, what each did in each round; a burst that does not count goes before, so that the
-        connections to the stub are open. Raises BenchError if a request failed."""
+        connections to the stub are open. Every burst that does is made `around`. Raises BenchError if a request
+        failed."""
         for arm in arms:
             self._burst(arm, seconds=1)
         seconds = self._run.pace.peer_seconds
-        found = self._run.rounds({arm.name: partial(self._burst, arm, seconds) for arm in arms})
+        found = self._run.rounds({arm.name: partial(around, arm, partial(self._burst, arm, seconds)) for arm in arms})
         return {name: list(loads) for name, loads in found.items()}
 
     def _burst(self, arm: Arm, seconds: int) -> Load:

@@ -6,11 +6,12 @@ import math
 
 from google.protobuf.message import DecodeError
 
-from proxy.dialects import Call, Glance, Judgement
+from proxy.dialects import Call, Glance, Judgement, Likeness
 from proxy.dialects.qdrant import access
 from proxy.dialects.qdrant.grpc_replies import proto_of_result, result_of_proto
 from proxy.dialects.qdrant.grpc_routes import METHODS, glance_of, is_harmless, is_stream, operation_of
 from proxy.dialects.qdrant.judge import judge_grpc_error, judge_success
+from proxy.dialects.qdrant.likeness import grpc_alone, grpc_outline, likeness_of_proto
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.metrics import MetricOf, score_of_collection
 from proxy.dialects.qdrant.refusals import refusal_of
@@ -68,6 +69,15 @@ class QdrantGrpc:
             return result_of_proto(reply, call.operation, body, metric_of)  # type: ignore[arg-type]  # asserted there
         except Undecodable as problem:
             raise InvalidRequest(problem.reason) from None
+
+    def alone(self, request: Request, glance: Glance, collection: str) -> Request | None:
+        return grpc_alone(request, collection, glance.collection)
+
+    def outline(self, request: Request, body: bytes) -> bytes | None:
+        return grpc_outline(request.path, body)
+
+    def likeness(self, path: str, one: bytes, other: bytes) -> Likeness:
+        return likeness_of_proto(path, one, other)
 
     def client_key(self, request: Request) -> str | None:
         return access.client_key(request)

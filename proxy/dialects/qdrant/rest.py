@@ -6,10 +6,11 @@ import math
 
 import orjson
 
-from proxy.dialects import Call, Glance, Judgement
+from proxy.dialects import Call, Glance, Judgement, Likeness
 from proxy.dialects.qdrant import access
 from proxy.dialects.qdrant.ids import json_of_id
 from proxy.dialects.qdrant.judge import judge_http_error, judge_success
+from proxy.dialects.qdrant.likeness import likeness_of_json, rest_alone, rest_outline
 from proxy.dialects.qdrant.metrics import MetricOf, score_of_collection
 from proxy.dialects.qdrant.numbers import refuse_what_is_no_number
 from proxy.dialects.qdrant.refusals import refusal_of
@@ -93,6 +94,15 @@ class QdrantRest:
             return result_of_json(read, call.form, body, metric_of)  # type: ignore[arg-type]  # asserted there
         except Undecodable as problem:
             raise InvalidRequest(problem.reason) from None
+
+    def alone(self, request: Request, glance: Glance, collection: str) -> Request | None:
+        return rest_alone(request, collection)
+
+    def outline(self, request: Request, body: bytes) -> bytes | None:
+        return rest_outline(body)
+
+    def likeness(self, path: str, one: bytes, other: bytes) -> Likeness:
+        return likeness_of_json(one, other)
 
     def client_key(self, request: Request) -> str | None:
         return access.client_key(request)

@@ -9,6 +9,7 @@ import pytest
 from bench.figures import Load
 from bench.load import Answer
 from bench.measurements.peers import (
+    dual_forward,
     durable,
     encrypted,
     grpc_searches,
@@ -20,7 +21,7 @@ from bench.measurements.peers import (
     two_workers,
     upserts,
 )
-from bench.measurements.peers.arena import DIRECT, ENVOY, NGINX, OURS, copied_in
+from bench.measurements.peers.arena import DIRECT, ENVOY, NGINX, OURS, Arm, copied_in
 from bench.measurements.peers.upserts import Written
 from bench.processes import BenchError
 from bench.table import document
@@ -168,3 +169,49 @@ crossfade_reconcile_batches_total{outcome="clean",route="written"} 12.0
 """
     assert copied_in(metrics) == 1234
     assert copied_in("") == 0
+
+
+class Stubs:
+    """Two that have been asked so much, and a proxy that has compared so many."""
+
+    def __init__(self, *counts: tuple[int, int, int]) -> None:
+        self._counts = list(counts)
+        self.shares = dual_forward.Shares(lambda: self._counts.pop(0))
+
+
+def test_two_stores_are_set_beside_the_mirrors_of_both() -> None:
+    stubs = Stubs((0, 0, 0), (100, 100, 99), (100, 100, 99), (200, 199, 99), (200, 199, 99), (300, 298, 99))
+    for name in (OURS, ENVOY, NGINX):
+        assert stubs.shares.counted(Arm(name, "", "", None), lambda: loads(1.0)[0]) == loads(1.0)[0]
+    nginx, envoy = entries(*dual_forward.rows("search, {}; wrk", HTTP, dual_forward.HTTP_BOUNDS, stubs.shares))
+    assert (nginx["against"], nginx["ratio"], bounds(nginx)) == (
+        "nginx, mirroring",
+        pytest.approx(0.5),
+        (1.0, 1.5, False),
+    )
+    assert (envoy["against"], envoy["ratio"], bounds(envoy)) == (
+        "Envoy, mirroring",
+        pytest.approx(1.25),
+        (1.5, 2.5, False),
+    )
+    assert nginx["details"]["compared_share"] == pytest.approx(0.99)
+    assert nginx["details"]["second_store_share_there"] == pytest.approx(0.99)
+    [grpc] = entries(*dual_forward.rows("search, {}; grpcio", HTTP, dual_forward.GRPC_BOUNDS, stubs.shares))
+    assert (grpc["against"], bounds(grpc)) == ("Envoy, mirroring", (1.0, 1.5, False))
+
+
+@pytest.mark.parametrize(("name", "after"), [(NGINX, (100, 90, 0)), (OURS, (100, 100, 90)), (ENVOY, (0, 0, 0))])
+def test_a_proxy_that_does_not_send_all_to_both_measures_nothing(name: str, after: tuple[int, int, int]) -> None:
+    stubs = Stubs((0, 0, 0), after)
+    with pytest.raises(BenchError, match=f"{name} (sent|compared)"):
+        stubs.shares.counted(Arm(name, "", "", None), lambda: loads(1.0)[0])
+
+
+def test_what_was_compared_is_read_from_the_metrics() -> None:
+    page = """\
+# TYPE crossfade_shadow_reads_total counter
+crossfade_shadow_reads_total{outcome="compared",route="a"} 7.0
+crossfade_shadow_reads_total{outcome="shed",route="a"} 5.0
+crossfade_shadow_reads_total{outcome="compared",route="b"} 3.0
+"""
+    assert dual_forward.compared_in(page) == 10

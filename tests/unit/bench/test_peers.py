@@ -69,8 +69,38 @@ class TestEnvoy:
         written = json.loads(Path(command[command.index("-c") + 1]).read_text())
         assert [cluster["name"] for cluster in written["static_resources"]["clusters"]] == ["http", "grpc"]
 
+    def test_one_that_mirrors_sends_every_request_to_the_second_upstream_of_its_protocol(self) -> None:
+        made = envoy.configuration(1001, 1002, 2001, 2002, mirror_ports=(3001, 3002))["static_resources"]
+        ports = {}
+        for cluster in made["clusters"]:
+            [group] = cluster["load_assignment"]["endpoints"]
+            [endpoint] = group["lb_endpoints"]
+            [protocol] = cluster["typed_extension_protocol_options"][envoy._HTTP_OPTIONS]["explicit_http_config"]
+            ports[cluster["name"]] = (endpoint["endpoint"]["address"]["socket_address"]["port_value"], protocol)
+        mirrors = []
+        for listener in made["listeners"]:
+            [host] = manager(listener)["route_config"]["virtual_hosts"]
+            [route] = host["routes"]
+            [policy] = route["route"]["request_mirror_policies"]
+            assert list(policy) == ["cluster"]  # no fraction: all
+            mirrors.append(ports[policy["cluster"]])
+        assert mirrors == [(3001, "http_protocol_options"), (3002, "http2_protocol_options")]
+
+    def test_others_mirror_nothing(self) -> None:
+        assert "mirror" not in json.dumps(ENVOY)
+
 
 class TestNginx:
+    def test_one_that_mirrors_sends_every_request_to_the_second_upstream_body_and_all(self) -> None:
+        told = nginx.configuration(1001, 2001, mirror_port=3001)
+        assert told.count("{") == told.count("}")
+        main, _, mirror = told.partition("location = /mirror {")
+        assert "server 127.0.0.1:3001;" in main
+        assert "location / {\n            mirror /mirror; mirror_request_body on; proxy_pass http://store;" in main
+        assert mirror.lstrip().startswith("internal; proxy_pass http://mirrored$request_uri;")
+        assert mirror.count("proxy_http_version 1.1;") == main.count("proxy_http_version 1.1;") == 1
+        assert "mirror" not in NGINX
+
     def test_it_forwards_over_kept_connections_with_one_worker(self) -> None:
         directives = [line.strip() for line in NGINX.splitlines()]
         for directive in (

@@ -1,0 +1,180 @@
+"""Whether two Qdrants' answers to one search say the same, told without the model; and what to ask the second one.
+
+A server's answer has more in it than what was asked for: the time it took, what it used, its own count of writes
+(`version` of a hit). Two answers are alike if everything else is the same, to the bit. Alike means that the model would
+find them to agree; unlike means nothing but that the model has to look.
+
+Cheapest first: the bytes with the time at their end cut off, then the messages, whose payloads may come in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from google.protobuf.message import DecodeError
+
+from proxy.dialects import Likeness
+from proxy.dialects.qdrant.messages import proto
+from proxy.wire import Request
+
+_JSON = (("content-type", "application/json"),)
+_TIME_JSON = b'"status":"ok","time":'  # as servers end an answer
+_LONGEST_NUMBER = 32  # characters of a time
+_NUMBER = b"0123456789.eE+-"
+_TIME_PROTO = 0x11  # field 2, eight bytes
+_TIME_BYTES = 9  # with its tag
+_HITS_PROTO = 0x0A  # field 1, of a length
+_REPLIES: dict[str, tuple[Any, bool]] = {  # (message, whether it is a batch)
+    "/qdrant.Points/Query": (proto.QueryResponse, False),
+    "/qdrant.Points/Search": (proto.SearchResponse, False),
+    "/qdrant.Points/QueryBatch": (proto.QueryBatchResponse, True),
+    "/qdrant.Points/SearchBatch": (proto.SearchBatchResponse, True),
+}
+
+
+# --- REST ------------------------------------------------------------------------------------------------
+
+
+def rest_alone(request: Request, collection: str) -> Request | None:
+    """As of Dialect. A query may say anything, so there is none."""
+    if request.query:
+        return None
+    words = [word for word in request.path.split("/") if word]
+    words[1] = quote(collection, safe="")
+    return Request("http", request.method, "/" + "/".join(words), _JSON, request.body)
+
+
+def rest_outline(body: bytes) -> bytes:
+    """The body without what stands between the innermost brackets, as long as there is no string in it."""
+    parts, at = [], 0
+    while (start := body.find(b"[", at)) >= 0:
+        end = body.find(b"]", start)
+        if end < 0:
+            break
+        inner = body.find(b"[", start + 1, end)
+        if inner >= 0:
+            parts.append(body[at:inner])
+            at = inner
+            continue
+        parts.append(body[at : end if body.find(b'"', start, end) >= 0 else start + 1])
+        at = end
+    parts.append(body[at:])
+    return b"".join(parts)
+
+
+def likeness_of_json(one: bytes, other: bytes) -> Likeness:
+    """Of the bodies of two answers to a search, or several in one."""
+    size = _before_time(one)
+    if size is not None and size == _before_time(other) and one[:size] == other[:size]:
+        return Likeness.ALIKE if b'"score":' in one else Likeness.EMPTY
+    found, there = _essence(one), _essence(other)
+    if found is None or found != there:
+        return Likeness.UNLIKE
+    return Likeness.ALIKE if b'"score":' in found else Likeness.EMPTY
+
+
+def _before_time(body: bytes) -> int | None:
+    """How long the body is before the time that it ends with; None if it does not. What stands before the last brace
+    of JSON, and is a key with a number, belongs to the outermost object: no string holds such quotes."""
+    start = body.rfind(_TIME_JSON, -_LONGEST_NUMBER - len(_TIME_JSON))
+    if start < 0 or body[-1:] != b"}" or body[start + len(_TIME_JSON) : -1].strip(_NUMBER):
+        return None
+    return start
+
+
+def _essence(body: bytes) -> bytes | None:
+    """The result without versions, keys in order; None of what is no such answer."""
+    try:
+        result = orjson.loads(body)["result"]
+        for hit in _hits_of_json(result):
+            hit.pop("version", None)
+        return orjson.dumps(result, option=orjson.OPT_SORT_KEYS)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _hits_of_json(result: Any) -> Iterable[dict[str, Any]]:
+    """Of one search or several, as either endpoint gives them. Raises LookupError, TypeError."""
+    for each in result["points"] if isinstance(result, dict) else result:
+        if isinstance(each, dict) and "score" in each:
+            yield each
+        else:
+            yield from each["points"] if isinstance(each, dict) else each
+
+
+# --- gRPC ------------------------------------------------------------------------------------------------
+
+
+def grpc_alone(request: Request, collection: str, called: str) -> Request | None:
+    """As of Dialect. The collection's name stands in the message, so it has to be the same."""
+    return Request("grpc", "", request.path, (), request.body) if collection == called else None
+
+
+def grpc_outline(path: str, body: bytes) -> bytes | None:
+    """The message without the numbers of its vector; None if it is none, or one of several searches."""
+    try:
+        if path == "/qdrant.Points/Query":
+            message = proto.QueryPoints.FromString(body)
+            if message.query.nearest.dense.data:
+                del message.query.nearest.dense.data[:]
+        elif path == "/qdrant.Points/Search":
+            message = proto.SearchPoints.FromString(body)
+            del message.vector[:]
+        else:
+            return None
+        return bytes(message.SerializeToString())
+    except DecodeError:
+        return None
+
+
+def likeness_of_proto(path: str, one: bytes, other: bytes) -> Likeness:
+    """Of two answers to that method, which is one of searches."""
+    reply, is_batch = _REPLIES[path]
+    if not is_batch and one[:1] == b"\x0a" and _same_but_for_time(one, other):
+        return Likeness.ALIKE
+    try:
+        found, there = reply.FromString(one), reply.FromString(other)
+    except DecodeError:
+        return Likeness.UNLIKE
+    hits = _without_own_words(found, is_batch)
+    _without_own_words(there, is_batch)
+    if found != there:
+        return Likeness.UNLIKE
+    return Likeness.ALIKE if hits else Likeness.EMPTY
+
+
+def _same_but_for_time(one: bytes, other: bytes) -> bool:
+    if one == other:
+        return True
+    start = len(one) - _TIME_BYTES
+    same = len(one) == len(other) and one[:start] == other[:start]
+    return same and one[start] == other[start] == _TIME_PROTO and _is_behind_hits(one, start)
+
+
+def _is_behind_hits(body: bytes, at: int) -> bool:
+    """Whether a field begins there, and all before it are hits."""
+    place = 0
+    while place < at:
+        if body[place] != _HITS_PROTO:
+            return False
+        place, size, shift = place + 1, 0, 0
+        while place < at:
+            byte = body[place]
+            place, size, shift = place + 1, size | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                break
+        place += size
+    return place == at
+
+
+def _without_own_words(message: Any, is_batch: bool) -> list[Any]:
+    """Takes away what the server says of itself. The hits that are left."""
+    message.ClearField("time")
+    message.ClearField("usage")
+    hits = [hit for batch in message.result for hit in batch.result] if is_batch else list(message.result)
+    for hit in hits:
+        hit.ClearField("version")
+    return hits
