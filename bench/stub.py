@@ -42,7 +42,7 @@ _REST_OTHER = _rest({"operation_id": 17, "status": "completed"})
 _WRITTEN = qdrant.PointsOperationResponse(
     result=qdrant.UpdateResult(operation_id=17, status=qdrant.UpdateStatus.Completed), time=0.000123
 ).SerializeToString()
-_GRPC: dict[str, bytes] = {
+CANNED: dict[str, bytes] = {
     "/qdrant.Points/Query": qdrant.QueryResponse(
         result=[
             qdrant.ScoredPoint(
@@ -140,7 +140,7 @@ class CannedGrpc:
         self._delay_seconds = delay_seconds
 
     def service(self, details: Any) -> Any:
-        answer = _GRPC.get(details.method, b"")
+        answer = CANNED.get(details.method, b"")
         fetches = details.method == "/qdrant.Points/Get"
         delay_seconds = self._delay_seconds if answer is _WRITTEN else 0.0
 
