@@ -2,10 +2,11 @@
 
 The rules (docs/read.md, docs/write.md):
 
-- An answer whose bytes are not the right ones, or one that says something else than that the store gave none, is never
-  excused, whatever was reset at the time.
-- A write may fail if its connection was reset with it: it is sent once. It may also have been sent into a connection
-  that the upstream had just reset: then it never arrived, and a reset lies within the time that it took.
+- An answer whose bytes are not the right ones, or one that says something else than that the connection to the store
+  broke, is never excused, whatever was reset at the time. (Not that the store was silent, say: a reset is heard.)
+- A write may fail if its connection was reset with it, or with its answer unread: it is sent once. It may also have
+  been sent into a connection that the upstream had just reset: then it never arrived, and a reset lies within the time
+  that it took.
 - A read is asked again, so it takes two such cuts to make it fail; one, where it had taken longer than the proxy asks
   again after (`reads.STALE_SECONDS`), or where part of its answer had reached the client.
 - A write may be refused because an older one of its key may still land, for as long as that is held.
@@ -13,6 +14,7 @@ The rules (docs/read.md, docs/write.md):
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -23,20 +25,23 @@ from tests.faults.endurance.messages import WRITES
 
 ASKED_AGAIN_SECONDS = 0.5
 STARTED = "broke off in the middle of its answer"  # status of a failure
-_NO_ANSWER = frozenset({"HTTP 504", "DEADLINE_EXCEEDED", STARTED})
+_UNCLEAR = frozenset({"HTTP 504", "DEADLINE_EXCEEDED"})
+_BROKE = re.compile(r"gave no answer \(|broke off its answer \(")
 _REFUSED = frozenset({"HTTP 503", "UNAVAILABLE"})
 _HELD = "an older request may still land"
 
 
 class ResetConnection(msgspec.Struct, frozen=True):
     """`at`: time.monotonic, the same clock for all processes of a machine. `way`: http or grpc. `numbers`: of the
-    requests that were under way on it."""
+    requests that were under way on it. `answered`: of those that had been answered on it in the moment before; what the
+    other end has not read by then may be lost to it."""
 
     at: float
     store: str
     way: str
     kind: str
     numbers: list[int]
+    answered: list[int] = []
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -80,7 +85,8 @@ def judged(
     held_until: dict[int, float] = {}
     found = []
     for failure in sorted(failures, key=lambda one: one.ended):
-        verdict = _judge(failure, mine, cuts[failure.number], arrived(failure.number), held_until)
+        lost = sum(failure.number in reset.answered for reset in mine if failure.began <= reset.at <= failure.ended)
+        verdict = _judge(failure, mine, cuts[failure.number] + lost, arrived(failure.number), held_until)
         if verdict in (Verdict.CUT, Verdict.SENT_INTO_RESET):
             held_until |= dict.fromkeys(failure.keys, failure.ended + hold_seconds)
         found.append((failure, verdict))
@@ -97,13 +103,15 @@ def _judge(
     if failure.status in _REFUSED and _HELD in failure.text:
         is_held = any(failure.began <= held_until.get(key, 0.0) for key in failure.keys)
         return Verdict.HELD if is_held and failure.kind in WRITES else Verdict.PROBLEM
-    if failure.status not in _NO_ANSWER:
+    if failure.status != STARTED and not (failure.status in _UNCLEAR and _BROKE.search(failure.text)):
         return Verdict.PROBLEM
     way = "grpc" if failure.way == "grpc" else "http"
     unseen = sum(
         1
         for reset in resets
-        if reset.way == way and failure.began <= reset.at <= failure.ended and failure.number not in reset.numbers
+        if reset.way == way
+        and failure.began <= reset.at <= failure.ended
+        and failure.number not in (*reset.numbers, *reset.answered)
     )
     if not (cuts or (unseen and not arrived)):
         return Verdict.PROBLEM

@@ -93,7 +93,9 @@ class Endurance:
         found += growth("memory_bytes", self.memory_bytes) if self.memory_bytes else ["nothing was sampled"]
         found += growth("descriptors", self.descriptors, _DESCRIPTORS_SLACK) if self.descriptors else []
         if self.reached_rate < _LEAST_RATE * self.asked_rate:
-            found.append(f"{self.reached_rate:.0f} requests a second were sent where {self.asked_rate:.0f} were meant")
+            found.append(
+                f"{self.reached_rate:,.1f} requests a second were sent where {self.asked_rate:,.1f} were meant"
+            )
         return found + self.not_tested()
 
     def not_tested(self) -> list[str]:

@@ -2,10 +2,11 @@
 each with its request's number, and from SIGUSR1 on a connection that is reset every now and then.
 
 A connection is reset (SO_LINGER 0, so that its peer reads RST) when it has brought part of a request's body, a whole
-request, when part of the answer is out, or while nobody uses it. (A request that nobody has read and one that was read
-but for its answer look alike from the other end; here it is read, so that its number is known.) The numbers of all
-requests that were under way on it go to the log first, a line of JSON a reset; what is still unread is read before, so
-that none is missed that had arrived. With SIGTERM it writes which numbers have ever arrived, a byte each, and ends.
+request, when part of the answer is out, or while nobody uses it between two. (A request that nobody has read and one
+that was read but for its answer look alike from the other end; here it is read, so that its number is known.) The
+numbers of all requests that were under way on it go to the log first, a line of JSON a reset, and of those answered in
+the second before; what is still unread is read before, so that none is missed that had arrived. With SIGTERM it writes
+which numbers have ever arrived, a byte each, and ends.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -52,6 +54,7 @@ _LATE_SHARE, _LATE_SECONDS = 0.005, 0.04  # answers that take up to so long, so 
 _PART_SECONDS = 0.003  # at most, between part of an answer and the reset
 _READ_BYTES = 1 << 18
 _LARGE_BYTES = 100_000
+_LATELY_SECONDS = 1.0
 _OTHER = b'{"result":true,"status":"ok","time":0.0}'
 _HTTP_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _GRPC_HEAD: tuple[Field, ...] = ((b":status", b"200"), (b"content-type", b"application/grpc"))
@@ -68,7 +71,9 @@ class Served(Protocol):
         """The numbers of its requests that are not answered."""
         ...
 
-    def is_idle(self) -> bool: ...
+    def is_idle(self) -> bool:
+        """Between two requests."""
+        ...
 
     def take(self, data: bytes) -> None:
         """Only read."""
@@ -79,6 +84,26 @@ class Served(Protocol):
         ...
 
     transport: asyncio.Transport
+    answered: Answered
+
+
+class Answered:
+    """The numbers of requests that were answered on a connection lately."""
+
+    def __init__(self) -> None:
+        self._latest: deque[tuple[float, int]] = deque()
+        self.any = False
+
+    def add(self, number: int) -> None:
+        self.any = True
+        now = time.monotonic()
+        self._latest.append((now, number))
+        while self._latest[0][0] < now - _LATELY_SECONDS:
+            self._latest.popleft()
+
+    def numbers(self) -> list[int]:
+        latest = time.monotonic() - _LATELY_SECONDS
+        return [number for at, number in self._latest if at >= latest and number]
 
 
 class Resets:
@@ -125,7 +150,8 @@ class Resets:
             connection.heed()
             return
         self.connections.discard(connection)
-        cut = ResetConnection(time.monotonic(), self._store, connection.way, kind, connection.under_way())
+        at, way, answered = time.monotonic(), connection.way, connection.answered.numbers()
+        cut = ResetConnection(at, self._store, way, kind, connection.under_way(), answered)
         self._log.write(msgspec.json.encode(cut).decode() + "\n")
         self._log.flush()
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -138,7 +164,7 @@ class Resets:
         return self.chance.uniform(0, _LATE_SECONDS) if self.chance.random() < _LATE_SHARE else 0.0
 
     def _strike_idle(self) -> None:
-        idle = [one for one in self.connections if one.is_idle()]
+        idle = [one for one in self.connections if one.is_idle() and one.answered.any]
         if idle:
             self.strike(self.chance.choice(idle), "idle")
         asyncio.get_running_loop().call_later(self.chance.expovariate(1 / _EVERY_SECONDS["idle"]), self._strike_idle)
@@ -151,6 +177,7 @@ class HttpServed(asyncio.Protocol):
 
     def __init__(self, resets: Resets) -> None:
         self._resets = resets
+        self.answered = Answered()
         self.transport: asyncio.Transport
         self._head = b""  # part of one
         self._start = b""  # of a body that may hold the number
@@ -230,6 +257,7 @@ class HttpServed(asyncio.Protocol):
     def _answer(self) -> None:
         if not self.transport.is_closing():
             self.transport.write(self._answer_bytes())
+        self.answered.add(self._number)
         self._answering, self._number = False, 0
 
 
@@ -261,6 +289,7 @@ class GrpcServed(asyncio.Protocol):
 
     def __init__(self, resets: Resets) -> None:
         self._resets = resets
+        self.answered = Answered()
         self.transport: asyncio.Transport
         self._http2 = Connection(Role.SERVER)
         self._calls: dict[int, _Call] = {}
@@ -342,6 +371,7 @@ class GrpcServed(asyncio.Protocol):
         else:
             self._http2.send_data(stream_id, message)
             self._http2.send_trailers(stream_id, ((b"grpc-status", b"0"),))
+            self.answered.add(call.number)
             del self._calls[stream_id]
 
     def _write(self) -> None:
