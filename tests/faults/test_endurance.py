@@ -27,9 +27,10 @@ from tests.faults.endurance.messages import (
     over_grpc,
     over_http,
 )
+from tests.faults.endurance.resets import Resets
 from tests.faults.endurance.run import Endurance
+from tests.faults.endurance.served_http import HttpServed
 from tests.faults.endurance.tally import Told
-from tests.faults.endurance.upstream import HttpServed, Resets
 from tests.faults.flatness import growth, third
 
 NO_ANSWER = "Timeout: 127.0.0.1:1 gave no answer ([Errno 104] Connection reset by peer); it may have done the work"
@@ -44,6 +45,10 @@ def failure(number: int = 7, kind: str = "write", **given: Any) -> Failure:
 
 def reset(*numbers: int, at: float = 10.1, way: str = "grpc", store: str = "source") -> ResetConnection:
     return ResetConnection(at, store, way, "request", list(numbers))
+
+
+def idle(at: float = 10.1) -> ResetConnection:
+    return ResetConnection(at, "source", "http", "idle", [])
 
 
 def cut_behind_answer(*numbers: int, at: float = 10.1) -> ResetConnection:
@@ -90,6 +95,9 @@ def test_a_write_sent_into_a_connection_just_reset_never_arrived() -> None:
     assert verdict(failure(), reset(at=9.9), arrived=False) is Verdict.PROBLEM  # before it was sent
     assert verdict(failure(), reset(at=10.3), arrived=False) is Verdict.PROBLEM  # after it had failed
     assert verdict(failure(), reset(way="http"), arrived=False) is Verdict.PROBLEM
+    over_http = failure(way="http", status="HTTP 504")
+    assert verdict(over_http, idle(), arrived=False) is Verdict.SENT_INTO_RESET
+    assert verdict(over_http, reset(way="http"), arrived=False) is Verdict.PROBLEM  # another request had that one
 
 
 def test_an_answer_may_be_lost_with_its_connection_unread() -> None:

@@ -1,7 +1,7 @@
 """The endurance run: hours of load at a share of what the proxy can carry, with clients that break off, upstreams that
 reset connections, and edits of the configuration, and no failed request beyond those that were cut on purpose.
 
-    load.py ── HTTP, TLS, gRPC ──► crossfade serve ──► upstream.py (source), which resets connections
+    load.py ── HTTP, TLS, gRPC ──► crossfade serve ──► upstream.py (source), which resets connections (resets.py)
       │  callers_http, callers_grpc       ▲      └───► upstream.py (target), which does so too
       │  break off on purpose             │ edits, a new certificate (edits.py)
       └── failures ──► matching.py ◄── resets: which requests were under way on them

@@ -105,14 +105,7 @@ def _judge(
         return Verdict.HELD if is_held and failure.kind in WRITES else Verdict.PROBLEM
     if failure.status != STARTED and not (failure.status in _UNCLEAR and _BROKE.search(failure.text)):
         return Verdict.PROBLEM
-    way = "grpc" if failure.way == "grpc" else "http"
-    unseen = sum(
-        1
-        for reset in resets
-        if reset.way == way
-        and failure.began <= reset.at <= failure.ended
-        and failure.number not in (*reset.numbers, *reset.answered)
-    )
+    unseen = sum(_may_have_taken(reset, failure) for reset in resets)
     if not (cuts or (unseen and not arrived)):
         return Verdict.PROBLEM
     once_is_enough = (
@@ -121,3 +114,11 @@ def _judge(
     if not once_is_enough and cuts + unseen < 2:
         return Verdict.PROBLEM
     return Verdict.CUT if cuts else Verdict.SENT_INTO_RESET
+
+
+def _may_have_taken(reset: ResetConnection, failure: Failure) -> bool:
+    """Whether the request may have been sent into that connection once it was reset. Over HTTP only if that was idle:
+    no other is given a second request."""
+    if failure.number in (*reset.numbers, *reset.answered) or not failure.began <= reset.at <= failure.ended:
+        return False
+    return reset.way == "grpc" if failure.way == "grpc" else (reset.way, reset.kind) == ("http", "idle")
