@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-GROWTH = 1.15
+_GROWTH = 1.15
+DESCRIPTORS_SLACK = 16  # connections come and go
 
 
 def third(values: Sequence[float], number: int) -> float:
@@ -17,4 +18,4 @@ def third(values: Sequence[float], number: int) -> float:
 def growth(figure: str, values: Sequence[float], slack: float = 0.0) -> list[str]:
     """A line if the last third lies more than 15 % and `slack` above the second."""
     before, after = third(values, 1), third(values, 2)
-    return [f"{figure} grew from {before:,.0f} to {after:,.0f}"] if after > GROWTH * before + slack else []
+    return [f"{figure} grew from {before:,.0f} to {after:,.0f}"] if after > _GROWTH * before + slack else []

@@ -19,6 +19,7 @@ from tests.faults.endurance.messages import (
     FIRST_ID,
     KINDS,
     LAST_ID,
+    POINTS,
     grpc_message,
     http_body,
     keys_of,
@@ -92,7 +93,8 @@ def test_what_no_reset_excuses(told: dict[str, Any]) -> None:
 def test_a_write_sent_into_a_connection_just_reset_never_arrived() -> None:
     assert verdict(failure(), reset(), arrived=False) is Verdict.SENT_INTO_RESET
     assert verdict(failure(), reset(), arrived=True) is Verdict.PROBLEM
-    assert verdict(failure(), reset(at=9.9), arrived=False) is Verdict.PROBLEM  # before it was sent
+    assert verdict(failure(), reset(at=9.6), arrived=False) is Verdict.SENT_INTO_RESET  # nobody had heard of it
+    assert verdict(failure(), reset(at=9.4), arrived=False) is Verdict.PROBLEM  # long before it was sent
     assert verdict(failure(), reset(at=10.3), arrived=False) is Verdict.PROBLEM  # after it had failed
     assert verdict(failure(), reset(way="http"), arrived=False) is Verdict.PROBLEM
     over_http = failure(way="http", status="HTTP 504")
@@ -202,6 +204,9 @@ def test_writes_say_which_points_they_write() -> None:
             assert [point["id"] for point in written] == list(asked.keys)
         else:
             assert not asked.keys
+    assert {key for number in range(FIRST_ID, FIRST_ID + POINTS) for key in keys_of("write", number)} == set(
+        range(POINTS)
+    )
 
 
 # --- what was not tested ---------------------------------------------------------------------------------------
@@ -216,11 +221,16 @@ def test_a_run_in_which_nothing_happened_is_a_problem() -> None:
     assert "no edit was made: certificate" in found
 
 
+def test_what_was_not_tested_is_a_problem() -> None:
+    found = Endurance(30, 1, told=Told(seconds=1, sent={"search http": 1000}, in_time=1000))
+    assert set(found.not_tested()) <= set(found.problems)
+
+
 def test_what_fell_behind_is_a_problem() -> None:
-    told = Told(seconds=10, sent={"search http": 9}, answered={"search http": 9})
-    assert Endurance(0.1, 1, asked_rate=1, told=told).problems == [
+    told = Told(seconds=10, sent={"search http": 6}, answered={"search http": 6}, in_time=5)
+    assert Endurance(0.1, 1, asked_rate=0.6, told=told).problems == [
         "nothing was sampled",
-        "0.9 requests a second were sent where 1.0 were meant",
+        "0.5 requests a second were sent where 0.6 were meant",
     ]
 
 

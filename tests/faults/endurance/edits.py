@@ -143,11 +143,12 @@ class Editor:
             ),
             _SOON_SECONDS,
         )
+        was_taken = self._reloads("taken") != taken
         self._write(self._configuration)
+        if was_taken:
+            return "an edit with a mistake was taken"
         if not refused:
             return f"an edit with a mistake was not refused within {_SOON_SECONDS:g} s"
-        if self._reloads("taken") != taken:
-            return "an edit with a mistake was taken"
         if not poll(lambda: not self._proxy.control.status().config_problem, _SOON_SECONDS):
             return "the right text was not taken again after one with a mistake"
         return ""

@@ -92,12 +92,13 @@ class Load:
             await self._channels.open(tasks)
             sweeping = tasks.create_task(self._sweep())
             seconds = await (self._closed(order) if isinstance(order, Closed) else self._open(order))
+            in_time = self.tally.sent.total()
             await self._drain()
             sweeping.cancel()
             for pool in self._pools.values():
                 pool.close()
             await self._channels.close()
-        return self.tally.told(seconds, self._queued)
+        return self.tally.told(seconds, in_time, self._queued)
 
     async def _closed(self, order: Closed) -> float:
         self._again = True

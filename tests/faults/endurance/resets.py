@@ -87,7 +87,8 @@ class Resets:
         self._store = store
         self._due: dict[str, float] = {}
         self.connections: set[Served] = set()
-        self.arrived = bytearray(LAST_ID - FIRST_ID + 1)
+        self.arrived = bytearray(LAST_ID - FIRST_ID + 1)  # a byte each
+        self.highest = FIRST_ID
 
     def begin(self) -> None:
         now = time.monotonic()
@@ -99,6 +100,7 @@ class Resets:
         when the connection is to be reset."""
         if number:
             self.arrived[number - FIRST_ID] = 1
+            self.highest = max(self.highest, number)
         if missing_bytes > _LARGE_BYTES and self._is_due("body"):
             return "request"
         return self.chance.choice(("request", "answer")) if self._is_due(way) else ""

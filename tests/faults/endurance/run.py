@@ -39,7 +39,7 @@ from tests.faults.endurance.servers import (
     proxy_with_tls,
 )
 from tests.faults.endurance.tally import Told
-from tests.faults.flatness import growth, third
+from tests.faults.flatness import DESCRIPTORS_SLACK, growth, third
 
 SHARE_OF_CAPACITY = 0.7
 CUT_SHARE = 0.01
@@ -47,7 +47,6 @@ SAMPLE_SECONDS = 5.0
 _LEAST_RATE = 0.95  # of the rate that was asked for
 _WARM_SECONDS, _CAPACITY_SECONDS, _AT_ONCE = 3.0, 10.0, 64
 _SHOWN = 20
-_DESCRIPTORS_SLACK = 16
 _EXPECTED = 3  # how many of something have to be expected in a run, for none of it to be a problem
 RESETS = ("http body", "http request", "http answer", "http idle", "grpc request", "grpc answer")
 
@@ -78,7 +77,7 @@ class Endurance:
 
     @property
     def reached_rate(self) -> float:
-        return sum(self.told.sent.values()) / self.told.seconds if self.told.seconds else 0.0
+        return self.told.in_time / self.told.seconds if self.told.seconds else 0.0
 
     @property
     def problems(self) -> list[str]:
@@ -91,7 +90,7 @@ class Endurance:
         if self.told.failures_not_kept:
             found.append(f"{self.told.failures_not_kept} failures more than are looked at")
         found += growth("memory_bytes", self.memory_bytes) if self.memory_bytes else ["nothing was sampled"]
-        found += growth("descriptors", self.descriptors, _DESCRIPTORS_SLACK) if self.descriptors else []
+        found += growth("descriptors", self.descriptors, DESCRIPTORS_SLACK) if self.descriptors else []
         if self.reached_rate < _LEAST_RATE * self.asked_rate:
             found.append(
                 f"{self.reached_rate:,.1f} requests a second were sent where {self.asked_rate:,.1f} were meant"
@@ -174,7 +173,12 @@ def play(directory: Path, minutes: float, workers: int, seed: int, console: Cons
         cores = _cores_used(proxy)
         with ThreadPoolExecutor(1) as thread:
             order = Open(60 * minutes, found.asked_rate, CUT_SHARE)
-            _watch(found, proxy, editor, schedule, thread.submit(load.obey, order), console)
+            loading = thread.submit(load.obey, order)
+            try:
+                _watch(found, proxy, editor, schedule, loading, console)
+            except BaseException:
+                load.stop()  # or it would be waited for
+                raise
         found.cores = cores()
         _rest(found, proxy)
         for upstream in (source, target):

@@ -35,6 +35,8 @@ class EnduranceError(Exception):
 class Upstream(ChildProcess):
     """upstream.py. `store`: source or target."""
 
+    stop_grace_seconds = 20.0  # for what it writes
+
     def __init__(self, directory: Path, store: str, seed: int) -> None:
         self.store = store
         self._seed = seed
@@ -108,6 +110,9 @@ class LoadProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         self._process.kill()
         self._process.wait()
 

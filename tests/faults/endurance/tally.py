@@ -51,6 +51,7 @@ class Told(msgspec.Struct, frozen=True):
     cuts: dict[str, int] = {}
     failures: list[Failure] = []
     failures_not_kept: int = 0
+    in_time: int = 0  # sent before the time was over, not when the rest was caught up with
     queued: int = 0  # the most that waited at once for a free connection
     notes: list[str] = []  # what else was wrong, such as connections that were refused
 
@@ -118,7 +119,7 @@ class Tally:
         self.under_way -= 1
         self.ended(sent)
 
-    def told(self, seconds: float, queued: int) -> Told:
+    def told(self, seconds: float, in_time: int, queued: int) -> Told:
         given = {name: times for name, times in self._seconds.items() if times}
         return Told(
             seconds=seconds,
@@ -128,6 +129,7 @@ class Tally:
             cuts=dict(self.cuts),
             failures=self.failures,
             failures_not_kept=self.not_kept,
+            in_time=in_time,
             queued=queued,
             notes=self.notes,
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import uvloop
 
+from tests.faults.endurance.messages import FIRST_ID
 from tests.faults.endurance.resets import Resets
 from tests.faults.endurance.served_grpc import GrpcServed
 from tests.faults.endurance.served_http import HttpServed
@@ -39,7 +40,7 @@ def main(rest_port: int, grpc_port: int, store: str, log: Path, arrived: Path, s
     """Canned answers, and connections that are reset."""
     resets = Resets(log, store, random.Random(f"{seed} {store}"))
     uvloop.run(serve(rest_port, grpc_port, resets))
-    arrived.write_bytes(resets.arrived)
+    arrived.write_bytes(resets.arrived[: resets.highest - FIRST_ID + 1])
 
 
 if __name__ == "__main__":
