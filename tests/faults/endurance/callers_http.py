@@ -51,8 +51,10 @@ class Pool:
         await asyncio.gather(*(self._connect() for _ in range(self._size)))
 
     def close(self) -> None:
+        """What is under way gets no answer any more, and is not told of."""
         self._closed = True
         for line in tuple(self._lines):
+            line.sent = None
             line.transport.close()
 
     @property
