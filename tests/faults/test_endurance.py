@@ -228,9 +228,10 @@ def test_what_was_not_tested_is_a_problem() -> None:
 
 def test_what_fell_behind_is_a_problem() -> None:
     told = Told(seconds=10, sent={"search http": 6}, answered={"search http": 6}, in_time=5)
-    assert Endurance(0.1, 1, asked_rate=0.6, told=told).problems == [
+    assert Endurance(0.1, 1, asked_rate=0.6, others=1.5, capacity_others=0.25, told=told).problems == [
         "nothing was sampled",
-        "0.5 requests a second were sent where 0.6 were meant",
+        "0.5 requests a second were sent where 0.6 were meant (others on this machine used 1.50 cores; 0.25 while the "
+        "capacity was measured)",
     ]
 
 

@@ -7,6 +7,7 @@ not come to rest; and whatever should have happened and did not, since then noth
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.process_figures import tree_cpu_seconds
+from bench.process_figures import machine_cpu_seconds, tree_cpu_seconds
 from bench.processes import BenchError
 from bench.waiting import behind, mirror, wait_until
 from examples.demo.processes import Proxy
@@ -58,8 +59,10 @@ class Endurance:
     minutes: float
     workers: int
     capacity: Told = field(default_factory=Told)
-    capacity_cores: float = 0.0  # that the proxy used
-    cores: float = 0.0  # that it used under the long load
+    capacity_cores: float = 0.0  # that the proxy used meanwhile
+    capacity_others: float = 0.0  # cores that were at work for somebody else on this machine
+    cores: float = 0.0  # the same under the long load
+    others: float = 0.0
     asked_rate: float = 0.0
     told: Told = field(default_factory=Told)
     resets: list[ResetConnection] = field(default_factory=list)
@@ -93,7 +96,8 @@ class Endurance:
         found += growth("descriptors", self.descriptors, DESCRIPTORS_SLACK) if self.descriptors else []
         if self.reached_rate < _LEAST_RATE * self.asked_rate:
             found.append(
-                f"{self.reached_rate:,.1f} requests a second were sent where {self.asked_rate:,.1f} were meant"
+                f"{self.reached_rate:,.1f} requests a second were sent where {self.asked_rate:,.1f} were meant (others on "
+                f"this machine used {self.others:.2f} cores; {self.capacity_others:.2f} while the capacity was measured)"
             )
         return found + self.not_tested()
 
@@ -128,9 +132,11 @@ class Endurance:
             "workers": self.workers,
             "capacity_per_second": round(self.capacity_rate),
             "proxy_cores_at_capacity": round(self.capacity_cores, 2),
+            "cores_of_others_at_capacity": round(self.capacity_others, 2),
             "rate_asked_per_second": round(self.asked_rate),
             "rate_reached_per_second": round(self.reached_rate),
             "proxy_cores": round(self.cores, 2),
+            "cores_of_others": round(self.others, 2),
             "sent": self.told.sent,
             "answered": self.told.all_answered,
             "latencies": {
@@ -164,7 +170,7 @@ def play(directory: Path, minutes: float, workers: int, seed: int, console: Cons
         console.print("measuring the capacity", style="dim")
         cores = _cores_used(proxy)
         found.capacity = load.obey(Closed(_CAPACITY_SECONDS, _WARM_SECONDS, _AT_ONCE))
-        found.capacity_cores = cores()
+        found.capacity_cores, found.capacity_others = cores()
         found.asked_rate = SHARE_OF_CAPACITY * found.capacity_rate
         for upstream in (source, target):
             upstream.begin_resets()
@@ -179,7 +185,7 @@ def play(directory: Path, minutes: float, workers: int, seed: int, console: Cons
             except BaseException:
                 load.stop()  # or it would be waited for
                 raise
-        found.cores = cores()
+        found.cores, found.others = cores()
         _rest(found, proxy)
         for upstream in (source, target):
             upstream.stop()
@@ -230,14 +236,21 @@ def _rest(found: Endurance, proxy: Proxy) -> None:
     found.rest_seconds = time.monotonic() - began
 
 
-def _cores_used(proxy: Proxy) -> Callable[[], float]:
-    """From now on, on average."""
+def _cores_used(proxy: Proxy) -> Callable[[], tuple[float, float]]:
+    """From now on, on average: by the proxy, and by whoever is not of this run."""
     assert proxy.pid is not None
-    pid, began, before = proxy.pid, time.monotonic(), tree_cpu_seconds(proxy.pid)
+    pid, began = proxy.pid, time.monotonic()
 
-    def so_far() -> float:
+    def seconds() -> tuple[float, float]:
         if proxy.pid != pid:
             raise EnduranceError(f"the proxy is gone:\n{proxy.log_tail()}")
-        return (tree_cpu_seconds(pid) - before) / (time.monotonic() - began)
+        return tree_cpu_seconds(pid), machine_cpu_seconds() - tree_cpu_seconds(os.getpid())
+
+    before = seconds()
+
+    def so_far() -> tuple[float, float]:
+        elapsed = time.monotonic() - began
+        of_proxy, of_others = (now - then for now, then in zip(seconds(), before, strict=True))
+        return of_proxy / elapsed, max(0.0, of_others / elapsed)
 
     return so_far
