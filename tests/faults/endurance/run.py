@@ -96,8 +96,9 @@ class Endurance:
         found += growth("descriptors", self.descriptors, DESCRIPTORS_SLACK) if self.descriptors else []
         if self.reached_rate < _LEAST_RATE * self.asked_rate:
             found.append(
-                f"{self.reached_rate:,.1f} requests a second were sent where {self.asked_rate:,.1f} were meant (others on "
-                f"this machine used {self.others:.2f} cores; {self.capacity_others:.2f} while the capacity was measured)"
+                f"{self.reached_rate:,.1f} requests a second were sent where {self.asked_rate:,.1f} were meant (others "
+                f"on this machine used {self.others:.2f} cores; {self.capacity_others:.2f} while the capacity was "
+                "measured)"
             )
         return found + self.not_tested()
 
