@@ -114,8 +114,18 @@ def test_a_read_has_to_be_cut_twice() -> None:
 
 def test_a_read_is_not_asked_again_late_or_once_it_has_begun() -> None:
     assert verdict(failure(kind="search", ended=10.6), reset(7)) is Verdict.CUT
-    assert verdict(failure(kind="large", status=STARTED, text=""), reset(7)) is Verdict.CUT
-    assert verdict(failure(kind="large", status=STARTED, text="")) is Verdict.PROBLEM
+    over_http = failure(kind="large", way="http", status=STARTED, text="")
+    assert verdict(over_http, reset(7, way="http")) is Verdict.CUT
+    assert verdict(over_http) is Verdict.PROBLEM
+    lost: dict[str, Any] = {"status": "UNAVAILABLE", "text": "[Errno 104] Connection reset by peer"}
+    assert verdict(failure(kind="large", **lost), reset(7)) is Verdict.CUT
+    assert verdict(failure(kind="large", **lost)) is Verdict.PROBLEM
+    assert verdict(failure(kind="search", **lost), reset(7)) is Verdict.PROBLEM
+    refused: dict[str, Any] = {
+        "status": "UNAVAILABLE",
+        "text": "127.0.0.1:1 takes no calls ([Errno 104] Connection reset by peer)",
+    }
+    assert verdict(failure(kind="large", **refused), reset(7)) is Verdict.PROBLEM
 
 
 def test_a_write_is_refused_only_while_its_key_is_held() -> None:

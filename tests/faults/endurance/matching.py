@@ -28,6 +28,7 @@ _TURN_SECONDS = 0.5  # of the proxy's event loop on a busy machine: a reset is n
 STARTED = "broke off in the middle of its answer"  # status of a failure
 _UNCLEAR = frozenset({"HTTP 504", "DEADLINE_EXCEEDED"})
 _BROKE = re.compile(r"gave no answer \(|broke off its answer \(")
+_LOST = re.compile(r"\[Errno \d+\]|the connection is gone|the server closed the connection")
 _REFUSED = frozenset({"HTTP 503", "UNAVAILABLE"})
 _HELD = "an older request may still land"
 
@@ -104,17 +105,25 @@ def _judge(
     if failure.status in _REFUSED and _HELD in failure.text:
         is_held = any(failure.began <= held_until.get(key, 0.0) for key in failure.keys)
         return Verdict.HELD if is_held and failure.kind in WRITES else Verdict.PROBLEM
-    if failure.status != STARTED and not (failure.status in _UNCLEAR and _BROKE.search(failure.text)):
+    if not _had_begun(failure) and not (failure.status in _UNCLEAR and _BROKE.search(failure.text)):
         return Verdict.PROBLEM
     unseen = sum(_may_have_taken(reset, failure) for reset in resets)
     if not (cuts or (unseen and not arrived)):
         return Verdict.PROBLEM
     once_is_enough = (
-        failure.kind in WRITES or failure.status == STARTED or failure.ended - failure.began > ASKED_AGAIN_SECONDS
+        failure.kind in WRITES or _had_begun(failure) or failure.ended - failure.began > ASKED_AGAIN_SECONDS
     )
     if not once_is_enough and cuts + unseen < 2:
         return Verdict.PROBLEM
     return Verdict.CUT if cuts else Verdict.SENT_INTO_RESET
+
+
+def _had_begun(failure: Failure) -> bool:
+    """Whether part of the answer had reached the client. What ends a call then says no more than how the connection was
+    lost."""
+    if failure.way != "grpc":
+        return failure.status == STARTED
+    return failure.kind == "large" and failure.status == "UNAVAILABLE" and bool(_LOST.match(failure.text))
 
 
 def _may_have_taken(reset: ResetConnection, failure: Failure) -> bool:
