@@ -50,6 +50,7 @@ class Channels:
         self._chance = random.Random(address)
         self._channels = [_Channel(address) for _ in range(size)]
         self._calls = 0
+        self._closed = False
         self._tasks: asyncio.TaskGroup
 
     async def open(self, tasks: asyncio.TaskGroup) -> None:
@@ -57,6 +58,8 @@ class Channels:
         await asyncio.gather(*(one.channel.channel_ready() for one in self._channels))
 
     async def close(self) -> None:
+        """What is under way gets no answer any more, and is not told of."""
+        self._closed = True
         for one in self._channels:
             await one.channel.close()
 
@@ -74,6 +77,8 @@ class Channels:
             self._tasks.create_task(self._call(sent, asked, in_body))
 
     async def _call(self, sent: Sent, asked: Asked, in_body: bool) -> None:
+        if self._closed:
+            return
         channel = self._chance.choice(self._channels)
         metadata = () if in_body else ((HEADER, str(sent.number)),)
         call = channel.calls[asked.path](asked.body, metadata=metadata, timeout=LONGEST_SECONDS)
@@ -84,6 +89,8 @@ class Channels:
         try:
             answer = await call
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            if self._closed:
+                return
             if sent.broken_off:
                 self._tally.broken_off(sent)
             elif isinstance(error, grpc.aio.AioRpcError):

@@ -132,6 +132,8 @@ class Load:
                 await self._drained.wait()
         except TimeoutError:
             self.tally.noted(f"{self._left()} requests had no end {_GRACE_SECONDS:g} s after the last was sent")
+            for waiting in self._waiting.values():
+                waiting.clear()
 
     def _left(self) -> int:
         return self.tally.under_way + sum(map(len, self._waiting.values()))
