@@ -63,6 +63,9 @@ class Channels:
         for one in self._channels:
             await one.channel.close()
 
+    def is_closed(self) -> bool:
+        return self._closed
+
     @property
     def has_room(self) -> bool:
         return self._calls < self._most
@@ -77,7 +80,7 @@ class Channels:
             self._tasks.create_task(self._call(sent, asked, in_body))
 
     async def _call(self, sent: Sent, asked: Asked, in_body: bool) -> None:
-        if self._closed:
+        if self.is_closed():
             return
         channel = self._chance.choice(self._channels)
         metadata = () if in_body else ((HEADER, str(sent.number)),)
@@ -89,7 +92,7 @@ class Channels:
         try:
             answer = await call
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-            if self._closed:
+            if self.is_closed():
                 return
             if sent.broken_off:
                 self._tally.broken_off(sent)
