@@ -225,6 +225,11 @@ def test_a_run_in_which_nothing_happened_is_a_problem() -> None:
     assert "no edit was made: certificate" in found
 
 
+def test_a_capacity_is_the_proxys_if_it_was_full() -> None:
+    found = [Endurance(1, workers, capacity_cores=cores).what_was_full() for workers, cores in ((1, 0.9), (2, 0.9))]
+    assert found == ["the proxy", "not the proxy"]
+
+
 def test_what_was_not_tested_is_a_problem() -> None:
     found = Endurance(30, 1, told=Told(seconds=1, sent={"search http": 1000}, in_time=1000))
     assert set(found.not_tested()) <= set(found.problems)

@@ -47,6 +47,7 @@ CUT_SHARE = 0.01
 SAMPLE_SECONDS = 5.0
 _LEAST_RATE = 0.95  # of the rate that was asked for
 _WARM_SECONDS, _CAPACITY_SECONDS, _AT_ONCE = 3.0, 10.0, 64
+_FULL = 0.85  # of a core, for each process of the proxy
 _SHOWN = 20
 _EXPECTED = 3  # how many of something have to be expected in a run, for none of it to be a problem
 RESETS = ("http body", "http request", "http answer", "http idle", "grpc request", "grpc answer")
@@ -122,6 +123,10 @@ class Endurance:
             found += [f"no edit was made: {edit}" for edit in EDITS if not self.edits[edit]]
         return found
 
+    def what_was_full(self) -> str:
+        """The proxy, or the capacity is not its own: the load was slower, or others took the machine."""
+        return "the proxy" if self.capacity_cores >= _FULL * self.workers else "not the proxy"
+
     def resets_by_kind(self) -> Counter[str]:
         return Counter(f"{reset.store} {reset.way} {reset.kind}" for reset in self.resets)
 
@@ -133,6 +138,7 @@ class Endurance:
             "workers": self.workers,
             "capacity_per_second": round(self.capacity_rate),
             "proxy_cores_at_capacity": round(self.capacity_cores, 2),
+            "what_was_full_at_capacity": self.what_was_full(),
             "cores_of_others_at_capacity": round(self.capacity_others, 2),
             "rate_asked_per_second": round(self.asked_rate),
             "rate_reached_per_second": round(self.reached_rate),
