@@ -8,7 +8,7 @@ MINUTES ?= 30
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: help setup lint types test model demo bench faults soak fuzz protos lock clean
+.PHONY: help setup lint types test model demo bench faults soak endurance fuzz protos lock clean
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -48,6 +48,9 @@ faults: setup ## the fault matrix (an hour at most; ARGS="--json FILE --only PAT
 
 soak: setup ## a long load with faults and flips (MINUTES=30)
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
+
+endurance: setup ## a long load with clients that leave, upstreams that reset, reloads (MINUTES=30)
+	$(BIN)/python -m tests.faults.endurance --minutes $(MINUTES) $(ARGS)
 
 fuzz: setup ## fuzz what reads a peer's bytes (x86-64 Linux; ARGS="--seconds 60 http2_server")
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt

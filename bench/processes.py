@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 import yaml
@@ -94,10 +94,17 @@ class Encryption:
     key: Path
 
 
+class QdrantServer(Protocol):
+    """Where one listens."""
+
+    url: str
+    grpc_port: int
+
+
 def proxy_between(
     directory: Path,
-    source: Source,
-    target: Source | str,
+    source: QdrantServer,
+    target: QdrantServer | str,
     routes: Sequence[Mapping[str, Any]],
     longest_request_seconds: float = _LONGEST_REQUEST_SECONDS,
     workers: int = 1,
@@ -127,7 +134,7 @@ def proxy_between(
     return Proxy(directory, path, rest_port, grpc_port)
 
 
-def _store(server: Source | str) -> dict[str, str]:
+def _store(server: QdrantServer | str) -> dict[str, str]:
     if isinstance(server, str):
         return {"kind": "milvus", "address": server}
     return {"kind": "qdrant", "url": server.url, "grpc_url": f"http://127.0.0.1:{server.grpc_port}"}

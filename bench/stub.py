@@ -81,6 +81,7 @@ _GRPC: dict[str, bytes] = {
         )
     ).SerializeToString(),
 }
+CANNED = {**_GRPC, _SEARCH: grpc_search()}
 
 
 @cache
@@ -116,7 +117,7 @@ class Canned:
         listed = [qdrant.CollectionDescription(name=name) for name in self.collections]
         self.rest_search = rest_search(self.took_seconds)
         self.grpc = {
-            **_GRPC,
+            **CANNED,
             _SEARCH: grpc_search(self.took_seconds),
             "/qdrant.Collections/List": qdrant.ListCollectionsResponse(collections=listed).SerializeToString(),
         }

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -34,6 +33,7 @@ from proxy.errors import CrossfadeError
 from tests.faults.checker import Findings, check
 from tests.faults.diary import Diary
 from tests.faults.expectations import allowed, wrong
+from tests.faults.flatness import DESCRIPTORS_SLACK, growth, third
 from tests.faults.injection import FAULTS, Fault
 from tests.faults.load import Load, load, old_points
 from tests.faults.phases import AfterCutover
@@ -45,7 +45,6 @@ from tests.support.migration import ROUTE
 _FAULT_SECONDS = (2.0, 6.0)  # between two faults
 _SAMPLE_SECONDS = 5.0
 _FLIPS = 4
-_GROWTH = 1.15
 _JOURNAL_BYTES = 256 * 1024 * 1024
 _STRUCK = tuple(fault for fault in FAULTS if fault.area in ("source", "target"))
 
@@ -87,15 +86,14 @@ class Soak:
 
     def third(self, number: int, figure: str) -> float:
         """The median of a figure over the first (0), second or last (2) third of the run."""
-        size = max(1, len(self.samples) // 3)
-        return median(float(getattr(one, figure)) for one in self.samples[number * size : (number + 1) * size])
+        return third(self._values(figure), number)
+
+    def _values(self, figure: str) -> list[float]:
+        return [float(getattr(one, figure)) for one in self.samples]
 
     def _growth(self) -> list[str]:
-        found = []
-        for figure in ("memory_bytes", "descriptors"):
-            before, after = self.third(1, figure), self.third(2, figure)
-            if after > _GROWTH * before + (16 if figure == "descriptors" else 0):
-                found.append(f"{figure} grew from {before:,.0f} to {after:,.0f}")
+        found = growth("memory_bytes", self._values("memory_bytes"))
+        found += growth("descriptors", self._values("descriptors"), DESCRIPTORS_SLACK)
         largest = max(sample.journal_bytes for sample in self.samples)
         if largest > _JOURNAL_BYTES:
             found.append(f"the journal grew to {largest:,} bytes")
