@@ -49,7 +49,7 @@ from proxy.replication.journal_file import (
 from proxy.replication.journal_loss import open_or_replace
 from proxy.replication.ledger import Effects
 from proxy.replication.owners import OwnerLock
-from proxy.replication.state_file import State, StateFile, matters, state_of
+from proxy.replication.state_file import Mark, State, StateFile, matters, state_of
 
 _BEFORE_DOING = (*r.OPENING, r.NameKeys, r.Note, r.Prepare, r.Bind)
 _MOVING = (r.Ready, r.Commit)
@@ -87,6 +87,7 @@ class Journal:
     def __init__(self, path: Path, connection: Connection, book: Book, position: int, lock: OwnerLock) -> None:
         self.path = path
         self._state_file = StateFile(path, lock.owner)
+        self._mark = Mark(self._state_file.mark_path)
         self.lock = lock
         self.book = book
         self.position = position  # of the last record that was applied
@@ -182,6 +183,7 @@ class Journal:
             self._ring()
             await asyncio.to_thread(self._thread.join)
             self._bell.close()
+            self._mark.close()
             self._connection.close()
             self.lock.release()
 
@@ -284,7 +286,7 @@ class Journal:
             commit = Commit(tuple(entry.record for entry in batch), time.perf_counter() - began)
             self._tell(self._durable, others, batch, commit)
             with contextlib.suppress(OSError):  # what it tells, it tells of the past: nobody waits for it
-                self._state_file.mark(self._seen)
+                self._mark.write(self._seen)
         self._tell(self._refuse, kept + waiting, "the program is stopping")
 
     def _gather(self, kept: list[_Entry], waiting: list[_Entry]) -> tuple[list[_Entry], bool]:

@@ -59,6 +59,28 @@ def state_of(book: Book) -> State:
     )
 
 
+class Mark:
+    """`journal.mark`, kept open: it is written with every commit."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._descriptor: int | None = None
+
+    def write(self, position: int) -> None:
+        """The last commit was at `position`. Raises OSError."""
+        if self._descriptor is not None and not os.fstat(self._descriptor).st_nlink:  # somebody has removed it
+            self.close()
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        data = struct.pack("<Q", position)
+        os.pwrite(self._descriptor, data + blake2b(data, digest_size=8).digest(), 0)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 @dataclass(frozen=True, slots=True)
 class StateFile:
     """Beside the journal at `journal`. `writer` names who saves: no other does under that name."""
@@ -98,15 +120,6 @@ class StateFile:
         if blake2b(body, digest_size=16).hexdigest().encode() != checksum:
             raise ValueError(f"{self.path} is damaged")
         return msgspec.json.decode(body, type=State)
-
-    def mark(self, position: int) -> None:
-        """The last commit was at `position`. Raises OSError."""
-        data = struct.pack("<Q", position)
-        descriptor = os.open(self.mark_path, os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            os.pwrite(descriptor, data + blake2b(data, digest_size=8).digest(), 0)
-        finally:
-            os.close(descriptor)
 
     def marked(self) -> int:
         """The position of the last commit that is known; 0 if none is."""

@@ -500,3 +500,47 @@ async def test_a_journal_that_is_being_written_to_is_not_put_aside(
     assert not [name for name in os.listdir(tmp_path) if "lost" in name]
     assert (await one.append(begin(2))).position
     await one.close()
+
+
+# --- what may wait, and what is told beside the journal ----------------------------------------------
+
+
+async def test_a_record_at_leisure_goes_with_the_next_one_and_in_order(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "journal.db")
+    commits: list[int] = []
+    journal.on_commit = lambda commit: commits.append(len(commit.records))
+    begun = await journal.append(begin(1))
+    ended = journal.append(end(begun.position), at_leisure=True)
+    again = await journal.append(begin(1))
+    assert (await ended).position < again.position
+    assert commits == [1, 2]
+    await journal.close()
+
+
+async def test_a_record_at_leisure_does_not_wait_for_ever(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "journal.db")
+    begun = await journal.append(begin(1))
+    ended = journal.append(end(begun.position), at_leisure=True)
+    async with asyncio.timeout(5):
+        assert (await ended).position == begun.position + 1
+    await journal.close()
+
+
+async def test_a_record_at_leisure_is_not_left_behind_by_a_stop(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "journal.db")
+    begun = await journal.append(begin(1))
+    journal.append(end(begun.position), at_leisure=True)
+    await journal.close()
+    again = Journal.open(tmp_path / "journal.db")
+    assert not again.book.route("docs").ledger("c").intervals
+    await again.close()
+
+
+async def test_a_mark_that_was_removed_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal = Journal.open(path)
+    await journal.append(begin(1))
+    StateFile(path).mark_path.unlink()
+    last = await journal.append(begin(2))
+    await journal.close()
+    assert StateFile(path).marked() > last.position  # the last record says that the process leaves
