@@ -505,19 +505,26 @@ async def test_a_journal_that_is_being_written_to_is_not_put_aside(
 # --- what may wait, and what is told beside the journal ----------------------------------------------
 
 
-async def test_a_record_at_leisure_goes_with_the_next_one_and_in_order(tmp_path: Path) -> None:
+async def test_a_record_at_leisure_goes_with_the_next_one_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.replication.journal._LOOK_ALONE_SECONDS", 60.0)
+    monkeypatch.setattr("proxy.replication.journal._LEISURE_SECONDS", 60.0)
     journal = Journal.open(tmp_path / "journal.db")
     commits: list[int] = []
     journal.on_commit = lambda commit: commits.append(len(commit.records))
     begun = await journal.append(begin(1))
     ended = journal.append(end(begun.position), at_leisure=True)
+    await asyncio.sleep(0.05)
+    assert not ended.done()
     again = await journal.append(begin(1))
     assert (await ended).position < again.position
     assert commits == [1, 2]
     await journal.close()
 
 
-async def test_a_record_at_leisure_does_not_wait_for_ever(tmp_path: Path) -> None:
+async def test_a_record_at_leisure_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.replication.journal._LOOK_ALONE_SECONDS", 60.0)
     journal = Journal.open(tmp_path / "journal.db")
     begun = await journal.append(begin(1))
     ended = journal.append(end(begun.position), at_leisure=True)
