@@ -6,7 +6,7 @@ reconciliation that takes exactly that mark off. Memory is bounded; what does no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -137,13 +137,13 @@ def units(vectors: Sequence[bytes]) -> list[bytes]:
 
 @dataclass(slots=True)
 class _Left:
-    """What one write left: of each key, as long as it may be asked for, the point as the client sent it, or None if it
-    is absent."""
+    """What one write left of keys whose points are about as large: of each, as long as it may be asked for, the point
+    as the client sent it, or None if it is absent."""
 
     mark: int
     points: dict[PointId, Point | None]
     keeping: Keeping | None
-    point_bytes: int  # of each, on average
+    point_bytes: int  # of the largest; none has less than half of it
 
 
 @dataclass(slots=True)
@@ -179,9 +179,9 @@ class Hints:
             points = keeping.those_that_may_be_certain(left)
         if not points:
             return 0, 0
-        point_bytes = sum(map(_size_bytes, points.values())) // len(points)
-        self.size_bytes += point_bytes * len(points)
-        assign(self._known, points, _Left(mark, points, keeping, point_bytes))
+        for point_bytes, alike in _by_size(points):
+            self.size_bytes += point_bytes * len(alike)
+            assign(self._known, alike, _Left(mark, alike, keeping, point_bytes))
         return len(points), self._shrink()
 
     def take(self, taken: Mapping[PointId, int | None]) -> Taken:
@@ -205,12 +205,16 @@ class Hints:
         return found
 
     def _shrink(self) -> int:
-        """How many had to go."""
-        dropped = 0
-        while self.size_bytes > self.limit_bytes and self._known:
-            self._drop((next(iter(self._known)),))
-            dropped += 1
-        return dropped
+        """How many had to go. (In one walk: each that begins at the head of a dict passes all that is gone there.)"""
+        size_bytes = self.size_bytes
+        too_many: list[PointId] = []
+        for point_id, left in self._known.items():
+            if size_bytes <= self.limit_bytes:
+                break
+            size_bytes -= left.point_bytes
+            too_many.append(point_id)
+        self._drop(too_many)
+        return len(too_many)
 
     def _drop(self, ids: Iterable[PointId]) -> None:
         for point_id in ids:
@@ -221,6 +225,19 @@ class Hints:
     def clear(self) -> None:
         self._known.clear()
         self.size_bytes = 0
+
+
+def _by_size(points: dict[PointId, Point | None]) -> Iterator[tuple[int, dict[PointId, Point | None]]]:
+    """Those that are about as large, by powers of two, with the size of the largest."""
+    sizes = list(map(_size_bytes, points.values()))
+    magnitudes = list(map(int.bit_length, sizes))
+    if len(found := set(magnitudes)) == 1:
+        yield max(sizes), points
+        return
+    for magnitude in found:
+        alike = [number for number, each in enumerate(magnitudes) if each == magnitude]
+        entries = list(points.items())
+        yield max(sizes[number] for number in alike), dict(entries[number] for number in alike)
 
 
 def _size_bytes(point: Point | None) -> int:

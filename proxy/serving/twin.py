@@ -74,6 +74,7 @@ class Twin:
         there = forwarder.passage(asked)
         if there is None:
             return None
+        asked = structs.replace(asked, body=b"")  # which was that of the first one
         other = Other(route.shadow, dialect, place.collection, asked, there, forwarder)
         return cls(dialect, route, passage, other, outlines)
 

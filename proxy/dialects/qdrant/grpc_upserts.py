@@ -31,7 +31,8 @@ from proxy.dialects.qdrant.vectors import finite
 from proxy.errors import InvalidRequest
 from proxy.model import Json, Point, PointId, Unread, UnreadVector, Upsert, Vector
 
-_ID, _VECTORS = 0x0A, 0x22  # of PointStruct
+_ID, _PAYLOAD, _VECTORS = 0x0A, 0x1A, 0x22  # of PointStruct
+_MOST_FIELDS = 1024  # before the vector; one with more is no plain point
 _NUM = b"\x08"  # of PointId
 _VECTOR, _DENSE, _DATA = b"\x0a", b"\xaa\x06", b"\x0a"  # of Vectors, of Vector, of DenseVector (and of Vector, before)
 _VECTORS_TAG = bytes([_VECTORS])
@@ -158,8 +159,11 @@ class _Tail(NamedTuple):
 
 def _tail(point: bytes) -> _Tail:
     """Raises Undecodable unless it ends with one dense vector without a name; IndexError if it is cut short."""
-    position = 0
-    while point[position] != _VECTORS:
+    position = fields = 0
+    while (tag := point[position]) != _VECTORS:
+        fields += 1
+        if tag not in (_ID, _PAYLOAD) or fields > _MOST_FIELDS:
+            raise Undecodable
         length, start = _varint(point, position + 1)
         position = start + length
     numbers = _numbers(point, position)

@@ -24,12 +24,14 @@ _JSON = (("content-type", "application/json"),)
 _TIME_JSON = b'"status":"ok","time":'  # as servers end an answer
 _LONGEST_NUMBER = 32  # characters of a time
 _NUMBER = b"0123456789.eE+-"
+_QUERY, _SEARCH = "/qdrant.Points/Query", "/qdrant.Points/Search"
+_ALONE = frozenset({_QUERY, _SEARCH})  # gRPC: of one search
 _TIME_PROTO = 0x11  # field 2, eight bytes
 _TIME_BYTES = 9  # with its tag
 _HITS_PROTO = 0x0A  # field 1, of a length
 _REPLIES: dict[str, tuple[Any, bool]] = {  # (message, whether it is a batch)
-    "/qdrant.Points/Query": (proto.QueryResponse, False),
-    "/qdrant.Points/Search": (proto.SearchResponse, False),
+    _QUERY: (proto.QueryResponse, False),
+    _SEARCH: (proto.SearchResponse, False),
     "/qdrant.Points/QueryBatch": (proto.QueryBatchResponse, True),
     "/qdrant.Points/SearchBatch": (proto.SearchBatchResponse, True),
 }
@@ -109,18 +111,21 @@ def _hits_of_json(result: Any) -> Iterable[dict[str, Any]]:
 
 
 def grpc_alone(request: Request, collection: str, called: str) -> Request | None:
-    """As of Dialect. The collection's name stands in the message, so it has to be the same."""
-    return Request("grpc", "", request.path, (), request.body) if collection == called else None
+    """As of Dialect. The collection's name stands in the message, so it has to be the same. Not of several searches in
+    one message, of which there is no outline."""
+    if collection != called or request.path not in _ALONE:
+        return None
+    return Request("grpc", "", request.path, (), request.body)
 
 
 def grpc_outline(path: str, body: bytes) -> bytes | None:
     """The message without the numbers of its vector; None if it is none, or one of several searches."""
     try:
-        if path == "/qdrant.Points/Query":
+        if path == _QUERY:
             message = proto.QueryPoints.FromString(body)
             if message.query.nearest.dense.data:
                 del message.query.nearest.dense.data[:]
-        elif path == "/qdrant.Points/Search":
+        elif path == _SEARCH:
             message = proto.SearchPoints.FromString(body)
             del message.vector[:]
         else:

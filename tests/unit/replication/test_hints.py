@@ -138,3 +138,17 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     assert sum(dropped for _, dropped in puts) > 90
     assert take(hints, 0, 0) == (False, None)
     assert take(hints, 99, 99)[0]
+
+
+def test_memory_is_bounded_however_unlike_the_points_of_a_write_are() -> None:
+    """Small points that are written again and again, each time beside a large one that is not."""
+    hints = Hints(1_000_000)
+    small: dict[PointId, Point | None] = {number: Point(number, {"": f32(1, 2)}) for number in range(50)}
+    keeping = Keeping(CollectionSpec({"": VectorSpec(2, Metric.DOT)}), normalizes_cosine=False)
+    for number in range(200):
+        large = Point(1000 + number, {"": f32(1, 2)}, {"text": "x" * 50_000})
+        hints.put(number, {**small, large.id: large}, keeping)
+        assert hints.size_bytes <= 1_000_000
+    marks: dict[PointId, int | None] = {1000 + number: number for number in range(200)}
+    held = sum(len(points) for _, points in hints.take(marks).written)
+    assert 1 <= held <= 1_000_000 // 50_000
