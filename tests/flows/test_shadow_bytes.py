@@ -140,6 +140,25 @@ def shadow(migration: Migration) -> ShadowReader:
 
 
 @pytest.mark.parametrize("grpc", [False, True])
+def test_what_is_known_of_a_head_holds_nobodys_body(
+    migrations: Migrations, monkeypatch: pytest.MonkeyPatch, grpc: bool
+) -> None:
+    """There may be a thousand heads, and bodies are large."""
+    held: list[object] = []
+    may = Twin.may
+
+    def noted(twin: Twin, *asked: Any) -> bool:
+        held.append(twin.other.asked.body)
+        return may(twin, *asked)
+
+    monkeypatch.setattr(Twin, "may", noted)
+    migration = between(migrations, migrations.own_source())
+    ask(migration.client(grpc=grpc), backfilled(migration))
+    assert len(held) >= SEARCHES - 2
+    assert set(held) == {b""}
+
+
+@pytest.mark.parametrize("grpc", [False, True])
 def test_what_is_the_same_counts_as_on_the_slow_path(
     migrations: Migrations, monkeypatch: pytest.MonkeyPatch, forms: Forms, grpc: bool
 ) -> None:
