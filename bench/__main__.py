@@ -76,7 +76,7 @@ def _machine() -> dict[str, Any]:
 @click.option("--quick", is_flag=True, help="Fewer and shorter rounds: for trying out, not for quoting.")
 @click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
 def main(json_file: Path | None, markdown_file: Path | None, quick: bool, names: tuple[str, ...]) -> None:
-    """What the proxy costs, beside doing without it. Takes up to twenty minutes; --quick three."""
+    """What the proxy costs, beside doing without it. Takes up to forty minutes; --quick ten."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     surroundings = Surroundings()
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as made:
