@@ -169,6 +169,20 @@ def used_seconds(process: ChildProcess | None) -> float:
     return tree_cpu_seconds(process.pid) if process is not None and process.pid is not None else 0.0
 
 
+def obeying(module: str, log: Path) -> subprocess.Popen[str]:
+    """`python -m module`, started: it reads orders, a line each, and writes answers. What else it says goes to `log`."""
+    with log.open("wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+
+
 class LoadProcess:
     """`python -m bench.load`, which is given one order after the other."""
 
@@ -177,16 +191,7 @@ class LoadProcess:
         self._process: subprocess.Popen[str]
 
     def __enter__(self) -> Self:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.load"],
-                cwd=_ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+        self._process = obeying("bench.load", self._log)
         pin(self._process.pid, cores()[1])
         return self
 

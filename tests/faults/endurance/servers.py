@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from bench.process_figures import process_tree, resident_bytes
-from bench.processes import proxy_between
+from bench.processes import obeying, proxy_between
 from examples.demo.processes import Proxy
 from examples.engines import ChildProcess, accepts, free_ports
 from tests.faults.endurance.edits import Authority
@@ -96,16 +96,7 @@ class LoadProcess:
         self._process: subprocess.Popen[str]
 
     def __enter__(self) -> Self:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.endurance.load"],
-                cwd=_ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+        self._process = obeying("tests.faults.endurance.load", self._log)
         self.obey(self._begin)
         return self
 
