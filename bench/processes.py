@@ -170,7 +170,7 @@ def used_seconds(process: ChildProcess | None) -> float:
 
 
 def obeying(module: str, log: Path) -> subprocess.Popen[str]:
-    """`python -m module`, started: it reads orders, a line each, and writes answers. What else it says goes to `log`."""
+    """`python -m module`, started. It reads orders and writes answers, a line each; what else it says goes to `log`."""
     with log.open("wb") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", module],
