@@ -11,6 +11,7 @@ import pytest
 from proxy.replication.bell import Bell
 
 LONG_SECONDS = 30.0
+ENTRIES = 2_000
 
 
 @pytest.fixture
@@ -31,21 +32,25 @@ def test_what_was_rung_before_is_heard_at_once_and_once(bell: Bell) -> None:
     assert time.monotonic() - began >= 0.04
 
 
-def test_who_waits_is_woken_again_and_again(bell: Bell) -> None:
+@pytest.mark.parametrize("ahead", [1, 100])
+def test_who_waits_is_woken_again_and_again(bell: Bell, ahead: int) -> None:
+    """`ahead`: how many entries may be unheard when the next one comes."""
     heard: list[int] = []
     entries: list[int] = []
-    whole = threading.Event()
+    room = threading.Semaphore(ahead)
 
     def listen() -> None:
-        while len(heard) < 10_000:
+        while len(heard) < ENTRIES:
             bell.wait(LONG_SECONDS)
             while entries:
                 heard.append(entries.pop(0))
-        whole.set()
+                room.release()
 
-    threading.Thread(target=listen, daemon=True).start()
-    for number in range(10_000):
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    for number in range(ENTRIES):
+        assert room.acquire(timeout=LONG_SECONDS / 2), number
         entries.append(number)
         bell.ring()
-    assert whole.wait(LONG_SECONDS / 2)
-    assert heard == list(range(10_000))
+    listener.join(LONG_SECONDS / 2)
+    assert heard == list(range(ENTRIES))
