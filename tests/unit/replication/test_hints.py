@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -152,3 +154,13 @@ def test_memory_is_bounded_however_unlike_the_points_of_a_write_are() -> None:
     marks: dict[PointId, int | None] = {1000 + number: number for number in range(200)}
     held = sum(len(points) for _, points in hints.take(marks).written)
     assert 1 <= held <= 1_000_000 // 50_000
+
+
+def test_what_is_too_much_goes_in_one_walk() -> None:
+    """A walk for each that has to go passes all that went before."""
+    hints = Hints(64 * 400_000)
+    began = time.process_time()
+    for number in range(500):
+        hints.put(number, dict.fromkeys(range(1000 * number, 1000 * number + 1000)), None)
+    assert hints.size_bytes == hints.limit_bytes
+    assert time.process_time() - began < 2.0
