@@ -29,7 +29,7 @@ from proxy.protocols import http1_write
 from proxy.protocols.http1_fields import Field, Fields, Http1Error, end_to_end
 from proxy.protocols.http1_head import ResponseHead
 from proxy.stores.forward_http_bodies import Download, Silence
-from proxy.stores.forward_http_passage import HttpPassage, Silences
+from proxy.stores.forward_http_passage import HttpPassage, Server, Silences
 from proxy.stores.http_upstream import BrokenOff, HttpPool, HttpUpstream, NoConnection
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Headers, Request, Response
@@ -76,6 +76,7 @@ class HttpForwarder:
             keepalive_seconds=keepalive_seconds,
             max_connections=max_connections,
         )
+        self._server = Server(self._pool, self._silences, self._origin, _answer_head)
 
     async def forward(self, request: Request) -> Response:
         """The server's own answer. Raises Unavailable or Unclear; InvalidRequest for a path that is none; and
@@ -111,7 +112,7 @@ class HttpForwarder:
         except InvalidRequest:
             return None
         method, size = request.method.encode(), len(request.body)
-        return HttpPassage(self._pool, self._silences, self._origin, method, head, size, _answer_head)
+        return HttpPassage(self._server, method, head, size)
 
     async def close(self) -> None:
         """Close every connection; requests under way end as Unclear."""

@@ -2,7 +2,8 @@
 
 Rules of the file:
 
-- What is sent up before the body is made once. So is the answer's head, for all answers that begin with the same bytes.
+- What is sent up before the body is made once for one head. So is the answer's head, for all answers of the server
+  that begin with the same bytes, whoever asked.
 - Who hears of an answer hears once, unless the request is given up: the answer, or what became of the request
   otherwise.
 - An answer that is longer than a connection holds is handed on as a stream, as on the slow path.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from proxy.errors import CrossfadeError, Unclear
 from proxy.protocols.http1_head import ResponseHead
@@ -25,35 +27,15 @@ _KNOWN_ANSWERS = 512
 Told = Callable[[ResponseHead], AnswerHead]
 
 
-class HttpPassage:
-    """A `Passage`. `head`: of the request as it goes up, which states `body_bytes`. `told`: what the client
-    is told of an answer's head."""
+class Server:
+    """What all passages to one server share. `told`: what a client is told of an answer's head."""
 
-    __slots__ = ("_answers", "_body_bytes", "_head", "_method", "origin", "pool", "silences", "told")
-
-    def __init__(
-        self, pool: HttpPool, silences: Silences, origin: str, method: bytes, head: bytes, body_bytes: int, told: Told
-    ) -> None:
+    def __init__(self, pool: HttpPool, silences: Silences, origin: str, told: Told) -> None:
         self.pool = pool
         self.silences = silences
         self.origin = origin
-        self._method = method
-        self._head = head
-        self._body_bytes = body_bytes
         self.told = told
         self._answers: dict[bytes, AnswerHead] = {}
-
-    def send(self, body: bytes, granted_seconds: float | None, heard: Heard) -> GiveUp | None:
-        """As of Passage; only a body of the length that the head states."""
-        if len(body) != self._body_bytes:
-            return None
-        connection = self.pool.take_idle()
-        if connection is None:
-            return None
-        watch = _Watch(self, connection, heard)
-        self.silences.begin(watch)
-        connection.send_watched(self._method, self._head, body, watch)
-        return watch.give_up
 
     def answer(self, key: bytes, head: ResponseHead) -> AnswerHead:
         """For an answer that begins with the bytes `key`."""
@@ -63,6 +45,28 @@ class HttpPassage:
                 self._answers.clear()
             known = self._answers[key] = self.told(head)
         return known
+
+
+class HttpPassage(NamedTuple):
+    """A `Passage`. `head`: of the request as it goes up, which states `body_bytes`."""
+
+    server: Server
+    method: bytes
+    head: bytes
+    body_bytes: int
+
+    def send(self, body: bytes, granted_seconds: float | None, heard: Heard) -> GiveUp | None:
+        """As of Passage; only a body of the length that the head states."""
+        server = self.server
+        if len(body) != self.body_bytes:
+            return None
+        connection = server.pool.take_idle()
+        if connection is None:
+            return None
+        watch = _Watch(server, connection, heard)
+        server.silences.begin(watch)
+        connection.send_watched(self.method, self.head, body, watch)
+        return watch.give_up
 
 
 class Silences:
@@ -104,10 +108,10 @@ class Silences:
 class _Watch:
     """One exchange."""
 
-    __slots__ = ("_connection", "_heard", "_passage")
+    __slots__ = ("_connection", "_heard", "_server")
 
-    def __init__(self, passage: HttpPassage, connection: HttpUpstream, heard: Heard) -> None:
-        self._passage = passage
+    def __init__(self, server: Server, connection: HttpUpstream, heard: Heard) -> None:
+        self._server = server
         self._connection = connection
         self._heard = heard
 
@@ -115,27 +119,27 @@ class _Watch:
 
     def whole(self, key: bytes, head: ResponseHead, body: bytes) -> None:
         self._leave()
-        self._heard.answered(self._passage.answer(key, head), body)
+        self._heard.answered(self._server.answer(key, head), body)
 
     def changed(self) -> None:
-        connection, passage = self._connection, self._passage
+        connection, server = self._connection, self._server
         head = connection.head
         if head is not None and (body := connection.whole_body) is not None:
             self._leave()
-            self._heard.answered(passage.told(head), body)
+            self._heard.answered(server.told(head), body)
         elif connection.lost:
             self._leave()
             self._heard.failed(self._unclear(f"gave no answer ({connection.lost}); it may have done the work"))
         elif head is not None and connection.is_full:
-            passage.silences.end(self)
+            server.silences.end(self)
             connection.unwatch()
-            seconds = passage.silences.seconds
-            self._heard.answered(passage.told(head), Download(connection, passage.pool, passage.origin, seconds))
+            seconds = server.silences.seconds
+            self._heard.answered(server.told(head), Download(connection, server.pool, server.origin, seconds))
         elif head is not None:
-            passage.silences.begin(self)
+            server.silences.begin(self)
 
     def fell_silent(self) -> None:
-        seconds = self._passage.silences.seconds
+        seconds = self._server.silences.seconds
         self.give_up()
         self._heard.failed(self._unclear(f"was silent for {seconds} s; it may still do the work"))
 
@@ -148,9 +152,9 @@ class _Watch:
         self._leave()
 
     def _leave(self) -> None:
-        self._passage.silences.end(self)
+        self._server.silences.end(self)
         self._connection.unwatch()
-        self._passage.pool.give_back(self._connection)
+        self._server.pool.give_back(self._connection)
 
     def _unclear(self, what: str) -> CrossfadeError:
-        return Unclear(f"{self._passage.origin} {what}")
+        return Unclear(f"{self._server.origin} {what}")

@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+import grpc
 import httpx
 import pytest
 from qdrant_client import QdrantClient, models
 
 from examples.engines import poll
+from proxy.dialects.qdrant.messages import proto
 from proxy.errors import CrossfadeError, Unclear
 from proxy.listeners.http_listener import HttpListener
 from proxy.serving.fast_path import LOOKED_INTO
+from proxy.serving.ways import Way
 from proxy.stores.forward_http import HttpForwarder
 from proxy.wire import Answer, AnswerHead, Body, GiveUp, Request, Response
 from tests.support.event_loops import on_each_loop
@@ -366,10 +371,10 @@ def unread(migration: Migration) -> int:
     return migration.counts("reads_passed_unread").total()
 
 
-@pytest.mark.parametrize("grpc", [False, True])
-def test_reads_of_the_source_pass_unread_and_most_are_counted_so(migrations: Migrations, grpc: bool) -> None:
+@pytest.mark.parametrize("over_grpc", [False, True])
+def test_reads_of_the_source_pass_unread_and_most_are_counted_so(migrations: Migrations, over_grpc: bool) -> None:
     migration = migrations()
-    direct, client = migration.direct(grpc=grpc), migration.client(grpc=grpc)
+    direct, client = migration.direct(grpc=over_grpc), migration.client(grpc=over_grpc)
     name = filled(direct, migration.name("c"))
     reads = 2 * LOOKED_INTO
     for seed in range(reads):
@@ -426,3 +431,66 @@ def test_what_was_found_out_for_a_head_holds_until_something_changes(migrations:
         migration.save()
         http.headers["x-canary"] = "1"
         assert poll(lambda: read() == "secondary; rule 1", PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("over_grpc", [False, True])
+def test_heads_that_never_come_again_are_not_kept(migrations: Migrations, over_grpc: bool) -> None:
+    """Of a client that traces: they pass unread all the same."""
+    migration = migrations()
+    name = filled(migration.direct(), migration.name("c"))
+    message = proto.QueryPoints(
+        collection_name=name, query=proto.Query(nearest=proto.VectorInput(dense={"data": [1.0] * DIM}))
+    )
+    before = kept_ways()
+    with (
+        httpx.Client(base_url=migration.url) as http,
+        grpc.insecure_channel(f"127.0.0.1:{migration.grpc_port}") as channel,
+    ):
+        query = channel.unary_unary("/qdrant.Points/Query", proto.QueryPoints.SerializeToString)
+
+        def ask(trace: dict[str, str]) -> None:
+            if over_grpc:
+                query(message, metadata=tuple(trace.items()), timeout=PATIENCE_SECONDS)
+            else:
+                body = {"query": vector(1)}
+                http.post(f"/collections/{name}/points/query", json=body, headers=trace).raise_for_status()
+
+        for number in range(60):
+            ask({"traceparent": f"00-{number}"})
+        assert unread(migration) >= 58
+        assert kept_ways() == before
+        for _ in range(3):
+            ask({})
+        assert kept_ways() == before + 1
+
+
+def test_a_rule_asks_each_head_whatever_was_found_out_for_others(migrations: Migrations) -> None:
+    migration = migrations(rules=[{"when": {"headers": {"x-canary": "1"}}, "read": "target"}])
+    name = filled(migration.direct(), migration.name("c"))
+    migration.backfill()
+    with httpx.Client(base_url=migration.url) as http:
+        for number in range(12):
+            headers = {"x-canary": str(number % 2), "traceparent": f"00-{number}"}
+            answer = http.post(f"/collections/{name}/points/query", json={"query": vector(1)}, headers=headers)
+            expected = "secondary; rule 1" if number % 2 else "primary; weight 0"
+            assert answer.headers["x-crossfade-route"] == expected
+    assert unread(migration) >= 5
+
+
+def test_a_key_is_asked_of_each_head_whatever_was_found_out_for_others(migrations: Migrations) -> None:
+    def guarded(config: dict[str, Any]) -> None:
+        config["auth"] = {"mode": "keys", "keys": ["right"]}
+
+    migration = migrations(change=guarded)
+    name = filled(migration.direct(), migration.name("c"))
+    with httpx.Client(base_url=migration.url) as http:
+        for number in range(12):
+            headers = {"api-key": "wrong" if number % 2 else "right", "traceparent": f"00-{number}"}
+            answer = http.post(f"/collections/{name}/points/query", json={"query": vector(1)}, headers=headers)
+            assert answer.status_code == (401 if number % 2 else 200)
+    assert unread(migration) >= 5
+
+
+def kept_ways() -> int:
+    gc.collect()
+    return sum(type(each) is Way for each in gc.get_objects())
