@@ -23,6 +23,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from proxy.dialects.descriptors import keep_classes
 from proxy.dialects.qdrant.ids import uuid_of
 from proxy.dialects.qdrant.messages import Field, known, proto
 from proxy.dialects.qdrant.payloads import payload_of_proto
@@ -80,6 +81,7 @@ def _classes() -> tuple[Any, ...]:
     )
     pool = DescriptorPool()
     pool.Add(file)
+    keep_classes(pool, file.name)
     messages = ("Upsert", "Heads", "Numbers")
     return tuple(GetMessageClass(pool.FindMessageTypeByName(f"crossfade.{name}")) for name in messages)
 
