@@ -19,7 +19,7 @@ import orjson
 from rich.console import Console
 
 from bench.figures import Row
-from bench.measurements import copying, growth, idle, moving, peers, searches, secondary, starting, upserts
+from bench.measurements import beside, copying, growth, idle, moving, peers, searches, secondary, starting, upserts
 from bench.process_figures import machine_cpu_seconds, own_cpu_seconds, processor
 from bench.processes import BenchError, LoadProcess
 from bench.run import FULL, QUICK, Run
@@ -35,6 +35,7 @@ MEASUREMENTS: dict[str, Callable[[Run], None]] = {
     "moving": moving.measure,
     "idle": idle.measure,
     "growth": growth.measure,
+    "beside": beside.measure,
     "peers": peers.measure,
 }
 _PACKAGES = ("crossfade", "aiohttp", "grpcio", "uvloop", "qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite")

@@ -43,6 +43,7 @@ from proxy.migration.kinds import Kinds
 from proxy.migration.moves import Moves
 from proxy.migration.sweeper import Sweeper
 from proxy.model import Side
+from proxy.offload import Offload
 from proxy.pipeline import Pipeline
 from proxy.replication.hooks import Hook, no_hook
 from proxy.replication.journal import Journal
@@ -229,6 +230,7 @@ class App:
         await asyncio.gather(*(upstream.close() for upstream in self.upstreams.values()))
         await asyncio.gather(*(each.close() for beside in self.beside.values() for each in beside.values()))
         await asyncio.gather(*(store.close() for store in self.stores.values()))
+        await self.offload.close()
         await self.journal.close()
         self.exposition.close()
 
@@ -251,6 +253,7 @@ class App:
         self.upstreams = {name: self._upstream(config, name) for name in sources}
         targets = dict.fromkeys(route.target for route in config.routes)
         self.beside = {name: open_forwarders(config.stores[name]) for name in targets}
+        self.offload = Offload(self.metrics)
         self.membership = Membership(self.journal, self._hold_seconds, self.clock)
         self.gatekeeper = Gatekeeper(config.auth, self.clock, self.metrics)
         self.reader = Reader(self.gatekeeper, self.metrics)
@@ -296,6 +299,7 @@ class App:
             self.metrics,
             self.membership,
             self._hook,
+            self.offload,
         )
         live = LiveRoute(
             config=route,

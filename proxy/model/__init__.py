@@ -68,6 +68,7 @@ from proxy.model.points import (
     id_order,
     looked,
     points_by_id,
+    read_all,
 )
 from proxy.model.reads import (
     EVERYTHING,
@@ -219,6 +220,7 @@ __all__ = [
     "look_into",
     "looked",
     "points_by_id",
+    "read_all",
     "write_filters",
     "written_ids",
 ]

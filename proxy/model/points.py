@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
+
+from proxy.errors import InvalidRequest
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 PointId = int | UUID | str
@@ -67,11 +69,12 @@ class Unread(_AsMapping[str, V]):
 
     Looking raises InvalidRequest if it is not what it was taken for, as often as it is tried."""
 
-    __slots__ = ("_known", "_read", "wire")
+    __slots__ = ("_known", "read", "wire")
+    is_slow: ClassVar[bool] = False  # to read many is work for another process: `read` is the same function for all
 
     def __init__(self, wire: bytes, read: Callable[[bytes], Mapping[str, V]]) -> None:
         self.wire = wire
-        self._read = read
+        self.read = read
         self._known: Mapping[str, V] | None = None
 
     @property
@@ -80,8 +83,12 @@ class Unread(_AsMapping[str, V]):
 
     def look(self) -> Mapping[str, V]:
         if self._known is None:
-            self._known = self._read(self.wire)
+            self._known = self.read(self.wire)
         return self._known
+
+    def know(self, known: Mapping[str, V]) -> None:
+        """It was read elsewhere."""
+        self._known = known
 
     def __getitem__(self, name: str) -> V:
         return self.look()[name]
@@ -94,6 +101,17 @@ class Unread(_AsMapping[str, V]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.wire)} bytes)"
+
+
+def read_all(wires: Sequence[bytes], read: Callable[[bytes], Mapping[str, V]]) -> list[Mapping[str, V] | None]:
+    """What is read from each; None where that raises InvalidRequest, as it will when somebody looks."""
+    found: list[Mapping[str, V] | None] = []
+    for wire in wires:
+        try:
+            found.append(read(wire))
+        except InvalidRequest:
+            found.append(None)
+    return found
 
 
 class UnreadVector(Unread[Vector]):

@@ -21,6 +21,7 @@ from proxy.replication import records as r
 from proxy.replication.bulk import has_none_of, remove
 from proxy.replication.copying import CopyReport, copy_states
 from proxy.replication.ledger import Ledger
+from proxy.replication.read_ahead import read_ahead
 from proxy.replication.site import Site, failure_kind
 from proxy.telemetry.tasks import spawn
 
@@ -219,6 +220,7 @@ class Reconciler:
         hinted = site.hints.take(taken)
         states, unknown = hinted.states, hinted.unknown
         for keeping, points in hinted.written:
+            await read_ahead(points, site.offload)
             for start in range(0, len(points), _TURN_POINTS):
                 some = points[start : start + _TURN_POINTS]
                 known = keeping.states(some)

@@ -18,6 +18,7 @@ from proxy.clock import Clock
 from proxy.dialects import Outcome
 from proxy.errors import JournalError
 from proxy.model import Definition, PointId, Side, Write, written_ids
+from proxy.offload import Offload
 from proxy.replication import records as r
 from proxy.replication.alias_follower import AliasFollower
 from proxy.replication.aliases import give_aliases
@@ -169,6 +170,7 @@ class Replicator:
         metrics: Metrics,
         membership: Membership,
         hook: Hook = no_hook,
+        offload: Offload | None = None,
     ) -> None:
         self.route = route
         self.journal = journal
@@ -179,6 +181,7 @@ class Replicator:
         self.metrics = metrics
         self.book = journal.book.route(route)
         self._hook = hook
+        self._offload = offload
         self._workshops: dict[str, Workshop] = {}
         self._holds = HoldClock(route, journal, stores, clock)
         self._positions = [journal.position]  # when records were applied: a sample of positions, and its times
@@ -400,6 +403,7 @@ class Replicator:
                 hints=Hints(self.settings.hint_bytes),
                 flips=self.flips,
                 hook=self._hook,
+                offload=self._offload,
             )
             workshop = self._workshops[collection] = Workshop(site, self.membership)
             if self.membership.leads:

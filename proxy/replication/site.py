@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from proxy.clock import Clock
 from proxy.errors import CollectionExists, Foreign, Throttled, Unavailable, Unclear, Unfinished
 from proxy.model import CollectionSpec, Metric, PointId, Side
+from proxy.offload import Offload
 from proxy.replication import records as r
 from proxy.replication.book import RouteBook
 from proxy.replication.flip import Flips
@@ -86,6 +87,7 @@ class Site:
     flips: Flips
     lanes: Lanes = field(default_factory=Lanes)
     hook: Hook = no_hook
+    offload: Offload | None = None
     spec: CollectionSpec | None = None  # the primary's description; None until somebody asked, and after a definition
     _definitions: int = 0
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)

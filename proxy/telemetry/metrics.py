@@ -107,6 +107,9 @@ class Metrics:
         self.reconcile_seconds = spread("reconcile_duration", "route", "Time of one batch", SECONDS)
         self.reconcile_batch = spread("reconcile_batch_points", "route", "Keys in one batch", SIZES)
         self.reconcile_errors = count("reconcile_errors", "route kind", "Batches that an error ended, by kind")
+        self.offloaded = count(
+            "offloaded", "where", "Work for the process beside: done there (beside), or by the proxy itself (here)"
+        )
 
         # Jobs. kind: backfill | verify | sweep.
         self.jobs = gauge("jobs", "kind status", "Jobs by state")

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 
+from examples.engines import poll
 from proxy.dialects import Outcome
 from proxy.errors import JournalError
 from proxy.model import Side
@@ -547,7 +548,9 @@ async def test_a_mark_that_was_removed_is_written_again(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     journal = Journal.open(path)
     await journal.append(begin(1))
-    StateFile(path).mark_path.unlink()
+    mark = StateFile(path).mark_path
+    assert await asyncio.to_thread(poll, mark.exists, 10.0)  # it is written once those who wait are told
+    mark.unlink()
     last = await journal.append(begin(2))
     await journal.close()
     assert StateFile(path).marked() > last.position  # the last record says that the process leaves
