@@ -494,7 +494,8 @@ class App:
                 return SharedListener(one, other, host, port, **socket_of)
 
     def _pipeline(self, config: ListenerConfig, dialect: Dialect) -> Pipeline:
-        return Pipeline(config, dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics)
+        known = self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics
+        return Pipeline(config, dialect, *known, self.offload)
 
     def _fast(self, slow: Pipeline) -> FastPath:
         made = slow.listener, slow.dialect, self.switchboard, self.gatekeeper, self.reader, self.clock, self.metrics

@@ -51,6 +51,7 @@ from proxy.model import (
     Write,
     collection_of,
 )
+from proxy.offload import Offload
 from proxy.replication.replicator import Replicator
 from proxy.replication.writer import Answer, Outdated, Primary, ask
 from proxy.serving.access import Gatekeeper
@@ -64,6 +65,8 @@ from proxy.telemetry.metrics import NO_ROUTE, Metrics
 from proxy.wire import Request, Response, collected
 
 _log = logging.getLogger("crossfade.pipeline")
+
+_LARGE_BYTES = 256 * 1024  # a body, to read which takes a millisecond
 
 
 def _through(replicator: Replicator, reason: str, primary: Primary) -> Primary:
@@ -117,6 +120,7 @@ class Pipeline:
     reader: Reader
     clock: Clock
     metrics: Metrics
+    offload: Offload
 
     async def __call__(self, request: Request) -> Response:
         began = self.clock.now()
@@ -125,7 +129,7 @@ class Pipeline:
             request = self.gatekeeper.admit(self.dialect, request)
             if self.dialect.wants_body(request):
                 request = await collected(request, self.listener.max_body_bytes)
-            call = self.dialect.decode(request)
+            call = await self._decoded(request)
             operation = type(call.operation).__name__.lower()
             place = self._place(call)
             if isinstance(call.operation, DataRead | PrimaryOnlyRead) and request.caller is not None:
@@ -145,6 +149,15 @@ class Pipeline:
         if self.listener.debug_headers:
             return answered.response.with_headers(("x-crossfade-route", f"{answered.by}; {answered.reason}"))
         return answered.response
+
+    async def _decoded(self, request: Request) -> Call:
+        """What takes more than a millisecond is done beside the loop, so that others need not wait for it."""
+        if not isinstance(request.body, bytes) or len(request.body) < _LARGE_BYTES:
+            return self.dialect.decode(request)
+        found = self.dialect.decode_large(request)
+        if isinstance(found, Call):
+            return found
+        return Call(request, await self.offload.run(found.work, [request.body], *found.given), found.form)
 
     def refuse(self, request: Request) -> Response:
         """The answer to a request that is one too many."""

@@ -7,6 +7,7 @@ what the pipeline sees of the client side.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol
@@ -22,6 +23,16 @@ class Call:
 
     request: Request
     operation: Operation
+    form: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """How to find out elsewhere what a request with a large body asks: it is `work([body], *given)`, whose parts go to
+    another process. `form`: as of Call."""
+
+    work: Callable[..., Operation]
+    given: tuple[str, ...]
     form: Any = None
 
 
@@ -77,6 +88,10 @@ class Dialect(Protocol):
         """What the request asks. Never refuses a request that the vendor's server might take: what cannot be
         decoded becomes PrimaryOnlyRead, OpaqueWrite or Administration, and the primary answers it itself.
         Raises InvalidRequest only for what must not reach any store (NaN and infinity in a vector)."""
+        ...
+
+    def decode_large(self, request: Request) -> Call | Apart:
+        """As `decode`, for a body that takes long to read whole: if that has to be, how to do it elsewhere."""
         ...
 
     def encode(self, call: Call, result: Result, seconds: float) -> Response:

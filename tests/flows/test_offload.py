@@ -6,6 +6,7 @@ from collections import Counter
 
 import httpx
 import numpy as np
+import pytest
 from qdrant_client import models
 
 from examples.engines import poll
@@ -14,21 +15,33 @@ from tests.support.migration import PATIENCE_SECONDS, Migrations
 DIM, POINTS = 768, 40
 
 
-def body(seed: int) -> dict[str, object]:
+NAMES = {"plain": "", "named": "text"}
+
+
+def body(seed: int, name: str) -> dict[str, object]:
     vectors = np.random.default_rng(seed).standard_normal((POINTS, DIM)).tolist()
-    return {"points": [{"id": number, "vector": vector} for number, vector in enumerate(vectors)]}
+    points = [
+        {"id": number, "vector": {name: vector} if name else vector, "payload": {"seed": seed}}
+        for number, vector in enumerate(vectors)
+    ]
+    return {"points": points}
 
 
-def test_vectors_of_large_upserts_are_read_beside_and_both_stores_hold_the_same(migrations: Migrations) -> None:
+@pytest.mark.parametrize("form", NAMES)
+def test_vectors_of_large_upserts_are_read_beside_and_both_stores_hold_the_same(
+    migrations: Migrations, form: str
+) -> None:
+    """Plain ones when they are copied, of which nothing need be known before; others when they come."""
     migration = migrations(as_process=True)
     name = migration.name("c")
     config = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
-    migration.direct().create_collection(name, vectors_config=config)
+    named = {NAMES[form]: config} if NAMES[form] else config
+    migration.direct().create_collection(name, vectors_config=named)
     migration.backfill()
     with httpx.Client(base_url=migration.url, timeout=PATIENCE_SECONDS) as http:
 
         def upsert(seed: int) -> Counter[tuple[str, ...]]:
-            http.put(f"/collections/{name}/points?wait=true", json=body(seed)).raise_for_status()
+            http.put(f"/collections/{name}/points?wait=true", json=body(seed, NAMES[form])).raise_for_status()
             migration.rest()
             return migration.counts("offloaded")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from proxy.dialects import Call, Glance, Judgement, Likeness
+from proxy.dialects import Apart, Call, Glance, Judgement, Likeness
 from proxy.dialects.qdrant import access
 from proxy.dialects.qdrant.grpc_replies import proto_of_result, result_of_proto
 from proxy.dialects.qdrant.grpc_routes import METHODS, glance_of, is_harmless, is_stream, operation_of
@@ -17,7 +18,7 @@ from proxy.dialects.qdrant.metrics import MetricOf, score_of_collection
 from proxy.dialects.qdrant.refusals import refusal_of
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import CrossfadeError, InvalidRequest
-from proxy.model import Metric, Result, collection_of
+from proxy.model import Metric, Operation, Result, collection_of
 from proxy.wire import Request, Response
 
 _BATCH = "/qdrant.Points/UpdateBatch"
@@ -49,6 +50,17 @@ class QdrantGrpc:
         body = request.bytes if self.wants_body(request) else b""
         operation = operation_of(request.path, body, lambda name: score_of_collection(self._metric_of, name))
         return Call(request, operation)
+
+    def decode_large(self, request: Request) -> Call | Apart:
+        """As of Dialect: upserts."""
+        method = METHODS.get(request.path)
+        if method is None or method.unread is None:
+            return self.decode(request)
+        try:
+            unread = method.unread(request.bytes)
+        except (Undecodable, DecodeError):
+            return self.decode(request)
+        return Call(request, unread) if unread is not None else Apart(_asked, (request.path,))
 
     def encode(self, call: Call, result: Result, seconds: float) -> Response:
         reply = METHODS[call.request.path].reply
@@ -114,3 +126,8 @@ def _statuses(path: str, body: bytes) -> list[str]:
         return ["acknowledged"]
     parts = message.result if method.reply == "UpdateBatchResponse" else [message.result]
     return [_STATUS_NAMES.get(part.status, "unknown") for part in parts]
+
+
+def _asked(bodies: Sequence[bytes], path: str) -> Operation:
+    """What an upsert asks."""
+    return QdrantGrpc().decode(Request("grpc", "", path, body=bodies[0])).operation

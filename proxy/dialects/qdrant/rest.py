@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import orjson
 
-from proxy.dialects import Call, Glance, Judgement, Likeness
+from proxy.dialects import Apart, Call, Glance, Judgement, Likeness
 from proxy.dialects.qdrant import access
 from proxy.dialects.qdrant.ids import json_of_id
 from proxy.dialects.qdrant.judge import judge_http_error, judge_success
@@ -56,6 +57,19 @@ class QdrantRest:
         if route.is_read and _asks_consistency(request.query):
             return Call(request, PrimaryOnlyRead(route.collection, "consistency"), route.form)
         return Call(request, self._operation(route, request), route.form)
+
+    def decode_large(self, request: Request) -> Call | Apart:
+        """As of Dialect: writes. How a read's threshold is meant is known here alone."""
+        route = route_of(request.method, request.path)
+        if route.is_read or not isinstance(route.asks, FromBody):
+            return self.decode(request)
+        try:
+            unread = route.asks.unread(route.collection or "", request.bytes)
+        except Undecodable:
+            return self.decode(request)
+        if unread is not None:
+            return Call(request, unread, route.form)
+        return Apart(_asked, (request.method, request.path), route.form)
 
     def _operation(self, route: Route, request: Request) -> Operation:
         if not isinstance(route.asks, FromBody):
@@ -150,6 +164,11 @@ def _statuses(http_status: int, body: bytes) -> list[str]:
         return ["acknowledged"]
     parts = result if isinstance(result, list) else [result]
     return [str(part.get("status")) if isinstance(part, dict) else "completed" for part in parts]
+
+
+def _asked(bodies: Sequence[bytes], method: str, path: str) -> Operation:
+    """What a write asks."""
+    return QdrantRest().decode(Request("http", method, path, body=bodies[0])).operation
 
 
 def _asks_consistency(query: str) -> bool:

@@ -34,6 +34,8 @@ def unread_upsert(collection: str, body: bytes, small_bytes: int = SMALL_BYTES) 
     if len(body) < small_bytes or (cut := _cut(body)) is None:
         return None
     rest, lists = cut
+    if not lists:
+        return None
     try:
         asked = orjson.loads(rest)
         if not isinstance(asked, dict) or asked.keys() != {"points"} or len(asked["points"]) != len(lists):

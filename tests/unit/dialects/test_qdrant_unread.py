@@ -65,7 +65,6 @@ def test_rest_plain_points_are_left_unread(payload: Any) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        body_of([]),
         body_of([{"id": 1, "vector": [1, 2]}]),
         body_of([{"id": 1, "vector": []}]),
         body_of([{"payload": None, "vector": [1, 2], "id": 1}]),
