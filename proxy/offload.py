@@ -31,7 +31,10 @@ import struct
 import sys
 from asyncio import subprocess
 from collections.abc import Callable, Sequence
+from enum import Enum
+from hashlib import blake2b
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Self, TypeVar
 
 from proxy.telemetry.metrics import Metrics
@@ -46,6 +49,12 @@ _PARTS = 1000  # written at once (IOV_MAX is 1024)
 _KEPT_BYTES = 16 * 1024 * 1024  # more is given back once it is not needed
 _SIZES = struct.Struct("<QQ")  # of the pickle, and of all
 _log = logging.getLogger("crossfade.offload")
+
+
+class _Outcome(Enum):
+    GIVEN = 0
+    RAISED = 1
+    UNSAID = 2  # it was done, but what it gave cannot be sent
 
 
 class Offload:
@@ -70,15 +79,17 @@ class Offload:
                 async with asyncio.timeout(_LONGEST_SECONDS):
                     if self._process is None:  # meanwhile
                         raise EOFError("it is gone")
-                    worked, found = await self._process.ask(work, data, given)
+                    outcome, found = await self._process.ask(work, data, given)
             except Exception as error:  # noqa: BLE001  whatever it was, it can be done here
                 self._lose(f"{type(error).__name__}: {error}")
                 return self._here(work, data, given)
             except BaseException:  # nobody waits any more: what it says next answers nothing
-                self._lose("its work was given up")
+                self._lose("its work was given up", logging.INFO)
                 raise
+        if outcome is _Outcome.UNSAID:
+            return self._here(work, data, given)
         self._metrics.offloaded.add("beside")
-        if worked:
+        if outcome is _Outcome.GIVEN:
             return found  # type: ignore[return-value]  # as `work` gave it
         assert isinstance(found, Exception)
         raise found
@@ -116,7 +127,9 @@ class Offload:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 made = await _Process.begin()
-                await made.ask(_prepare, (), (module,))
+                _, problem = await made.ask(_prepare, (), (_CODE, module))
+                if problem is not None:
+                    raise problem if isinstance(problem, Exception) else TypeError(f"it says {problem!r}")
         except Exception as error:  # noqa: BLE001  it is a help, not a need
             _log.warning("work cannot be done in a process beside this one", extra={"error": error})
             if made is not None:
@@ -130,9 +143,9 @@ class Offload:
         finally:
             self._starting = None
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, why: str, level: int = logging.WARNING) -> None:
         if (lost := self._process) is not None:
-            _log.warning("the process beside this one is lost; its work is done here", extra={"reason": why})
+            _log.log(level, "the process beside this one is lost; its work is done here", extra={"reason": why})
             self._process = None
             self._end(lost)
 
@@ -164,6 +177,7 @@ class _Process:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-P", "-c", "from proxy.offload import main; main()", *map(str, inherited)),
                     pass_fds=inherited,
+                    start_new_session=True,  # signals to a group are for those who serve
                 )
             return cls(process, memory, *await asyncio.open_connection(sock=ours))
         except BaseException:
@@ -173,13 +187,13 @@ class _Process:
 
     async def ask(
         self, work: Callable[..., object], data: Sequence[bytes], given: tuple[object, ...]
-    ) -> tuple[bool, object]:
-        """Whether the work was done, and what it gave or raised. Raises what says that the process is of no use."""
+    ) -> tuple[_Outcome, object]:
+        """What came of the work. Raises what says that the process is of no use."""
         asked = pickle.dumps((work, given, [len(each) for each in data]), pickle.HIGHEST_PROTOCOL)
         self._writer.write(_SIZES.pack(len(asked), _put(self._memory, (asked, *data))))
-        _, size = _SIZES.unpack(await self._reader.readexactly(_SIZES.size))
-        worked, found = pickle.loads(_got(self._memory, size))
-        return worked, found
+        number, size = _SIZES.unpack(await self._reader.readexactly(_SIZES.size))
+        outcome = _Outcome(number)
+        return outcome, None if outcome is _Outcome.UNSAID else pickle.loads(_got(self._memory, size))
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -226,27 +240,52 @@ def _got(memory: int, size: int) -> bytes:
 
 def main() -> None:
     """Work until there is no more input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, which sends it to all
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the one that serves needs it until its own end
+        signal.signal(number, signal.SIG_IGN)
     os.nice(10)  # who serves comes first
     memory, end = map(int, sys.argv[1:])
-    with socket.socket(fileno=end) as other, other.makefile("rb") as asked:
+    with (
+        contextlib.suppress(ConnectionError),
+        socket.socket(fileno=end) as other,
+        other.makefile("rb") as asked,
+    ):
         while len(sizes := asked.read(_SIZES.size)) == _SIZES.size:
-            other.sendall(_SIZES.pack(0, _answer(memory, *_SIZES.unpack(sizes))))
+            outcome, size = _answer(memory, *_SIZES.unpack(sizes))
+            other.sendall(_SIZES.pack(outcome.value, size))
 
 
-def _answer(memory: int, head: int, size: int) -> int:
-    """Returns the length of what is there then."""
+def _answer(memory: int, head: int, size: int) -> tuple[_Outcome, int]:
+    """What came of it, and how long what is there then is."""
     asked = _got(memory, size)
     work, given, lengths = pickle.loads(asked[:head])
     ends = list(accumulate(lengths, initial=head))
     data = [asked[start:end] for start, end in pairwise(ends)]
+    found: object
     try:
-        found = (True, work(data, *given))
+        outcome, found = _Outcome.GIVEN, work(data, *given)
     except Exception as error:  # noqa: BLE001  it is raised there
-        found = (False, error)
-    return _put(memory, (pickle.dumps(found, pickle.HIGHEST_PROTOCOL),))
+        outcome, found = _Outcome.RAISED, error
+    try:
+        pickled = pickle.dumps(found, pickle.HIGHEST_PROTOCOL)
+        if outcome is _Outcome.RAISED:
+            pickle.loads(pickled)
+    except Exception:  # noqa: BLE001  nested too deeply, for instance
+        return _Outcome.UNSAID, 0
+    return outcome, _put(memory, (pickled,))
 
 
-def _prepare(_: Sequence[bytes], module: str) -> None:
-    """So that the first work need not wait for what it imports."""
+def _prepare(_: Sequence[bytes], code: str, module: str) -> None:
+    """So that the first work need not wait for what it imports. Raises RuntimeError if this is other code than that."""
+    if code != _CODE:
+        raise RuntimeError("another version has been installed meanwhile: restart with --take-over")
     importlib.import_module(module)
+
+
+def _code() -> str:
+    """Which code this is: pickles say what they hold by its place."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    told = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    return blake2b(repr(told).encode(), digest_size=16).hexdigest()
+
+
+_CODE = _code()  # when it was imported

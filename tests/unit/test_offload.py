@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -39,6 +40,39 @@ def lengths(data: Sequence[bytes]) -> list[int]:
 
 def refuses(_: Sequence[bytes], text: str) -> None:
     raise InvalidRequest(text)
+
+
+DEPTH = 600
+
+
+def nested(_: Sequence[bytes]) -> object:
+    """Deeper than pickle goes, and not as deep as JSON may be."""
+    found: object = 1
+    for _level in range(DEPTH):
+        found = [found]
+    return found
+
+
+def depth(found: object) -> int:
+    levels = 0
+    while isinstance(found, list):
+        [found] = found
+        levels += 1
+    return levels
+
+
+class Picky(Exception):
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(one + other)
+
+
+def raises_what_cannot_be_made_again(_: Sequence[bytes]) -> None:
+    raise Picky("a", "b")
+
+
+def beside(made: Offload) -> float:
+    """How much work was done there."""
+    return made._metrics.offloaded.value("beside")
 
 
 def dies_elsewhere(_: Sequence[bytes], here: int) -> str:
@@ -78,15 +112,17 @@ async def test_work_is_done_here_until_the_process_is_ready() -> None:
 
 
 async def test_megabytes_go_over_and_come_back_in_order(ready: Offload) -> None:
-    given = [bytes([number]) * (1_000_000 + number) for number in range(8)]
+    given, before = [bytes([number]) * (1_000_000 + number) for number in range(8)], beside(ready)
     assert await asyncio.gather(*(ready.run(doubled, [each]) for each in given)) == [each + each for each in given]
-    assert await ready.run(where, ()) != os.getpid()
+    assert beside(ready) == before + len(given)
 
 
 async def test_many_parts_go_over_each_by_itself(ready: Offload) -> None:
     given = [bytes([number % 251]) * (number % 7) for number in range(2500)]
+    before = beside(ready)
     assert await ready.run(lengths, given) == [len(each) for each in given]
     assert await ready.run(doubled, given, 1) == b"".join(given)
+    assert beside(ready) == before + 2
 
 
 async def test_much_memory_is_given_back(ready: Offload) -> None:
@@ -100,6 +136,38 @@ async def test_what_the_work_raises_is_raised_here(ready: Offload) -> None:
     with pytest.raises(InvalidRequest, match="no number"):
         await ready.run(refuses, (), "no number")
     assert await ready.run(where, ()) != os.getpid()
+
+
+@pytest.mark.parametrize("work", [nested, raises_what_cannot_be_made_again])
+async def test_what_cannot_be_sent_back_is_worked_out_here_and_the_process_stays(
+    ready: Offload, work: Callable[[Sequence[bytes]], object]
+) -> None:
+    before, told = await ready.run(where, ()), beside(ready)
+    with suppress(Picky):
+        assert depth(await ready.run(work, ())) == DEPTH
+    assert beside(ready) == told
+    assert await ready.run(where, ()) == before
+
+
+async def test_a_process_of_other_code_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(offload, "_CODE", "of before")
+    made = Offload(Metrics())
+    with caplog.at_level(logging.WARNING):
+        await made.ready(where)
+        assert await made.run(where, ()) == os.getpid()
+    assert "cannot be done" in caplog.text
+    assert "another version" in str(caplog.records[0].__dict__["error"])
+    await made.close()
+
+
+async def test_signals_to_those_who_serve_do_not_end_it(ready: Offload) -> None:
+    pid = await ready.run(where, ())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid, number)
+    assert await ready.run(where, ()) == pid
+    assert os.getsid(pid) == pid
 
 
 async def test_work_that_kills_the_process_is_done_here_and_another_one_begins(

@@ -17,6 +17,7 @@ from proxy.dialects.qdrant.numbers import refuse_what_is_no_number
 from proxy.dialects.qdrant.refusals import refusal_of
 from proxy.dialects.qdrant.rest_replies import JSON, json_of_result, result_of_json, success
 from proxy.dialects.qdrant.rest_routes import FromBody, Route, glance_of, route_of
+from proxy.dialects.qdrant.rest_upserts import unread_upsert
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import CrossfadeError, InvalidRequest, PointNotFound
 from proxy.model import (
@@ -59,9 +60,9 @@ class QdrantRest:
         return Call(request, self._operation(route, request), route.form)
 
     def decode_large(self, request: Request) -> Call | Apart:
-        """As of Dialect: writes. How a read's threshold is meant is known here alone."""
+        """As of Dialect: upserts. Of other writes there are many small parts, which take as long to send back."""
         route = route_of(request.method, request.path)
-        if route.is_read or not isinstance(route.asks, FromBody):
+        if not isinstance(route.asks, FromBody) or route.asks.unread is not unread_upsert:
             return self.decode(request)
         try:
             unread = route.asks.unread(route.collection or "", request.bytes)

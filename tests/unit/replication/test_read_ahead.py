@@ -56,6 +56,13 @@ async def test_many_are_read_at_once_and_are_what_they_would_have_been() -> None
     assert offload.works == 1
 
 
+async def test_more_than_a_megabyte_leaves_room_for_the_work_of_others_in_between() -> None:
+    ahead, plain, offload = points(500), points(500), Counting()
+    await read_ahead(ahead, offload)
+    assert offload.works == -(-sum(len(vectors_of(point).wire) for point in plain) // (1 << 20))
+    assert [dict(point.vectors) for point in ahead] == [dict(point.vectors) for point in plain]
+
+
 async def test_few_are_left_to_be_read_when_they_are_needed() -> None:
     some, offload = points(4), Counting()
     await read_ahead(some, offload)
