@@ -78,7 +78,8 @@ def _run(order: Steady, lines: Sequence[_Line], requests: Iterator[bytes]) -> An
                 free.append(busy.pop(number))
             if line.failure:
                 return Answer(failure=line.failure)
-    late = _counted(order, [*(line.meant for line in busy.values()), *waiting], time.perf_counter() - began)
+    left = [*(line.meant for line in busy.values()), *waiting, *coming]  # coming: nobody got round to them
+    late = _counted(order, left, time.perf_counter() - began)
     return Answer(len(latencies), order.seconds, latencies + late, unanswered=len(late))
 
 
