@@ -23,6 +23,33 @@ _SOCKET_ERRORS = re.compile(r"^ +Socket errors: (.*)$", re.MULTILINE)
 _REFUSED = re.compile(r"^ +Non-2xx or 3xx responses: (\d+)$", re.MULTILINE)
 
 HOW_TO_INSTALL = "Debian: apt-get install wrk"
+_PLAIN = """\
+local requests, number = {{}}, 0
+function init(arguments)
+  local fields = {{["content-type"] = "application/json", ["accept"] = "*/*", ["user-agent"] = "crossfade-bench"}}
+  for body in io.lines([[{bodies}]]) do
+    requests[#requests + 1] = wrk.format("POST", nil, fields, body)
+  end
+end
+function request()
+  number = number % #requests + 1
+  return requests[number]
+end
+"""
+_TRACED = """\
+local bodies, number = {{}}, os.time() * 1000000
+local fields = {{["content-type"] = "application/json", ["accept"] = "*/*", ["user-agent"] = "crossfade-bench"}}
+function init(arguments)
+  for body in io.lines([[{bodies}]]) do
+    bodies[#bodies + 1] = body
+  end
+end
+function request()
+  number = number + 1
+  fields["traceparent"] = string.format("00-%032.0f-%016.0f-01", number, number)
+  return wrk.format("POST", nil, fields, bodies[number % #bodies + 1])
+end
+"""
 
 
 class WrkError(Exception):
@@ -44,23 +71,10 @@ def program() -> str | None:
     return shutil.which("wrk")
 
 
-def write_script(path: Path, bodies: Path) -> None:
-    """Lua that posts the lines of the file `bodies` in turn."""
-    path.write_text(
-        f"""\
-local requests, number = {{}}, 0
-function init(arguments)
-  local fields = {{["content-type"] = "application/json", ["accept"] = "*/*", ["user-agent"] = "crossfade-bench"}}
-  for body in io.lines([[{bodies}]]) do
-    requests[#requests + 1] = wrk.format("POST", nil, fields, body)
-  end
-end
-function request()
-  number = number % #requests + 1
-  return requests[number]
-end
-"""
-    )
+def write_script(path: Path, bodies: Path, *, traced: bool = False) -> None:
+    """Lua that posts the lines of the file `bodies` in turn. `traced`: each request with a number of its own in its
+    head (W3C Trace Context), so that no head comes again."""
+    path.write_text(_TRACED.format(bodies=bodies) if traced else _PLAIN.format(bodies=bodies))
 
 
 def run(url: str, script: Path, connections: int, seconds: int) -> Report:

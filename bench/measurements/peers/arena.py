@@ -115,16 +115,17 @@ def _local(port: int) -> str:
 
 
 class ClosedLoop:
-    """Searches over HTTP by so many callers, each again as soon as it is answered: wrk, or raw callers without it."""
+    """Searches over HTTP by so many callers, each again as soon as it is answered: wrk, or raw callers without it.
+    `traced`: no head comes again, but for raw callers."""
 
-    def __init__(self, run: Run, connections: int) -> None:
+    def __init__(self, run: Run, connections: int, *, traced: bool = False) -> None:
         self._run, self._connections = run, connections
         self._with_wrk = wrk.program() is not None
-        self._script = run.directory / "search.lua"
+        self._script = run.directory / f"search{' traced' * traced}.lua"
         if self._with_wrk:
             bodies = run.directory / "searches.jsonl"
             bodies.write_bytes(b"".join(search_json(vector) + b"\n" for vector in queries()))
-            wrk.write_script(self._script, bodies)
+            wrk.write_script(self._script, bodies, traced=traced)
         else:
             run.tell(f"wrk is not on the PATH ({wrk.HOW_TO_INSTALL}): raw callers take its place, and the rows say so")
         self.who = f"wrk, {connections} connections" if self._with_wrk else f"{connections} raw callers"

@@ -63,6 +63,12 @@ def test_capacity_is_ours_over_theirs_by_cpu_time() -> None:
     assert "wrk, 64 connections" in envoy["work"]
 
 
+def test_searches_with_more_to_say_have_no_bounds() -> None:
+    for entry in entries(*http_searches.rows(HTTP, "wrk", ", traced")):
+        assert ", traced; wrk" in entry["work"]
+        assert entry.get("must") is None
+
+
 def test_calls_of_real_clients_beside_envoy() -> None:
     [entry] = entries(grpc_searches.row_of(HTTP, "4 threads of qdrant-client"))
     assert (entry["against"], entry["ratio"], bounds(entry)) == ("Envoy", pytest.approx(1.25), (0.6, 1.2, False))

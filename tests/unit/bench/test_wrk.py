@@ -78,6 +78,13 @@ def test_the_script_posts_the_lines_of_a_file(tmp_path: Path) -> None:
     assert 'wrk.format("POST", nil, fields, body)' in written
 
 
+def test_a_traced_script_gives_each_request_a_number_of_its_own(tmp_path: Path) -> None:
+    write_script(tmp_path / "search.lua", tmp_path / "bodies.jsonl", traced=True)
+    written = (tmp_path / "search.lua").read_text()
+    assert f"io.lines([[{tmp_path}/bodies.jsonl]])" in written
+    assert 'fields["traceparent"] = string.format("00-%032.0f-%016.0f-01", number, number)' in written
+
+
 def test_one_thread_and_latencies_are_asked_for() -> None:
     told = command("http://127.0.0.1:1/x", Path("search.lua"), connections=64, seconds=3)
     assert told[0] == "wrk"
