@@ -91,12 +91,15 @@ class Handover:
         self.is_taken = False
 
     def start(self) -> None:
-        """Raises OSError. The newest process has the door."""
-        self._path.unlink(missing_ok=True)
+        """Raises OSError. The newest process has the door. (There is one at every moment: who comes meanwhile would
+        take it that nobody serves.)"""
+        made = self._path.with_name(f"{self._path.name}.new")
+        made.unlink(missing_ok=True)
         self._door.setblocking(False)
-        self._door.bind(str(self._path))
-        os.chmod(self._path, 0o600)
+        self._door.bind(str(made))
+        os.chmod(made, 0o600)
         self._door.listen(16)
+        made.replace(self._path)
         self._task = spawn(self._serve(), name="handover")
 
     async def close(self) -> None:

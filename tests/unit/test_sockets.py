@@ -97,6 +97,29 @@ async def test_of_two_that_come_at_once_the_second_takes_from_the_first(tmp_path
     await new.close()
 
 
+async def test_there_is_a_door_at_every_moment(tmp_path: Path, opened: ExitStack) -> None:
+    path, sock = tmp_path / "door", opened.enter_context(listening("127.0.0.1", 0))
+    doors = [Handover(path, {"first": sock}, lambda: None) for _ in range(200)]
+    doors[0].start()
+    ends = asyncio.Event()
+
+    def knock() -> int:
+        refused = 0
+        while not ends.is_set():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as knocking:
+                refused += knocking.connect_ex(str(path)) != 0
+        return refused
+
+    knocking = asyncio.ensure_future(asyncio.to_thread(knock))  # noqa: TID251
+    for door in doors[1:]:
+        door.start()
+        await asyncio.sleep(0.001)
+    ends.set()
+    assert await knocking == 0
+    for door in doors:
+        await door.close()
+
+
 async def test_a_process_that_takes_and_dies_changes_nothing(tmp_path: Path, opened: ExitStack) -> None:
     path, sock = tmp_path / "door", opened.enter_context(listening("127.0.0.1", 0))
     ended = asyncio.Event()
