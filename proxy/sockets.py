@@ -93,7 +93,7 @@ class Handover:
     def start(self) -> None:
         """Raises OSError. The newest process has the door. (There is one at every moment: who comes meanwhile would
         take it that nobody serves.)"""
-        made = self._path.with_name(f"{self._path.name}.new")
+        made = self._path.with_name(f"{self._path.name[:-1]}~")  # no longer: 107 bytes are all that a socket may have
         made.unlink(missing_ok=True)
         self._door.setblocking(False)
         self._door.bind(str(made))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -118,6 +120,20 @@ async def test_there_is_a_door_at_every_moment(tmp_path: Path, opened: ExitStack
     assert await knocking == 0
     for door in doors:
         await door.close()
+
+
+async def test_a_door_may_be_as_deep_as_a_socket_may_be(opened: ExitStack) -> None:
+    deep = Path(opened.enter_context(TemporaryDirectory(dir="/tmp")))
+    path = deep / ("d" * (107 - len(str(deep)) - 1))
+    sock = opened.enter_context(listening("127.0.0.1", 0))
+    door = Handover(path, {"first": sock}, lambda: None)
+    door.start()
+    taken = await asyncio.to_thread(take, path)
+    assert taken is not None
+    assert os.listdir(deep) == [path.name]
+    await door.close()
+    taken.sockets["first"].close()
+    taken.ready()
 
 
 async def test_a_process_that_takes_and_dies_changes_nothing(tmp_path: Path, opened: ExitStack) -> None:
