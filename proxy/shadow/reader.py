@@ -200,9 +200,9 @@ class ShadowReader:
         metrics, route = self._metrics, self._route
         self._agreements = (
             metrics.shadow.series(route, "compared"),
-            metrics.shadow_overlap.series(route),
-            metrics.shadow_score_difference.series(route),
-            metrics.shadow_latency_ratio.series(route),
+            metrics.shadow_overlap.series((route,)),
+            metrics.shadow_score_difference.series((route,)),
+            metrics.shadow_latency_ratio.series((route,)),
         )
         return self._agreements
 

@@ -67,31 +67,30 @@ class Counter:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self._series: dict[Labels, float] = {}
+        self._series: dict[Labels, list[float]] = {}  # of one number
 
     def add(self, *labels: str, amount: float = 1.0) -> None:
-        series = self._series
-        if labels not in series:
-            labels = _admit(self.spec, labels, len(series))
-        series[labels] = series.get(labels, 0.0) + amount
+        series = self._series.get(labels) or self._new(labels)
+        series[0] += amount
 
     def series(self, *labels: str) -> Add:
         """What adds one to that series, for who adds often."""
-        self.add(*labels, amount=0.0)
-        series = self._series
-        kept = labels if labels in series else (OVERFLOW,) * len(labels)
+        series = self._series.get(labels) or self._new(labels)
 
         def add() -> None:
-            series[kept] += 1.0
+            series[0] += 1.0
 
         return add
 
+    def _new(self, labels: Labels) -> list[float]:
+        return self._series.setdefault(_admit(self.spec, labels, len(self._series)), [0.0])
+
     def value(self, *labels: str) -> float:
         """What the series holds, 0 if it was never counted."""
-        return self._series.get(labels, 0.0)
+        return self._series.get(labels, [0.0])[0]
 
     def read(self) -> list[Reading]:
-        return list(self._series.items())
+        return [(labels, number) for labels, [number] in list(self._series.items())]
 
 
 Source = Callable[[], Iterable[Reading]]
@@ -155,13 +154,15 @@ class Histogram:
         spread.counts[bisect_left(self.spec.bounds, value)] += 1
         spread.sum += value
 
-    def series(self, *labels: str) -> Observe:
-        """What observes a value of that series, for who observes often."""
-        spread, bounds = self._series.get(labels) or self._new(labels), self.spec.bounds
+    def series(self, *each: Labels) -> Observe:
+        """What observes a value of each of these series, for who observes often."""
+        spreads, bounds = [self._series.get(labels) or self._new(labels) for labels in each], self.spec.bounds
 
         def observe(value: float) -> None:
-            spread.counts[bisect_left(bounds, value)] += 1
-            spread.sum += value
+            bucket = bisect_left(bounds, value)
+            for spread in spreads:
+                spread.counts[bucket] += 1
+                spread.sum += value
 
         return observe
 

@@ -56,7 +56,7 @@ class Metrics:
         self.unread = count(
             "reads_passed_unread",
             "route",
-            "Reads that moved as bytes; one in 256 that could have was looked into instead",
+            "Reads that moved as bytes; one in 256 that could have, and at most ten a second, was looked into instead",
         )
         self.untranslatable = count(
             "untranslatable",

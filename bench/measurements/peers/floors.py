@@ -23,7 +23,8 @@ from bench.bodies import NAMES, TRANSPORTS, Transport, prepared
 from bench.figures import CAPACITY, MEDIAN, VOLUME, capacities, row
 from bench.load import Burst
 from bench.measurements.peers import durable, upserts
-from bench.measurements.peers.arena import ENVOY, NGINX, WRITTEN, Arena, Arm, ClosedLoop
+from bench.measurements.peers.arena import ENVOY, WRITTEN, Arena, Arm, ClosedLoop
+from bench.peers.installed import NGINX, SYSTEM_NGINX
 from bench.processes import place, used_seconds
 from bench.run import Run
 from examples.engines import ChildProcess, free_ports
@@ -60,12 +61,13 @@ def _searches(run: Run, arena: Arena) -> None:
     try:
         callers = ClosedLoop(run, _CONNECTIONS)
         bare = Arm(_BARE, relay.address, "", relay)
-        found = callers.rounds([bare, arena.arms[ENVOY], arena.arms[NGINX]])
+        peers = [arena.arms[name] for name in (NGINX, ENVOY, SYSTEM_NGINX) if name in arena.arms]
+        found = callers.rounds([bare, *peers])
     finally:
         relay.stop()
     work = f"floor: REST search of 16 KB, passed on unread by bare Python; {callers.who}"
-    for name in (NGINX, ENVOY):
-        run.add(row(work, CAPACITY, name, capacities(found[_BARE]), capacities(found[name])))
+    for peer in peers:
+        run.add(row(work, CAPACITY, peer.name, capacities(found[_BARE]), capacities(found[peer.name])))
 
 
 def _copies(run: Run, arena: Arena, transport: Transport) -> None:

@@ -7,12 +7,13 @@ from statistics import median
 
 from bench.figures import CAPACITY, Bound, Load, Row, busy, capacities, row
 from bench.load import wrk
-from bench.measurements.peers.arena import DIRECT, ENVOY, NGINX, OURS, Arena, ClosedLoop
+from bench.measurements.peers.arena import DIRECT, ENVOY, OURS, Arena, ClosedLoop
+from bench.peers.installed import NGINX, SYSTEM_NGINX
 from bench.run import Run
 
 _CONNECTIONS = 64
 _TRACED = ", each with a trace id of its own"
-_BOUNDS = {NGINX: Bound(must=1.0, goal=1.5), ENVOY: Bound(must=1.3, goal=2.5)}
+_BOUNDS = {NGINX: Bound(must=1.0, goal=1.5), ENVOY: Bound(must=1.3, goal=2.5), SYSTEM_NGINX: None}
 
 
 def measure(run: Run, arena: Arena) -> float:
@@ -45,4 +46,5 @@ def rows(found: Mapping[str, Sequence[Load]], who: str, more: str = "") -> list[
             None if more else bound,
         )
         for name, bound in _BOUNDS.items()
+        if name in found
     ]

@@ -13,14 +13,15 @@ from statistics import median
 
 from bench.figures import ADDED_TAIL, TAIL, Bound, Load, Row, added, percentile, row
 from bench.load import Answer, Steady
-from bench.measurements.peers.arena import COLLECTION, DIRECT, ENVOY, NGINX, OURS, Arena, Arm, ClosedLoop, settle
+from bench.measurements.peers.arena import COLLECTION, DIRECT, ENVOY, OURS, Arena, Arm, ClosedLoop, settle
+from bench.peers.installed import NGINX, SYSTEM_NGINX
 from bench.processes import BenchError
 from bench.run import Run
 
 _STEADY_CONNECTIONS = 64
 _CLOSED_CONNECTIONS = 256
 _ADDED = Bound(must=1.0, goal=0.5)
-_CROWDED = Bound(must=2.0, goal=1.3)
+_CROWDED = {NGINX: Bound(must=2.0, goal=1.3), SYSTEM_NGINX: None}
 
 
 def measure(run: Run, arena: Arena, envoy_per_second: float) -> None:
@@ -31,7 +32,8 @@ def measure(run: Run, arena: Arena, envoy_per_second: float) -> None:
         run.tell(f"{made.details['rounds_not_counted']} rounds do not count: Envoy added nothing to the stub's p99")
     run.add(made)
     callers = ClosedLoop(run, _CLOSED_CONNECTIONS)
-    run.add(crowded_row(callers.rounds([arena.arms[name] for name in (OURS, NGINX)]), callers.who))
+    arms = [arena.arms[name] for name in (OURS, NGINX, SYSTEM_NGINX) if name in arena.arms]
+    run.add(*crowded_rows(callers.rounds(arms), callers.who))
 
 
 def steady_row(found: Mapping[str, Sequence[Answer]], rate: int) -> Row:
@@ -56,13 +58,22 @@ def _unanswered(answers: Sequence[Answer]) -> float:
     return median(one.unanswered / len(one.latencies_seconds) for one in answers)
 
 
-def crowded_row(found: Mapping[str, Sequence[Load]], who: str) -> Row:
+def crowded_rows(found: Mapping[str, Sequence[Load]], who: str) -> list[Row]:
     tails = {name: [load.p99_seconds for load in loads] for name, loads in found.items()}
-    details = {
-        "requests_per_second": median(load.requests_per_second for load in found[OURS]),
-        "requests_per_second_there": median(load.requests_per_second for load in found[NGINX]),
-    }
-    return row(f"REST search of 16 KB, closed loop; {who}", TAIL, NGINX, tails[OURS], tails[NGINX], details, _CROWDED)
+    rates = {name: median(load.requests_per_second for load in loads) for name, loads in found.items()}
+    return [
+        row(
+            f"REST search of 16 KB, closed loop; {who}",
+            TAIL,
+            name,
+            tails[OURS],
+            tails[name],
+            {"requests_per_second": rates[OURS], "requests_per_second_there": rates[name]},
+            bound,
+        )
+        for name, bound in _CROWDED.items()
+        if name in found
+    ]
 
 
 def _steady(run: Run, arm: Arm, rate: int) -> Answer:

