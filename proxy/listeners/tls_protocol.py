@@ -1,7 +1,10 @@
 """TLS between a socket and the protocol of a connection, with little memory for one that says nothing.
 
 The event loops' own way keeps buffers for every connection, 90 KiB of them with uvloop; here what OpenSSL itself needs
-stays, and the buffer to decrypt into is one for all.
+stays, and the buffers on the way to it and from it are the same for all connections: few, and warm.
+
+Rule of the file: `_INCOMING` and `_OUTGOING` are empty whenever somebody else is called, who might want them for
+another connection. What OpenSSL has taken of an incomplete record it keeps itself.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ from typing import Any, cast
 HANDSHAKE_SECONDS = 10.0
 GOODBYE_SECONDS = 2.0  # for the other side to say that it has heard that there is no more
 _log = logging.getLogger("crossfade.listeners")
-_FED_BYTES = 6 * 1024  # at a time: OpenSSL's buffers never shrink again, ...
-_BUSY = 64  # ... which is worth it for a connection that has said something so often
-_PLAIN = memoryview(bytearray(256 * 1024))  # of whichever connection is being read
+_PLAIN = memoryview(bytearray(256 * 1024))  # of whichever connection is being read, on the loop
+_RECORD_BYTES = 16 * 1024  # of plain text, at most
+_INCOMING, _OUTGOING = ssl.MemoryBIO(), ssl.MemoryBIO()  # encrypted
 
 
 class TlsProtocol(asyncio.Protocol):
@@ -28,14 +31,13 @@ class TlsProtocol(asyncio.Protocol):
     def __init__(self, make: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext) -> None:
         self._make = make
         self._loop = asyncio.get_running_loop()
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.tls = context.wrap_bio(_INCOMING, _OUTGOING, server_side=True)
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.inner: asyncio.Protocol | None = None
         self.is_closing = False
         self._raw: asyncio.Transport | None = None
         self._is_paused = False
-        self._heard = 0  # how often it has said something, up to _BUSY
+        self._kept = b""  # encrypted, while nobody reads
         self._timer: asyncio.TimerHandle | None = None
 
     # --- asyncio's -------------------------------------------------------------------------------------
@@ -47,25 +49,14 @@ class TlsProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.is_closing:
             return  # read past
-        if self._heard == _BUSY or len(data) <= _FED_BYTES:
-            self._take(data)
-            return
-        self._heard += 1
-        for start in range(0, len(data), _FED_BYTES):
-            self._take(data[start : start + _FED_BYTES])
-
-    def _take(self, data: bytes) -> None:
-        self._incoming.write(data)
         if self.inner is None:
-            self._shake_hands()
+            self._shake_hands(data)
         else:
-            self._read()
+            self._read(data)
 
     def eof_received(self) -> bool:
         """The other side says no more. TLS knows no connection that is open in one direction."""
-        self._incoming.write_eof()
-        if self.inner is not None and not self.is_closing:
-            self._read()
+        self._end()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -94,14 +85,13 @@ class TlsProtocol(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if self.is_closing or self._raw is None or not data:
             return
-        rest = memoryview(data)
         try:
-            while rest:
-                rest = rest[self.tls.write(rest) :]
+            done = self.tls.write(data)  # one record
+            while done < len(data):
+                done += self.tls.write(memoryview(data)[done:])
         except ssl.SSLError:
             self.abort()
-        else:
-            self._flush()
+        self._flush()
 
     def pause(self) -> None:
         self._is_paused = True
@@ -122,11 +112,14 @@ class TlsProtocol(asyncio.Protocol):
             return
         self.is_closing = True
         self._stop_timer()
+        kept, self._kept = self._kept, b""
+        _INCOMING.write(kept)
         size = len(_PLAIN)
-        while size == len(_PLAIN):  # OpenSSL says no goodbye while there is something to read
+        while size > len(_PLAIN) - _RECORD_BYTES:  # OpenSSL says no goodbye while there is something to read
             size, _ = self._decrypt()
         with contextlib.suppress(ssl.SSLError):  # the other side has not said so yet
             self.tls.unwrap()
+        _INCOMING.read()
         self._flush()
         if self._raw is None or self._raw.is_closing():
             return
@@ -150,13 +143,15 @@ class TlsProtocol(asyncio.Protocol):
 
     # --- what OpenSSL does -------------------------------------------------------------------------------
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, data: bytes) -> None:
+        _INCOMING.write(data)
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
             return
         except (ssl.SSLError, ssl.CertificateError) as error:
+            _INCOMING.read()
             self._flush()  # what is wrong, for the other side
             if not self.ready.done():
                 self.ready.set_exception(ConnectionResetError(str(error)))
@@ -165,44 +160,52 @@ class TlsProtocol(asyncio.Protocol):
                 self._raw.close()
             return
         self._stop_timer()
+        behind = _INCOMING.read()
         self._flush()
         self.inner = cast(asyncio.Protocol, self._make())
         self.inner.connection_made(TlsTransport(self))
         if not self.ready.done():
             self.ready.set_result(None)
-        self._read()
+        self._read(behind)
 
     def _read_on(self) -> None:
         try:
-            self._read()
+            self._read(b"")
         except Exception:  # noqa: BLE001  a defect: the loop would close the connection if the transport had called
             _log.exception("a connection was broken off")
             self.abort()
 
-    def _read(self) -> None:
-        """Give on what can be decrypted, as long as it is wanted."""
-        while not (self._is_paused or self.is_closing) and self.inner is not None:
+    def _read(self, data: bytes) -> None:
+        """Give on what can be decrypted of that and of what was kept, as long as it is wanted."""
+        if self._kept:
+            data, self._kept = self._kept + data, b""
+        while not (self._is_paused or self.is_closing or self.inner is None):
+            _INCOMING.write(data)
             size, ended = self._decrypt()
+            data = _INCOMING.read() if _INCOMING.pending else b""
+            if _OUTGOING.pending:  # of TLS itself
+                self._flush()
             if size:
                 self.inner.data_received(bytes(_PLAIN[:size]))
             if ended:
                 self._end()
-            if ended or size < len(_PLAIN):
-                break
-        if self._outgoing.pending and not self.is_closing:  # of TLS itself
-            self._flush()
+            if ended or not data:
+                return
+        self._kept = data
 
     def _decrypt(self) -> tuple[int, bool]:
-        """How many bytes are in `_PLAIN` now, and whether nothing more will come."""
-        size, read, incoming = 0, self.tls.read, self._incoming
+        """How many bytes are in `_PLAIN` now, and whether nothing more will come. Ends with nothing to read, or too
+        little room for a record."""
+        size, read, room = 0, self.tls.read, _PLAIN
         try:
-            while size < len(_PLAIN):
-                more = cast(int, read(len(_PLAIN) - size, cast(Any, _PLAIN[size:] if size else _PLAIN)))
+            while len(room) >= _RECORD_BYTES:
+                more: int = read(len(room), room)  # type: ignore[assignment]
                 if not more:
                     return size, True
                 size += more
-                if not incoming.pending and not incoming.eof and not self.tls.pending():
+                if not _INCOMING.pending:
                     return size, False  # to try again would only say so, and at a price
+                room = _PLAIN[size:]
         except ssl.SSLWantReadError:
             return size, False
         except ssl.SSLError:  # the end of the other side, orderly (ZeroReturn) or not
@@ -215,8 +218,9 @@ class TlsProtocol(asyncio.Protocol):
             self.close()
 
     def _flush(self) -> None:
-        if self._outgoing.pending and self._raw is not None and not self._raw.is_closing():
-            self._raw.write(self._outgoing.read())
+        encrypted = _OUTGOING.read()
+        if encrypted and self._raw is not None and not self._raw.is_closing():
+            self._raw.write(encrypted)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -99,7 +99,9 @@ def _trusting() -> ssl.SSLContext:
 def _connection(process: ChildProcess) -> socket.socket:
     """That has sent one search, and been answered."""
     host, _, port = process.address.rpartition(":")
-    encrypted = _trusting().wrap_socket(socket.create_connection((host, int(port)), timeout=30))
+    connection = socket.create_connection((host, int(port)), timeout=30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    encrypted = _trusting().wrap_socket(connection)
     body = search_json(next(iter(queries())))
     path = f"/collections/{COLLECTION}/points/query"
     head = f"POST {path} HTTP/1.1\r\nHost: {process.address}\r\nContent-Length: {len(body)}\r\n\r\n"
