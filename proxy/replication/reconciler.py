@@ -71,6 +71,7 @@ class Reconciler:
     # --- choosing --------------------------------------------------------------------------
 
     async def _work_forever(self) -> None:
+        site = self._site
         while True:
             await self._healthy.wait()
             if self._closing:
@@ -81,7 +82,7 @@ class Reconciler:
                 await self._work.wait()
                 continue
             try:
-                failure = await (self._with_lanes(ids) if exclusive else self._reconcile(ids))
+                failure = await (self._with_lanes(ids) if exclusive else self._reconcile(ids, site.at_leisure))
             finally:
                 self._in_flight.difference_update(ids)
                 self._work.set()
@@ -148,8 +149,9 @@ class Reconciler:
             await held.__aexit__(None, None, None)
         return await batch
 
-    async def _reconcile(self, ids: tuple[PointId, ...]) -> CrossfadeError | None:
-        """Copy one batch. Returns what made the secondary (or the primary's reads) fail, if anything."""
+    async def _reconcile(self, ids: tuple[PointId, ...], at_leisure: bool = False) -> CrossfadeError | None:
+        """Copy one batch; `at_leisure`: it may wait for company in the journal. Returns what made the secondary (or the
+        primary's reads) fail, if anything."""
         site = self._site
         began, to = site.clock.now(), site.secondary_side
         begin = r.BeginReconcile(
@@ -160,7 +162,7 @@ class Reconciler:
             secondary=to,
         )
         try:
-            effects = await site.journal.append(begin)
+            effects = await site.journal.append(begin, at_leisure=at_leisure)
         except CrossfadeError as error:
             self._ready.update(dict.fromkeys(ids))  # nothing was begun: their marks stand, and no record will wake them
             return error
@@ -170,7 +172,7 @@ class Reconciler:
             report = await self._copy(effects.taken, to)
         finally:
             end = self._end(effects.position, report, to)
-            ended = site.journal.append(end, at_leisure=site.policy == "primary" and site.book.flip is None)
+            ended = site.journal.append(end, at_leisure=site.at_leisure)
         await ended
         self._count(report, len(effects.taken), site.clock.now() - began)
         again = set(filter(site.ledger.marks.__contains__, ids))

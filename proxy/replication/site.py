@@ -117,6 +117,11 @@ class Site:
     def policy(self) -> str:
         return self.policy_at(self.primary_side)
 
+    @property
+    def at_leisure(self) -> bool:
+        """Whether nobody waits for what is copied, or for the end of what has been carried out."""
+        return self.policy == "primary" and self.book.flip is None
+
     def policy_at(self, primary: Side) -> str:
         """What a write was promised that was begun for that primary, whichever it is by now."""
         return self.settings.policy if primary is Side.SOURCE else self.settings.policy_after_cutover

@@ -35,8 +35,29 @@ from proxy.telemetry.tasks import spawn
 from proxy.wire import Answer, AnswerHead, Body, GiveUp, Handler, Request
 
 LOOKED_INTO = 256
-_LOOKS_APART_SECONDS = 0.1
+LOOKS_APART_SECONDS = 0.1
 _log = logging.getLogger("crossfade.fast_path")
+
+
+class Looks:
+    """Which reads are looked into: the first, and then one of `LOOKED_INTO`, but for those that come too soon."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._passed = LOOKED_INTO - 1  # since one was due
+        self._looked_at = float("-inf")
+
+    def is_due(self) -> bool:
+        """Asked of every read."""
+        self._passed += 1
+        if self._passed < LOOKED_INTO:
+            return False
+        self._passed = 0
+        now = self._clock.now()
+        if now - self._looked_at < LOOKS_APART_SECONDS:
+            return False
+        self._looked_at = now
+        return True
 
 
 @dataclass
@@ -53,8 +74,7 @@ class FastPath:
     slow: Handler
 
     def __post_init__(self) -> None:
-        self._until_look = 1
-        self._looked_at = float("-inf")
+        self._looks = Looks(self.clock)
         self._ways = Ways(self.listener, self.dialect, self.switchboard, self.gatekeeper, self.metrics)
 
     def begin(
@@ -71,7 +91,7 @@ class FastPath:
             twin = way.twin
             if twin is None or not twin.may(body, request):
                 return None
-        elif self._is_looked_into():
+        elif self._looks.is_due():
             return None
         try:
             began = way.settled.route.upstream.limit.enter()
@@ -79,17 +99,6 @@ class FastPath:
             return None  # whose word it is then
         read = _Read(self, way, reason, request, answer, began)
         return read.leave if read.begin(body, granted_seconds, twin) else None
-
-    def _is_looked_into(self) -> bool:
-        self._until_look -= 1
-        if self._until_look:
-            return False
-        self._until_look = LOOKED_INTO
-        now = self.clock.now()
-        if now - self._looked_at < _LOOKS_APART_SECONDS:
-            return False
-        self._looked_at = now
-        return True
 
 
 @dataclass(slots=True, eq=False)

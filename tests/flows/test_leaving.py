@@ -130,7 +130,7 @@ def test_through_a_proxy(migrations: Migrations, transport: str) -> None:
 
         def through(config: dict[str, Any]) -> None:
             way = {"http": "url", "grpc": "grpc_url"}[transport]
-            config["stores"]["old"] |= {way: f"http://127.0.0.1:{relay.port}", "longest_request_seconds": 20}
+            config["stores"]["old"] |= {way: f"http://127.0.0.1:{relay.port}", "longest_request_seconds": 8}
 
         migration = migrations(source=source, change=through)
         name = migration.name("c")

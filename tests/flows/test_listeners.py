@@ -550,8 +550,8 @@ async def test_a_client_that_leaves_in_its_body_ends_the_stream() -> None:
 
     async with listening(handler) as listener:
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-        writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc")
-        await begun.wait()
+        writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nabc")  # a short one is awaited
+        await asyncio.wait_for(begun.wait(), 10)
         writer.close()
         assert isinstance(await asyncio.wait_for(outcome, 10), InvalidRequest)
 
