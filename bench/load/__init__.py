@@ -54,12 +54,13 @@ class Steady(msgspec.Struct, frozen=True, tag=True):
 
 class Clients(msgspec.Struct, frozen=True, tag=True):
     """Have the vendors' own clients do what the proxy does when it translates, `times` times, and count their CPU time
-    (clients.py). `addresses`: of Qdrant's gRPC and of Milvus."""
+    (clients.py). `addresses`: of Qdrant's gRPC and of Milvus. `callers`: how many are at it at the same time."""
 
     work: Work
     addresses: tuple[str, str]
     collection: str
     times: int
+    callers: int = 1
 
 
 class Hold(msgspec.Struct, frozen=True, tag=True):

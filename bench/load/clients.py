@@ -6,6 +6,7 @@ is read from its message into lists, and written from them as pymilvus writes ro
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,9 +35,14 @@ async def run(order: Clients) -> Answer:
     async with _searches(order) if order.work == "search" else _upserts(order) as tasks:
         for task in itertools.islice(tasks, _WARM):
             await task()
+        left = itertools.islice(tasks, order.times)
+
+        async def call() -> None:
+            for task in left:
+                await task()
+
         began = time.process_time()
-        for task in itertools.islice(tasks, order.times):
-            await task()
+        await asyncio.gather(*(call() for _ in range(order.callers)))
         used = time.process_time() - began
     return Answer(requests=order.times, in_all=order.times, cpu_seconds=used)
 

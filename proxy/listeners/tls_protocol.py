@@ -56,6 +56,7 @@ class TlsProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The other side says no more. TLS knows no connection that is open in one direction."""
+        self._read(b"")  # what was kept, if it is wanted again by now
         self._end()
         return False
 
@@ -86,7 +87,7 @@ class TlsProtocol(asyncio.Protocol):
         if self.is_closing or self._raw is None or not data:
             return
         try:
-            done = self.tls.write(data)  # one record
+            done = self.tls.write(data)  # all of it, or a record, as the mode of the context is
             while done < len(data):
                 done += self.tls.write(memoryview(data)[done:])
         except ssl.SSLError:

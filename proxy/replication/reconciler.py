@@ -172,7 +172,7 @@ class Reconciler:
             report = await self._copy(effects.taken, to)
         finally:
             end = self._end(effects.position, report, to)
-            ended = site.journal.append(end, at_leisure=site.at_leisure)
+            ended = site.journal.append(end, at_leisure=at_leisure and site.at_leisure)
         await ended
         self._count(report, len(effects.taken), site.clock.now() - began)
         again = set(filter(site.ledger.marks.__contains__, ids))

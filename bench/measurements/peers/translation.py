@@ -1,8 +1,9 @@
 """What translation costs in CPU: Qdrant's gRPC in, Milvus out, beside the vendors' clients in an application's process.
 
-A search is answered by the target; of an upsert counts all that ours does until the target has it, the journal and the
-passing on to the source included, less what it does at rest in as much time. The target is Milvus Lite, whose slowness
-costs neither side CPU time.
+A search is answered by the target, and several are under way in both arms: a core that falls asleep between two takes
+twice as long for each. Of an upsert counts all that ours does until the target has it, the journal and the passing on
+to the source included, less what it does at rest in as much time. The target is Milvus Lite, whose slowness costs
+neither side CPU time.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from examples.engines import MilvusLite
 
 _COLLECTION = "translated"
 _POINTS = 2_000
+_CALLERS = 8
 _SEARCH = Bound(must=0.5, goal=0.3)
 _UPSERT = Bound(must=0.33, goal=0.15)
 _OURS, _CLIENTS = "ours", "clients"
@@ -53,7 +55,7 @@ def measure(run: Run) -> None:
 
         def clients(work: Work) -> float:
             times = 50 * run.pace.peer_seconds
-            order = Clients(work, (address(source, "grpc"), target.address), _COLLECTION, times)
+            order = Clients(work, (address(source, "grpc"), target.address), _COLLECTION, times, _CALLERS)
             return run.load.obey(order).cpu_seconds / times
 
         searches = {_OURS: partial(_search, run, proxy), _CLIENTS: partial(clients, "search")}
@@ -64,7 +66,7 @@ def measure(run: Run) -> None:
 
 def search_row(found: Mapping[str, Sequence[float]]) -> Row:
     """`found`: CPU seconds a request, by round."""
-    work = "gRPC search, translated to Milvus; qdrant-client"
+    work = f"gRPC search, translated to Milvus; {_CALLERS} callers of qdrant-client"
     against = "AsyncQdrantClient + AsyncMilvusClient"
     return row(work, EACH_CPU, against, found[_OURS], found[_CLIENTS], bound=_SEARCH)
 
@@ -83,7 +85,7 @@ def _search(run: Run, proxy: Proxy) -> float:
         work="search",
         collection=_COLLECTION,
         client="official",
-        callers=1,
+        callers=_CALLERS,
         warm_seconds=run.pace.warm_seconds,
         seconds=run.pace.peer_seconds,
     )

@@ -73,6 +73,7 @@ class Inner(asyncio.Protocol):
         self.on_data()
 
     def eof_received(self) -> None:
+        assert nothing_is_left_over()
         self.ended = True
 
 
@@ -200,6 +201,34 @@ async def test_who_does_not_read_gets_it_later_and_nobody_else_does(pair: tuple[
     one.inner.transport.resume_reading()
     await asyncio.sleep(0)
     assert one.inner.heard == said + b"the end"
+
+
+async def test_what_was_kept_is_heard_although_the_end_comes_before_it_is_read_on(pair: tuple[Peer, Peer]) -> None:
+    one, _ = pair
+    said = bytes(range(256)) * (LARGE_BYTES // 256)
+    one.inner.on_data = lambda: one.inner.transport.pause_reading()
+    one.protocol.data_received(one.encrypted(said))
+    one.inner.on_data = lambda: None
+    one.inner.transport.resume_reading()
+    one.protocol.eof_received()
+    assert one.inner.heard == said
+    assert one.inner.ended
+
+
+async def test_what_is_said_to_one_that_is_gone_gets_to_nobody(pair: tuple[Peer, Peer]) -> None:
+    one, other = pair
+    one.raw.closed = True
+    one.inner.transport.write(b"to nobody")
+    assert nothing_is_left_over()
+    other.inner.transport.write(b"hello")
+    assert other.decrypted() == b"hello"
+
+
+async def test_many_small_records_at_once(pair: tuple[Peer, Peer]) -> None:
+    one, _ = pair
+    records = [one.encrypted(bytes([number % 256]) * 1000) for number in range(600)]
+    one.protocol.data_received(b"".join(records))
+    assert one.inner.heard == b"".join(bytes([number % 256]) * 1000 for number in range(600))
 
 
 async def test_what_is_heard_of_one_may_write_to_another_and_close_it(pair: tuple[Peer, Peer]) -> None:
