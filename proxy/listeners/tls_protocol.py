@@ -113,14 +113,9 @@ class TlsProtocol(asyncio.Protocol):
             return
         self.is_closing = True
         self._stop_timer()
-        kept, self._kept = self._kept, b""
-        _INCOMING.write(kept)
-        size = len(_PLAIN)
-        while size > len(_PLAIN) - _RECORD_BYTES:  # OpenSSL says no goodbye while there is something to read
-            size, _ = self._decrypt()
+        self._kept = b""
         with contextlib.suppress(ssl.SSLError):  # the other side has not said so yet
             self.tls.unwrap()
-        _INCOMING.read()
         self._flush()
         if self._raw is None or self._raw.is_closing():
             return

@@ -130,12 +130,14 @@ class Peer:
         return bytes(found)
 
 
-@pytest.fixture
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def contexts(request: pytest.FixtureRequest) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     authority = trustme.CA()
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.issue_cert("localhost").configure_cert(server)
     authority.configure_trust(client)
+    server.minimum_version = client.maximum_version = request.param
+    server.maximum_version = request.param
     return server, client
 
 
@@ -161,6 +163,7 @@ async def test_handshakes_side_by_side(contexts: Any) -> None:
         assert peer.inner.heard == b"%d" % number
 
 
+@pytest.mark.parametrize("contexts", [ssl.TLSVersion.TLSv1_3], indirect=True)  # before it the server has the last word
 async def test_data_right_behind_the_handshake_is_heard(contexts: Any) -> None:
     peer = Peer(*contexts)
     try:
@@ -213,6 +216,18 @@ async def test_what_was_kept_is_heard_although_the_end_comes_before_it_is_read_o
     one.protocol.eof_received()
     assert one.inner.heard == said
     assert one.inner.ended
+
+
+async def test_one_that_is_closed_before_all_was_read_says_goodbye(pair: tuple[Peer, Peer]) -> None:
+    one, other = pair
+    one.inner.on_data = lambda: one.inner.transport.pause_reading()
+    one.protocol.data_received(one.encrypted(bytes(LARGE_BYTES)) + one.encrypted(b"half a record")[:-7])
+    one.inner.transport.close()
+    assert nothing_is_left_over()
+    one.incoming.write(bytes(one.raw.written))
+    assert one.tls.read(100) == b""
+    other.deliver(other.encrypted(b"hello"))
+    assert other.inner.heard == b"hello"
 
 
 async def test_what_is_said_to_one_that_is_gone_gets_to_nobody(pair: tuple[Peer, Peer]) -> None:
