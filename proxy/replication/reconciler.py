@@ -71,7 +71,6 @@ class Reconciler:
     # --- choosing --------------------------------------------------------------------------
 
     async def _work_forever(self) -> None:
-        site = self._site
         while True:
             await self._healthy.wait()
             if self._closing:
@@ -82,7 +81,7 @@ class Reconciler:
                 await self._work.wait()
                 continue
             try:
-                failure = await (self._with_lanes(ids) if exclusive else self._reconcile(ids, site.at_leisure))
+                failure = await (self._with_lanes(ids) if exclusive else self._reconcile(ids))
             finally:
                 self._in_flight.difference_update(ids)
                 self._work.set()
@@ -142,16 +141,16 @@ class Reconciler:
         except TimeoutError:
             self.wake(ids)
             return None
-        batch = spawn(self._reconcile(ids), name="reconcile exclusively")
+        batch = spawn(self._reconcile(ids, holds_lanes=True), name="reconcile exclusively")
         try:
             await asyncio.wait({batch}, timeout=limit)
         finally:
             await held.__aexit__(None, None, None)
         return await batch
 
-    async def _reconcile(self, ids: tuple[PointId, ...], at_leisure: bool = False) -> CrossfadeError | None:
-        """Copy one batch; `at_leisure`: it may wait for company in the journal. Returns what made the secondary (or the
-        primary's reads) fail, if anything."""
+    async def _reconcile(self, ids: tuple[PointId, ...], *, holds_lanes: bool = False) -> CrossfadeError | None:
+        """Copy one batch, at leisure unless it keeps writers waiting. Returns what made the secondary (or the primary's
+        reads) fail, if anything."""
         site = self._site
         began, to = site.clock.now(), site.secondary_side
         begin = r.BeginReconcile(
@@ -162,7 +161,7 @@ class Reconciler:
             secondary=to,
         )
         try:
-            effects = await site.journal.append(begin, at_leisure=at_leisure)
+            effects = await site.journal.append(begin, at_leisure=self._at_leisure(holds_lanes))
         except CrossfadeError as error:
             self._ready.update(dict.fromkeys(ids))  # nothing was begun: their marks stand, and no record will wake them
             return error
@@ -172,7 +171,7 @@ class Reconciler:
             report = await self._copy(effects.taken, to)
         finally:
             end = self._end(effects.position, report, to)
-            ended = site.journal.append(end, at_leisure=at_leisure and site.at_leisure)
+            ended = site.journal.append(end, at_leisure=self._at_leisure(holds_lanes))
         await ended
         self._count(report, len(effects.taken), site.clock.now() - began)
         again = set(filter(site.ledger.marks.__contains__, ids))
@@ -181,6 +180,9 @@ class Reconciler:
         if self._restless:
             remove(self._restless, (point_id for point_id in ids if point_id not in again))
         return report.error
+
+    def _at_leisure(self, holds_lanes: bool) -> bool:
+        return not holds_lanes and self._site.at_leisure(self._site.policy)
 
     def _end(self, begin: int, report: CopyReport, to: Side) -> r.EndReconcile:
         site = self._site

@@ -117,10 +117,9 @@ class Site:
     def policy(self) -> str:
         return self.policy_at(self.primary_side)
 
-    @property
-    def at_leisure(self) -> bool:
-        """Whether nobody waits for what is copied, or for the end of what has been carried out."""
-        return self.policy == "primary" and self.book.flip is None
+    def at_leisure(self, policy: str) -> bool:
+        """Whether nobody waits for what is copied, or for the end of what has been carried out, under that policy."""
+        return policy == "primary" and self.book.flip is None
 
     def policy_at(self, primary: Side) -> str:
         """What a write was promised that was begun for that primary, whichever it is by now."""

@@ -105,7 +105,7 @@ class Writer:
             if answer.judgement.outcome is Outcome.ACCEPTED:
                 self._accepted[begin] = _Accepted(write, keeping)
             end = self._end(begin, answer.judgement, primary.side, is_whole(write))
-            ended = site.journal.append(end, at_leisure=policy == "primary" and site.book.flip is None)
+            ended = site.journal.append(end, at_leisure=site.at_leisure(policy))
         site.metrics.writes.add(site.route, type(write).__name__.lower(), answer.judgement.outcome.value)
         if site.hook is not no_hook:
             await ended

@@ -136,7 +136,7 @@ class Settled:
     __slots__ = (
         "_allowed",
         "_book",
-        "_count",
+        "_counted",
         "_names",
         "_primary",
         "_shown",
@@ -164,7 +164,7 @@ class Settled:
         self._names = [(upstream.names, upstream.names.state) for upstream in ways.switchboard.upstreams.values()]
         by_chance = self.config.rules or route.weight
         self.always = None if by_chance else self.decided(self.facts, 0.0)
-        self._count: dict[str, tuple[Add, Add, Add, Observe]] = {}
+        self._counted: dict[str, tuple[Add, Add, Add, Observe]] = {}
         self._shown: dict[tuple[AnswerHead, str], AnswerHead] = {}
 
     def holds(self) -> bool:
@@ -202,10 +202,10 @@ class Settled:
 
     def count(self, reason: str, seconds: float) -> None:
         """An answer that took so long."""
-        counted = self._count.get(reason)
+        counted = self._counted.get(reason)
         if counted is None:
             metrics, route, operation = self._ways.metrics, self.route.name, self.glance.operation
-            counted = self._count[reason] = (
+            counted = self._counted[reason] = (
                 metrics.unread.series(route),
                 metrics.reads.series(route, "primary", reason),
                 metrics.requests.series(self._ways.listener.name, operation, route, "primary", reason, "ok"),

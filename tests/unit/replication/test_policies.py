@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from proxy.dialects.qdrant.refusals import refusal_of
 from proxy.errors import AppliedOnPrimaryOnly, CrossfadeError, Unavailable, Unclear
 from proxy.model import CollectionSpec, Metric, OpaqueWrite, Point, PointId, Side, Upsert, VectorSpec
 from proxy.replication import records as r
+from proxy.replication.book import Flip
 from proxy.replication.journal import Journal
+from proxy.replication.ledger import Effects
 from proxy.replication.membership import Membership
 from proxy.replication.replicator import Replicator
 from proxy.replication.site import Settings, Site, StorePair
@@ -228,6 +230,39 @@ def test_every_row_is_known_to_this_test_and_every_outcome_to_the_page() -> None
     rows = list(_rows())
     assert {primary for primary, *_ in rows} == PRIMARY.keys()
     assert {secondary for _, secondary, *_ in rows} == {*SECONDARY, "cannot have the collection"}
+
+
+@pytest.mark.parametrize("side", list(Side), ids=["before cutover", "after cutover"])
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_only_what_nobody_waits_for_is_journalled_at_leisure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, side: Side
+) -> None:
+    async with world(tmp_path / "journal.db", policy, side, LONG_SECONDS) as made:
+        appended: list[tuple[str, bool]] = []
+        append = made.journal.append
+
+        def told(record: r.AnyRecord, *, at_leisure: bool = False) -> asyncio.Future[Effects]:
+            appended.append((type(record).__name__, at_leisure))
+            return append(record, at_leisure=at_leisure)
+
+        async def copied(under_way: Awaitable[object]) -> list[tuple[str, bool]]:
+            appended.clear()
+            await under_way
+            await turns_until(lambda: made.replicator.ledger(DOCS).at_rest)
+            return [entry for entry in appended if "Reconcile" in entry[0]]
+
+        def copy(at_leisure: bool) -> list[tuple[str, bool]]:
+            return [("BeginReconcile", at_leisure), ("EndReconcile", at_leisure)]
+
+        monkeypatch.setattr(made.journal, "append", told)
+        writing = made.write(Judgement(Outcome.ACCEPTED), None)
+        assert await copied(writing) == copy(policy == "primary")
+        assert ("EndWrite", policy == "primary") in appended
+        reconciler = made.replicator.workshop(DOCS).reconciler
+        assert await copied(reconciler._with_lanes((1,))) == copy(False)
+        made.site.book.flip = Flip(epoch=0, owner=made.journal.owner, to=side.other)
+        assert await copied(reconciler._reconcile((1,))) == copy(False)
+        made.site.book.flip = None
 
 
 @pytest.mark.parametrize(("policy", "required"), [("both", False), ("both-required", True)])
