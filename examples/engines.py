@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import itertools
 import os
 import random
@@ -20,10 +21,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,9 +33,7 @@ from typing import Self
 import yaml
 
 _PR_SET_PDEATHSIG = 1
-_PORTS = range(20_000, 32_000)
-# Not from the generator that a test may have seeded, alike in processes that run side by side.
-_ports = itertools.islice(itertools.cycle(_PORTS), random.SystemRandom().randrange(len(_PORTS)), None)
+_PORTS, _PART = range(20_000, 32_000), 1000
 
 
 class EngineError(Exception):
@@ -42,10 +42,12 @@ class EngineError(Exception):
 
 def free_ports(count: int) -> list[int]:
     """Ports of 127.0.0.1 that nobody listens on, below the range that outgoing connections take theirs from. One after
-    the other, from anywhere: not those that others were given just now and do not listen on yet."""
+    the other, from a part that is this process's: not those that others were given just now and do not listen on yet.
+    """
     found: dict[int, socket.socket] = {}
+    ports = _own_ports()
     while len(found) < count:
-        port = next(_ports)
+        port = next(ports)
         listener = socket.socket()
         try:
             listener.bind(("0.0.0.0", port))
@@ -56,6 +58,33 @@ def free_ports(count: int) -> list[int]:
     for listener in found.values():
         listener.close()
     return list(found)
+
+
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """A part of the range, for as long as this process runs; all of it if every part is somebody's."""
+    chance = random.SystemRandom()  # not the generator that a test may have seeded, alike in all of them
+    parts = [_PORTS[start : start + _PART] for start in range(0, len(_PORTS), _PART)]
+    for part in chance.sample(parts, len(parts)):
+        if _is_free(Path(tempfile.gettempdir()) / f"crossfade-ports-{part.start}"):
+            break
+    else:
+        part = _PORTS
+    return itertools.islice(itertools.cycle(part), chance.randrange(len(part)), None)
+
+
+def _is_free(path: Path) -> bool:
+    """And from then on it is this process's: the file stays open."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except PermissionError:  # another user's
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    return True
 
 
 def _dying_with_parent(command: Sequence[str]) -> list[str]:

@@ -61,10 +61,11 @@ class WriteReport:
     """What became of a batch of whole points. Points not in `refused` are stored and visible to `fetch`.
 
     `refused` maps an id to why the store cannot represent that point, ever (the point is parked);
-    a refusal that may pass is raised instead.
+    a refusal that may pass is raised instead. `put`: False if nothing was put on account of them (`whole`).
     """
 
     refused: Mapping[PointId, str] = field(default_factory=dict)
+    put: bool = True
 
 
 class Store(Protocol):
@@ -171,6 +172,10 @@ class WholePointStore(Store, Protocol):
 
     def metric_of(self, collection: str, using: str) -> Metric | None:
         """The metric of a vector, without asking anybody; None if it is not known."""
+        ...
+
+    async def upsert(self, collection: str, points: Sequence[Point], *, whole: bool = False) -> WriteReport:
+        """As of Store. `whole`: all of them, or none if there is one that is `unfit`."""
         ...
 
     async def unfit(self, collection: str, points: Sequence[Point]) -> Mapping[PointId, str]:

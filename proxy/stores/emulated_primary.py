@@ -50,7 +50,7 @@ from proxy.model import (
 )
 from proxy.stores import Capabilities, WholePointStore, WriteReport
 from proxy.stores.memory_collection import stored
-from proxy.stores.point_shape import misfit
+from proxy.stores.point_shape import fitting_before, misfit
 from proxy.stores.turns import Turns
 from proxy.stores.write_steps import WriteSteps
 
@@ -164,10 +164,10 @@ class EmulatedPrimary:
     async def drop(self, collection: str) -> None:
         await self.define(DropCollection(collection))
 
-    async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
+    async def upsert(self, collection: str, points: Sequence[Point], *, whole: bool = False) -> WriteReport:
         async with self._turn(collection, alone=False) as own:
             spec = await self._store.spec_of(own)
-            return await self._store.upsert(own, [_unit(spec, point) for point in points])
+            return await self._store.upsert(own, _at_unit_length(spec, points), whole=whole)
 
     async def unfit(self, collection: str, points: Sequence[Point]) -> Mapping[PointId, str]:
         return await self._store.unfit(collection, points)
@@ -204,6 +204,9 @@ class EmulatedPrimary:
         """The store is closed by whoever opened it."""
 
 
-def _unit(spec: CollectionSpec, point: Point) -> Point:
-    """The point with its cosine vectors at unit length; as it is, if it does not fit."""
-    return stored(spec, point) if misfit(spec, point) is None else point
+def _at_unit_length(spec: CollectionSpec, points: Sequence[Point]) -> list[Point]:
+    """Those that fit with their cosine vectors at unit length, the others as they are."""
+    fitting, reason = fitting_before(spec, points)
+    if not reason:
+        return stored(spec, fitting)
+    return [point if misfit(spec, point) else stored(spec, [point])[0] for point in points]

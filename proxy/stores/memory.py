@@ -43,6 +43,7 @@ from proxy.model import (
     Write,
     Written,
     id_order,
+    points_by_id,
     write_filters,
     written_ids,
 )
@@ -103,10 +104,12 @@ class MemoryStore:
         self._collections.pop(collection, None)
         self._aliases = without_collection(self._aliases, collection)
 
-    async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
+    async def upsert(self, collection: str, points: Sequence[Point], *, whole: bool = False) -> WriteReport:
         into = self._collection(collection)
         refused = await self.unfit(collection, points)
-        into.points |= {point.id: stored(into.spec, point) for point in points if point.id not in refused}
+        if whole and refused:
+            return WriteReport(refused, put=False)
+        into.points |= points_by_id(stored(into.spec, (point for point in points if point.id not in refused)))
         return WriteReport(refused)
 
     async def unfit(self, collection: str, points: Sequence[Point]) -> Mapping[PointId, str]:

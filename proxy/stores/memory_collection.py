@@ -7,18 +7,20 @@ cosine_preprocess): a vector of length 0, or already of length 1 within 1e-6, st
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
-from proxy.model import CollectionSpec, Filter, Metric, Point, PointId, Selection, Vector
+from proxy.model import CollectionSpec, Filter, Json, Metric, Point, PointId, Selection, Vector, looked
 from proxy.stores.memory_filters import point_test
 from proxy.stores.payload_paths import select_payload
 
 Floats = npt.NDArray[np.float32]
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(slots=True)
@@ -34,15 +36,27 @@ class HeldCollection:
         return (point for point in self.points.values() if test(point))
 
 
-def stored(spec: CollectionSpec, point: Point) -> Point:
-    """The point as a collection of `spec` keeps it: a copy, cosine vectors at unit length."""
-    vectors = {name: _stored_vector(spec, name, vector) for name, vector in point.vectors.items()}
-    return Point(point.id, vectors, copy.deepcopy(dict(point.payload)))
+def stored(spec: CollectionSpec, points: Iterable[Point]) -> list[Point]:
+    """The points, which fit, as a collection of `spec` keeps them: copies, cosine vectors at unit length."""
+    given = list(points)
+    vectors = [dict(looked(point.vectors)) for point in given]
+    for name, vector in spec.vectors.items():
+        if vector.metric is Metric.COSINE:
+            _normalise(name, vectors)
+    return [Point(point.id, own, copied(point.payload)) for point, own in zip(given, vectors, strict=True)]
 
 
-def _stored_vector(spec: CollectionSpec, name: str, vector: Vector) -> Vector:
-    cosine = spec.vectors[name].metric is Metric.COSINE
-    return unit(vector) if cosine and isinstance(vector, bytes) else vector
+def _normalise(name: str, those: Iterable[dict[str, Vector]]) -> None:
+    """All at once: each look of numpy's has a price."""
+    dense = [(own, vector) for own in those if isinstance(vector := own.get(name), bytes)]
+    for (own, _), vector in zip(dense, units([vector for _, vector in dense]), strict=True):
+        own[name] = vector
+
+
+def copied(payload: Mapping[str, Json]) -> dict[str, Json]:
+    """For whoever changes it, or keeps it while others do."""
+    known = looked(payload)
+    return {key: value if type(value) in _SCALARS else copy.deepcopy(value) for key, value in known.items()}
 
 
 def selected(point: Point, selection: Selection) -> Point:
@@ -55,12 +69,19 @@ def selected(point: Point, selection: Selection) -> Point:
     return structs.replace(point, vectors=vectors, payload=copy.deepcopy(select_payload(point.payload, selection)))
 
 
-def unit(vector: bytes) -> bytes:
-    floats = np.frombuffer(vector, dtype="<f4")
-    squared = float(np.dot(floats, floats))
-    if squared < np.finfo(np.float32).eps or abs(squared - 1.0) <= 1e-6:
-        return vector
-    return (floats / np.float32(np.sqrt(squared))).astype("<f4").tobytes()
+def units(vectors: Sequence[bytes]) -> list[bytes]:
+    """Vectors of one size at length 1."""
+    if not vectors:
+        return []
+    rows = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
+    with np.errstate(over="ignore"):
+        squared = np.einsum("ij,ij->i", rows, rows)
+    stays = (squared < np.finfo(np.float32).eps) | (np.abs(squared - 1.0) <= 1e-6)
+    if stays.all():
+        return list(vectors)
+    divisors = np.where(stays, np.float32(1.0), np.sqrt(squared))
+    divided = (rows / divisors[:, np.newaxis]).astype("<f4")
+    return [vector if stays[i] else divided[i].tobytes() for i, vector in enumerate(vectors)]
 
 
 def scores(metric: Metric, query: bytes, vectors: Sequence[bytes]) -> list[float]:
@@ -70,7 +91,7 @@ def scores(metric: Metric, query: bytes, vectors: Sequence[bytes]) -> list[float
     rows = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype(np.float64)
     match metric:
         case Metric.COSINE:
-            found = rows @ np.frombuffer(unit(query), dtype="<f4").astype(np.float64)
+            found = rows @ np.frombuffer(units([query])[0], dtype="<f4").astype(np.float64)
         case Metric.DOT:
             found = rows @ np.frombuffer(query, dtype="<f4").astype(np.float64)
         case Metric.EUCLID:

@@ -150,10 +150,10 @@ class MilvusStore:
 
     # --- writes --------------------------------------------------------------------------------
 
-    async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
+    async def upsert(self, collection: str, points: Sequence[Point], *, whole: bool = False) -> WriteReport:
         known = await self._collections.get(collection)
         try:
-            report, refusal = await self._writer.upsert(known, points), None
+            report, refusal = await self._writer.upsert(known, points, whole), None
         except Refused as error:
             report, refusal = WriteReport(), error
         if refusal is None and not report.refused:
@@ -161,7 +161,7 @@ class MilvusStore:
         # Somebody may have made the collection anew, in another shape.
         renewed = await self._collections.renewed(collection)
         if renewed is not None:
-            return await self._writer.upsert(renewed, points)
+            return await self._writer.upsert(renewed, points, whole)
         if refusal is not None:
             raise refusal
         return report

@@ -31,7 +31,8 @@ class MilvusWriter:
         self._collections = collections
         self._horizon = horizon
 
-    async def upsert(self, collection: MilvusCollection, points: Sequence[Point]) -> WriteReport:
+    async def upsert(self, collection: MilvusCollection, points: Sequence[Point], whole: bool) -> WriteReport:
+        """`whole`: as of WholePointStore."""
         rows: list[Row] = []
         refused: dict[PointId, str] = {}
         for start in range(0, len(points), _TURN_POINTS):
@@ -40,6 +41,8 @@ class MilvusWriter:
             encoded = encode_points(points[start : start + _TURN_POINTS], collection.layout)
             rows += encoded.rows
             refused |= encoded.refused
+        if whole and refused:
+            return WriteReport(refused, put=False)
         collection.survey.learn(marks_in(rows))
         put_rows = 0
         for chunk in chunks(rows, BATCH_POINTS, BATCH_BYTES):

@@ -7,13 +7,38 @@ Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
 
-from proxy.model import CollectionSpec, MultiVector, Point, SparseVector, Vector, VectorSpec
+from proxy.model import CollectionSpec, MultiVector, Point, SparseVector, Vector, VectorSpec, looked
 
 FLOAT32_BYTES = 4
+
+
+def fitting_before(spec: CollectionSpec, points: Sequence[Point]) -> tuple[Sequence[Point], str]:
+    """The points before the first that does not fit, and why that does not; all, and "", if all do."""
+    if _all_fit(spec, points):
+        return points, ""
+    for number, point in enumerate(points):
+        if reason := misfit(spec, point):
+            return points[:number], reason
+    return points, ""
+
+
+def _all_fit(spec: CollectionSpec, points: Sequence[Point]) -> bool:
+    """Whether that can be said of all at once: each look of numpy's has a price. Only of dense vectors."""
+    buffers: list[bytes] = []
+    for point in points:
+        for name, vector in looked(point.vectors).items():
+            expected = spec.vectors.get(name)
+            if expected is None or expected.kind != "dense" or type(vector) is not bytes:
+                return False
+            if len(vector) != expected.size * FLOAT32_BYTES:
+                return False
+            buffers.append(vector)
+    return _infinite(b"".join(buffers)) is None
 
 
 def misfit(spec: CollectionSpec, point: Point) -> str | None:

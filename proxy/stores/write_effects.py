@@ -12,7 +12,6 @@ what comes out. Pure.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -36,11 +35,12 @@ from proxy.model import (
     UpdateVectors,
     Upsert,
     Vector,
+    points_by_id,
 )
-from proxy.stores.memory_collection import stored
+from proxy.stores.memory_collection import copied, stored
 from proxy.stores.memory_filters import PointTest, point_test
 from proxy.stores.payload_paths import Path, merge, parse_path, remove_at, set_at
-from proxy.stores.point_shape import misfit
+from proxy.stores.point_shape import fitting_before, misfit
 
 Payload = dict[str, Json]
 Known = Mapping[PointId, Point]
@@ -84,9 +84,7 @@ def effect_of(write: SimpleWrite, spec: CollectionSpec, known: Known, named: Seq
             return _change(known, named, lambda point: structs.replace(point, vectors=_without(point.vectors, names)))
         case SetPayload() | OverwritePayload() | DeletePayload() | ClearPayload():
             change = _payload_change(write)
-            return _change(
-                known, named, lambda point: structs.replace(point, payload=change(copy.deepcopy(dict(point.payload))))
-            )
+            return _change(known, named, lambda point: structs.replace(point, payload=change(copied(point.payload))))
         case OpaqueWrite(reason=reason):
             raise Untranslatable(reason)
         case _:
@@ -95,13 +93,9 @@ def effect_of(write: SimpleWrite, spec: CollectionSpec, known: Known, named: Seq
 
 def _upsert(write: Upsert, spec: CollectionSpec, known: Known) -> Effect:
     test = point_test(write.condition)
-    changed: dict[PointId, Point | None] = {}
-    for point in write.points:
-        if _is_wanted(known.get(point.id), test, write.mode):
-            if reason := misfit(spec, point):
-                return Effect(changed, InvalidRequest(reason))
-            changed[point.id] = stored(spec, point)
-    return Effect(changed)
+    wanted = [point for point in write.points if _is_wanted(known.get(point.id), test, write.mode)]
+    fitting, reason = fitting_before(spec, wanted)
+    return Effect(dict(points_by_id(stored(spec, fitting))), InvalidRequest(reason) if reason else None)
 
 
 def _is_wanted(known: Point | None, test: PointTest, mode: str) -> bool:
@@ -122,7 +116,8 @@ def _update_vectors(write: UpdateVectors, spec: CollectionSpec, known: Known) ->
         if before is None:
             missing.append(point.id)
         elif test(before):
-            changed[point.id] = structs.replace(before, vectors={**before.vectors, **stored(spec, point).vectors})
+            (new,) = stored(spec, [point])
+            changed[point.id] = structs.replace(before, vectors={**before.vectors, **new.vectors})
     return Effect(changed, _not_found(missing))
 
 
@@ -149,9 +144,9 @@ def _payload_change(
     match write:
         case SetPayload(_, new, _, key):
             path = None if key is None else parse_path(key)
-            return lambda payload: _set(payload, path, copy.deepcopy(dict(new)))
+            return lambda payload: _set(payload, path, copied(new))
         case OverwritePayload(_, new):
-            return lambda payload: copy.deepcopy(dict(new))
+            return lambda payload: copied(new)
         case DeletePayload(_, keys):
             paths = [parse_path(key) for key in keys]
             return lambda payload: _removed(payload, paths)

@@ -108,12 +108,13 @@ class WriteSteps:
         changed, self._changed = self._changed, {}
         kept = [point for point in changed.values() if point is not None]
         gone = [point_id for point_id, point in changed.items() if point is None]
-        if kept and (unfit := await self._told(self._store.unfit(self._collection, kept))):
+        is_one_step = len(kept) <= self._step_points  # the store is asked once then, not twice
+        if not is_one_step and (unfit := await self._told(self._store.unfit(self._collection, kept))):
             raise self._unstorable(unfit)
         for start in range(0, len(kept), self._step_points):
             some = kept[start : start + self._step_points]
-            report = await self._told(self._store.upsert(self._collection, some))
-            self._applied += len(some) - len(report.refused)
+            report = await self._told(self._store.upsert(self._collection, some, whole=is_one_step))
+            self._applied += len(some) - len(report.refused) if report.put else 0
             if report.refused:
                 raise self._unstorable(report.refused)
         for start in range(0, len(gone), self._step_points):

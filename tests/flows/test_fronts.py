@@ -165,11 +165,11 @@ class Faulty(MemoryStore):
     async def unfit(self, collection: str, points: Sequence[Point]) -> Mapping[PointId, str]:
         return {each.id: "too large" for each in points if each.id == 13}
 
-    async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
+    async def upsert(self, collection: str, points: Sequence[Point], *, whole: bool = False) -> WriteReport:
         self.upserts += 1
         if self.error is not None and self.upserts == 2:
             raise self.error
-        return await super().upsert(collection, points)
+        return await super().upsert(collection, points, whole=whole)
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ ID_KEY = RESERVED_PREFIX + "id"
 MARKS_KEY = RESERVED_PREFIX + "kinds"
 _ESCAPED_KEY = RESERVED_PREFIX + "key_"
 _MAY_BEGIN_JSON = frozenset("[{ \t\r\n")
+_NO_MARKS: frozenset[str] = frozenset()
 _LEAST, _GREATEST = INT64[0], INT64[-1]
 _VENDOR_KEYS = frozenset({DYNAMIC_FIELD, "_seq", "_partition"})  # Milvus Lite drops the last two without a word
 
@@ -51,7 +52,7 @@ def encode_payload(
     payload: Mapping[str, Json], point_id: PointId, fields: frozenset[str]
 ) -> tuple[bytes, frozenset[str]]:
     """The dynamic field's JSON, and the marks in it. Raises UnrepresentableError."""
-    marks = frozenset[str]()
+    marks = _NO_MARKS
     if _is_plain(payload, fields):
         stored: dict[str, Any] = {**payload, ID_KEY: tagged(point_id)}
     else:

@@ -67,10 +67,10 @@ class Follower(MemoryStore):
         self._look()
         return await super().probe()
 
-    async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
+    async def upsert(self, collection: str, points: Sequence[Point], *, whole: bool = False) -> WriteReport:
         self._look()
         await self.may_answer.wait()
-        return await super().upsert(collection, points)
+        return await super().upsert(collection, points, whole=whole)
 
     async def delete(self, collection: str, ids: Sequence[PointId]) -> None:
         self._look()

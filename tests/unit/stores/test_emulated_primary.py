@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -79,12 +80,13 @@ class HookedStore(MemoryStore):
         await self.before("change")
         return found
 
-    async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
+    async def upsert(self, collection: str, points: Sequence[Point], *, whole: bool = False) -> WriteReport:
         assert len(points) <= 2
         await self.before("upsert")
         taken = [each for each in points if each.id not in self.refused_ids]
-        await super().upsert(collection, taken)
-        return WriteReport({each.id: "too heavy" for each in points if each.id in self.refused_ids})
+        report = await super().upsert(collection, taken, whole=whole)
+        refused = {each.id: "too heavy" for each in points if each.id in self.refused_ids}
+        return replace(report, refused={**refused, **report.refused})
 
     async def unfit(self, collection: str, points: Sequence[Point]) -> Mapping[PointId, str]:
         return {each.id: "too long" for each in points if each.id in self.unfit_ids}
