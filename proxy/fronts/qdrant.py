@@ -29,6 +29,7 @@ from msgspec import structs
 from proxy.dialects import Call
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.grpc_routes import METHODS
+from proxy.dialects.qdrant.grpc_upserts import waits
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.metrics import MetricOf
 from proxy.dialects.qdrant.rest import QdrantRest
@@ -240,4 +241,4 @@ def _waits(request: Request) -> bool:
     """Both transports wait only if told to (UpdateParams in src/actix/api/update_api.rs; `wait` in points.proto)."""
     if request.transport == "http":
         return parse_qs(request.query).get("wait", ["false"])[-1] == "true"
-    return bool(getattr(proto, METHODS[request.path].request).FromString(request.bytes).wait)
+    return waits(request.bytes)

@@ -36,6 +36,7 @@ from proxy.listeners.tls import Certificate
 from proxy.protocols import grpc
 from proxy.protocols.grpc import (
     MessageError,
+    Pieces,
     coding_in,
     fields_of,
     framed,
@@ -211,14 +212,14 @@ class _Call:
 
     block: FieldBlock
     began: float  # on the loop's clock
-    body: bytearray = field(default_factory=bytearray)  # as many bytes of memory, however small the frames are
+    body: Pieces = field(default_factory=Pieces)
 
     @property
     def path(self) -> str:
         return self.block.pseudo[b":path"].decode("latin-1")
 
     def is_too_large(self, limit_bytes: int | None) -> bool:
-        return limit_bytes is not None and len(self.body) > limit_bytes + grpc.PREFIX_BYTES
+        return limit_bytes is not None and self.body.size_bytes > limit_bytes + grpc.PREFIX_BYTES
 
     def request(self, client: str, limit_bytes: int | None, caller: Caller) -> Request:
         """Raises MessageError."""
@@ -380,7 +381,7 @@ class _Connection(asyncio.Protocol):
                 self._http2.consume(event.stream_id, event.size_bytes)
                 call = self._calls.get(event.stream_id)
                 if call is not None:
-                    call.body += event.data
+                    call.body.add(event.data)
                     if not self._grow(event.stream_id, len(event.data)):
                         self._refuse(event.stream_id, self._calls.pop(event.stream_id))
                     elif event.ends or call.is_too_large(self._listener.max_body_bytes):

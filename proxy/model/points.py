@@ -64,18 +64,15 @@ else:
     Mapping.register(_AsMapping)
 
 
-class Unread(_AsMapping[str, V]):
+class Unread(_AsMapping[str, V], msgspec.Struct, eq=False):
     """A mapping that is read when somebody looks into it. `wire`: what it is read from, by `read`.
 
     Looking raises InvalidRequest if it is not what it was taken for, as often as it is tried."""
 
-    __slots__ = ("_known", "read", "wire")
     is_slow: ClassVar[bool] = False  # to read many is work for another process: `read` is the same function for all
-
-    def __init__(self, wire: bytes, read: Callable[[bytes], Mapping[str, V]]) -> None:
-        self.wire = wire
-        self.read = read
-        self._known: Mapping[str, V] | None = None
+    wire: bytes
+    read: Callable[[bytes], Mapping[str, V]]
+    _known: Mapping[str, V] | None = None
 
     @property
     def is_read(self) -> bool:
@@ -116,9 +113,7 @@ def read_all(wires: Sequence[bytes], read: Callable[[bytes], Mapping[str, V]]) -
 
 class UnreadVector(Unread[Vector]):
     """The one vector of a point, dense and without a name. Most of what is written are vectors, and often nobody looks
-    at them."""
-
-    __slots__ = ()
+    at them. Its numbers are finite, or looking raises."""
 
 
 def looked(part: Mapping[str, V]) -> Mapping[str, V]:

@@ -35,6 +35,7 @@ ACCEPTED_CODINGS = b"identity, deflate, gzip"
 _CONTENT_TYPE = b"application/grpc"
 _PREFIX = Struct(">BI")  # whether it is compressed, and its size
 PREFIX_BYTES = _PREFIX.size
+_LARGE_PIECE_BYTES = 1024
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _LONGEST_TIMEOUT = 9  # eight digits and a unit
 _MOST_MILLISECONDS = 99_999_999
@@ -118,17 +119,53 @@ def is_grpc(content_type: bytes) -> bool:
     return content_type.startswith(_CONTENT_TYPE) and content_type[len(_CONTENT_TYPE) :][:1] in (b"", b"+", b";", b" ")
 
 
-def message_in(body: bytes | bytearray, coding: bytes, limit_bytes: int | None = None) -> bytes:
+class Pieces:
+    """The bytes of a call while they come. Each copy of a large message costs as much as anything else that is done
+    with it, so large pieces stay as they are until they are joined; small ones are put together, so that they take as
+    many bytes of memory, however small they are."""
+
+    __slots__ = ("_all", "size_bytes")
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.size_bytes = sum(map(len, pieces))
+        self._all: list[bytes | bytearray] = list(pieces)
+
+    def add(self, piece: bytes) -> None:
+        self.size_bytes += len(piece)
+        pieces = self._all
+        if len(piece) >= _LARGE_PIECE_BYTES or not pieces:
+            pieces.append(piece)
+        elif isinstance(last := pieces[-1], bytearray):
+            last += piece
+        else:
+            pieces.append(bytearray(piece))
+
+    def first(self, size_bytes: int) -> bytes:
+        """The first few bytes, which are there."""
+        pieces = self._all
+        return bytes(pieces[0][:size_bytes]) if len(pieces[0]) >= size_bytes else b"".join(pieces)[:size_bytes]
+
+    def joined(self, start: int = 0) -> bytes:
+        """From `start` on, which lies in the first few bytes."""
+        pieces = self._all
+        if len(pieces) == 1:
+            return bytes(pieces[0][start:])
+        if not pieces or len(pieces[0]) < start:
+            return b"".join(pieces)[start:]
+        return b"".join((memoryview(pieces[0])[start:], *pieces[1:]))
+
+
+def message_in(body: Pieces, coding: bytes, limit_bytes: int | None = None) -> bytes:
     """The one message of `body`, uncompressed; `coding` is what `grpc-encoding` says. Raises MessageError; BodyTooLarge
     if it has more than `limit_bytes`."""
-    if len(body) < _PREFIX.size:
-        raise MessageError(INTERNAL, f"a unary call has one message; this one has {len(body)} bytes of one")
-    compressed, size = _PREFIX.unpack_from(body)
-    if size != len(body) - _PREFIX.size:
+    if body.size_bytes < _PREFIX.size:
+        raise MessageError(INTERNAL, f"a unary call has one message; this one has {body.size_bytes} bytes of one")
+    compressed, size = _PREFIX.unpack(body.first(_PREFIX.size))
+    if size != body.size_bytes - _PREFIX.size:
         raise MessageError(
-            INTERNAL, f"a unary call has one message; the first has {size} bytes of {len(body) - _PREFIX.size}"
+            INTERNAL, f"a unary call has one message; the first has {size} bytes of {body.size_bytes - _PREFIX.size}"
         )
-    message = bytes(memoryview(body)[_PREFIX.size :])
+    message = body.joined(_PREFIX.size)
     if compressed not in (0, 1):
         raise MessageError(INTERNAL, f"a message begins with {compressed} (expected 0 or 1: is it compressed)")
     if compressed:

@@ -1,7 +1,8 @@
 """Bytes to frames: the preface, frames that arrive in pieces, padding, fields that go on in CONTINUATION frames.
 
 A frame is given once it is whole, a HEADERS frame once its last CONTINUATION is, as if it had been one. Nothing is
-kept beyond one frame, or one block of fields; pieces are joined once, however small they are.
+kept beyond one frame, or one block of fields; pieces are joined once, however small they are, and only those of the
+frame that they belong to.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ class FrameReader:
         self._frame_bytes = frame_bytes
         self._block_limit_bytes = block_bytes
         self._awaits_preface = has_preface
-        self._chunks: list[bytes] = []
-        self._chunks_bytes = 0
-        self._needed_bytes = f.HEAD_BYTES
+        self._start = b""  # of a frame's head, or of the preface
+        self._begun: tuple[int, int, int] | None = None  # a frame whose payload is not whole: kind, flags, stream
+        self._pieces: list[bytes] = []  # of its payload
+        self._missing_bytes = 0
         self._block: list[bytes] = []  # of a HEADERS that goes on
         self._block_bytes = 0
         self._block_stream = 0
@@ -34,43 +36,44 @@ class FrameReader:
 
     def frames(self, data: bytes) -> Iterator[Frame]:
         """The frames that `data` completes. Raises Http2Error."""
-        if self._chunks:
-            self._chunks.append(data)
-            self._chunks_bytes += len(data)
-            if self._chunks_bytes < self._needed_bytes:
+        at = 0
+        if self._begun is not None:
+            at = self._missing_bytes
+            self._pieces.append(data[:at])
+            if at > len(data):
+                self._missing_bytes -= len(data)
                 return
-            data = b"".join(self._chunks)
-            self._chunks, self._chunks_bytes = [], 0
-        at, end = 0, len(data)
+            (kind, flags, stream_id), payload = self._begun, b"".join(self._pieces)
+            self._begun, self._pieces = None, []
+            frame = self._frame(kind, flags, stream_id, payload)
+            if frame is not None:
+                yield frame
+        elif self._start:
+            data, self._start = self._start + data, b""
+        end = len(data)
         if self._awaits_preface:
             if not self._preface_is_whole(data):
-                self._chunks, self._chunks_bytes, self._needed_bytes = [data], end, 0
+                self._start = data
                 return
             self._awaits_preface, at = False, len(f.PREFACE)
-        needed = f.HEAD_BYTES
         while end - at >= f.HEAD_BYTES:
             size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if size > self._frame_bytes:
                 raise Http2Error(
                     Code.FRAME_SIZE_ERROR, f"a frame of {size} bytes, where {self._frame_bytes} are allowed"
                 )
+            kind, flags = data[at + 3], data[at + 4]
+            stream_id = int.from_bytes(data[at + 5 : at + 9]) & f.LARGEST_ID
             stop = at + f.HEAD_BYTES + size
             if stop > end:
-                needed = f.HEAD_BYTES + size
-                break
-            frame = self._frame(
-                data[at + 3],
-                data[at + 4],
-                int.from_bytes(data[at + 5 : at + 9]) & f.LARGEST_ID,
-                data[at + f.HEAD_BYTES : stop],
-            )
+                self._begun, self._missing_bytes = (kind, flags, stream_id), stop - end
+                self._pieces = [data[at + f.HEAD_BYTES :]]
+                return
+            frame = self._frame(kind, flags, stream_id, data[at + f.HEAD_BYTES : stop])
             at = stop
             if frame is not None:
                 yield frame
-        self._needed_bytes = needed
-        if at < end:
-            self._chunks = [data[at:]]
-            self._chunks_bytes = end - at
+        self._start = data[at:]
 
     def _preface_is_whole(self, data: bytes) -> bool:
         start = data[: len(f.PREFACE)]

@@ -225,7 +225,7 @@ class GrpcForwarder:
             raise Unclear(f"{self._address} answered without a gRPC status (HTTP {status}); it may have done the work")
         answer, coding = told
         try:
-            return answer, message_in(bytes(call.body), coding) if answer.status == grpc.OK else b""
+            return answer, message_in(call.body, coding) if answer.status == grpc.OK else b""
         except MessageError as error:
             raise Unclear(f"{self._address} gave no message ({error}); it may have done the work") from error
 

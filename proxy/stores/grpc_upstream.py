@@ -19,7 +19,7 @@ from typing import cast
 
 from proxy.errors import CrossfadeError
 from proxy.frames import LARGE_BYTES, Frames, write_parts
-from proxy.protocols.grpc import coding_in, framed, prefix
+from proxy.protocols.grpc import Pieces, coding_in, framed, prefix
 from proxy.protocols.hpack import Field, FieldBlock
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Ready, Reset, Role, Sent, Trailers
@@ -46,7 +46,7 @@ class Call:
     flows: Flows | None = None
     silence_seconds: float | None = None
     head: FieldBlock | None = None
-    body: bytearray = field(default_factory=bytearray)
+    body: Pieces = field(default_factory=Pieces)
     trailers: FieldBlock | None = None
 
 
@@ -253,10 +253,10 @@ class GrpcUpstream(asyncio.Protocol):
         call = self._calls.get(event.stream_id)
         if call is None:
             return
-        call.body += event.data
+        call.body.add(event.data)
         if event.ends:
             self._end(event.stream_id, BrokenOff("the answer has no status"))
-        elif len(call.body) > _LARGE_BYTES:
+        elif call.body.size_bytes > _LARGE_BYTES:
             self._flow(event.stream_id, call)
 
     def _flow(self, stream_id: int, call: Call) -> None:
@@ -269,7 +269,7 @@ class GrpcUpstream(asyncio.Protocol):
         exchange = Exchange(partial(self._consume, stream_id), left, lambda: None, call.silence_seconds)
         exchange.heed(Head(stream_id, call.head, ends=False))
         assert exchange.answer is not None
-        exchange.answer.feed(bytes(call.body), 0)  # which was made good already
+        exchange.answer.feed(call.body.joined(), 0)  # which was made good already
         del self._calls[stream_id]
         self._exchanges[stream_id] = exchange
         exchange.on_end(flows(call.head, exchange.answer))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
-from proxy.model import CollectionSpec, Filter, Json, Metric, Point, PointId, Selection, Vector, looked
+from proxy.model import CollectionSpec, Filter, Json, Metric, Point, PointId, Selection, Unread, Vector, looked
 from proxy.stores.memory_filters import point_test
 from proxy.stores.payload_paths import select_payload
 
@@ -37,13 +37,17 @@ class HeldCollection:
 
 
 def stored(spec: CollectionSpec, points: Iterable[Point]) -> list[Point]:
-    """The points, which fit, as a collection of `spec` keeps them: copies, cosine vectors at unit length."""
+    """The points, which fit, as a collection of `spec` keeps them: copies (of what somebody else may change), cosine
+    vectors at unit length."""
     given = list(points)
     vectors = [dict(looked(point.vectors)) for point in given]
     for name, vector in spec.vectors.items():
         if vector.metric is Metric.COSINE:
             _normalise(name, vectors)
-    return [Point(point.id, own, copied(point.payload)) for point, own in zip(given, vectors, strict=True)]
+    return [
+        Point(point.id, own, looked(payload) if isinstance(payload := point.payload, Unread) else copied(payload))
+        for point, own in zip(given, vectors, strict=True)
+    ]
 
 
 def _normalise(name: str, those: Iterable[dict[str, Vector]]) -> None:
@@ -55,8 +59,7 @@ def _normalise(name: str, those: Iterable[dict[str, Vector]]) -> None:
 
 def copied(payload: Mapping[str, Json]) -> dict[str, Json]:
     """For whoever changes it, or keeps it while others do."""
-    known = looked(payload)
-    return {key: value if type(value) in _SCALARS else copy.deepcopy(value) for key, value in known.items()}
+    return {key: value if type(value) in _SCALARS else copy.deepcopy(value) for key, value in payload.items()}
 
 
 def selected(point: Point, selection: Selection) -> Point:

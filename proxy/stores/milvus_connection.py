@@ -108,7 +108,8 @@ class MilvusConnection:
 
     async def call(self, method: str, request: Any, reply: Any, *, collection: str = "", writes: bool = False) -> Any:
         """The reply (of the message class `reply`) to one RPC; its status is success. Raises what `raise_for_status`
-        and `GrpcForwarder` raise. `writes`: a failure in the middle may have left something behind."""
+        and `GrpcForwarder` raise. `writes`: a failure in the middle may have left something behind. `request`: a
+        message, or the bytes of one."""
         async with await self._turn(method):
             server, line = await self._line()
             headers = (("identifier", str(server.identifier)),)
@@ -160,7 +161,8 @@ class MilvusConnection:
         patience_seconds: float = 0.0,
         line: object = None,
     ) -> Any:
-        sent = Request("grpc", "", SERVICE + method, self._headers + headers, request.SerializeToString())
+        body = request if isinstance(request, bytes) else request.SerializeToString()
+        sent = Request("grpc", "", SERVICE + method, self._headers + headers, body)
         response = await self._forwarder.forward(sent, patience_seconds, line)
         if response.status != 0:
             raise self._error(method, response, writes)

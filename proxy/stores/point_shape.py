@@ -29,21 +29,21 @@ def fitting_before(spec: CollectionSpec, points: Sequence[Point]) -> tuple[Seque
 
 def _all_fit(spec: CollectionSpec, points: Sequence[Point]) -> bool:
     """Whether that can be said of all at once: each look of numpy's has a price. Only of dense vectors."""
+    sizes = {name: vector.size * FLOAT32_BYTES for name, vector in spec.vectors.items() if vector.kind == "dense"}
     buffers: list[bytes] = []
     for point in points:
-        for name, vector in looked(point.vectors).items():
-            expected = spec.vectors.get(name)
-            if expected is None or expected.kind != "dense" or type(vector) is not bytes:
+        vectors = looked(point.vectors)
+        for name, vector in vectors.items():
+            if type(vector) is not bytes or sizes.get(name) != len(vector):
                 return False
-            if len(vector) != expected.size * FLOAT32_BYTES:
-                return False
-            buffers.append(vector)
+            if vectors is point.vectors:  # else it was seen to be finite when it was read
+                buffers.append(vector)
     return _infinite(b"".join(buffers)) is None
 
 
 def misfit(spec: CollectionSpec, point: Point) -> str | None:
     """Why `point` does not fit into a collection of `spec`; None if it does. Lacking vectors are no reason."""
-    for name, vector in point.vectors.items():
+    for name, vector in looked(point.vectors).items():
         expected = spec.vectors.get(name)
         if expected is None:
             return f"Not existing vector name error: {name}"

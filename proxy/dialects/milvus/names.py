@@ -30,15 +30,12 @@ _LIKE_AN_ESCAPE = re.compile(r"_x[0-9a-f]")
 
 def collection_name(name: str) -> str:
     """The Milvus name of a collection. Raises Untranslatable if it would be empty or too long."""
-    if _IDENTIFIER.fullmatch(name) and name_of_collection(name) == name:
-        return _measured(name)
-    return _measured(_escaped(name))
+    return _measured(name if _stays(name) else _escaped(name))
 
 
 def name_of_collection(milvus_name: str) -> str:
     """The inverse of `collection_name`; a name that it never gives stands for itself."""
-    name = _unescaped(milvus_name)
-    return name if name is not None and _escaped(name) == milvus_name else milvus_name
+    return milvus_name if _stays(milvus_name) else _unescaped(milvus_name) or milvus_name
 
 
 def vector_field(name: str) -> str:
@@ -57,6 +54,14 @@ def vector_of_field(field: str) -> str:
         return ""
     name = _unescaped(field)
     return name if name and vector_field(name) == field else field
+
+
+def _stays(name: str) -> bool:
+    """Whether it is one that Milvus takes, and no other name is escaped to it."""
+    if not _IDENTIFIER.fullmatch(name):
+        return False
+    other = _unescaped(name)
+    return other in (None, name) or _escaped(other) != name or _stays(other)
 
 
 def _escaped(name: str) -> str:

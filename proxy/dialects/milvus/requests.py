@@ -15,7 +15,7 @@ import orjson
 
 from proxy.dialects.milvus.limits import MAX_WINDOW
 from proxy.dialects.milvus.messages import common, milvus
-from proxy.dialects.milvus.rows import Row, fill_columns
+from proxy.dialects.milvus.rows import Row, written
 from proxy.dialects.milvus.schema import METRICS, Layout, VectorField
 
 _LEVELS = common.ConsistencyLevel
@@ -69,16 +69,15 @@ def load_collection(place: Place) -> Any:
     return milvus.LoadCollectionRequest(replica_number=1, **place.fields())
 
 
-def put(place: Place, rows: Sequence[Row], layout: Layout, *, lite: bool) -> tuple[str, Any]:
-    """The RPC, and its request, that makes each row exactly what is given.
+def put(place: Place, rows: Sequence[Row], layout: Layout, *, lite: bool) -> tuple[str, bytes]:
+    """The RPC, and its request as bytes, that makes each row exactly what is given.
 
     On Milvus that is Upsert: its Insert leaves an older row of the same key beside the new one. On Milvus Lite it is
     Insert, which replaces: its Upsert keeps those keys of the dynamic field that the new row lacks.
     """
     message = milvus.InsertRequest if lite else milvus.UpsertRequest
     request = message(num_rows=len(rows), **place.fields())
-    fill_columns(request.fields_data, rows, layout)
-    return "Insert" if lite else "Upsert", request
+    return "Insert" if lite else "Upsert", written(request, rows, layout)
 
 
 def delete(place: Place, condition: str) -> Any:

@@ -1,12 +1,12 @@
 """Rows: points <-> the columns of Milvus messages.
 
-Vectors travel as one flat column of float32 in row order. A buffer is put into its message, and taken out again, as
-the packed field's own bytes, so that no float becomes a Python object.
+Vectors travel as one flat column of float32 in row order. A buffer is put behind the rest of its message, and taken out
+again, as the packed field's own bytes, so that no float becomes a Python object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +15,20 @@ import numpy as np
 
 from proxy.dialects.milvus.ids import IdMapping, PrimaryKey, point_id_of, primary_key
 from proxy.dialects.milvus.limits import UnrepresentableError
-from proxy.dialects.milvus.messages import schema
+from proxy.dialects.milvus.messages import milvus, schema
 from proxy.dialects.milvus.names import DYNAMIC_FIELD
 from proxy.dialects.milvus.payloads import decode_payload, encode_payload
 from proxy.dialects.milvus.schema import Layout, VectorField
+from proxy.dialects.proto_bytes import Field
 from proxy.model import Json, Metric, Point, PointId
 
 _TYPES = schema.DataType
 _INT64, _VARCHAR, _JSON, _FLOAT_VECTOR = (_TYPES.Value(name) for name in ("Int64", "VarChar", "JSON", "FloatVector"))
 _FLOAT32_BYTES = 4
-_PACKED_DATA_TAG = b"\x0a"  # field 1, length-delimited: FloatArray.data
+_COLUMN = Field(milvus.UpsertRequest, "fields_data")  # and of InsertRequest
+_VECTORS = Field(schema.FieldData, "vectors")
+_FLOATS = Field(schema.VectorField, "float_vector")
+_DATA = Field(schema.FloatArray, "data")
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -90,10 +94,12 @@ def _refuse_unsearchable(rows: Rows, position: int, vector: VectorField) -> None
         return
     matrix = np.frombuffer(b"".join(row.vectors[position] for row in rows.rows), dtype="<f4")
     matrix = matrix.reshape(len(rows.rows), vector.size)
-    finite = np.isfinite(matrix).all(axis=1)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", matrix, matrix)
     directed = (squares >= np.finfo(np.float32).tiny) & np.isfinite(squares)
+    if directed.all():
+        return
+    finite = np.isfinite(matrix).all(axis=1)
     good = finite & directed if vector.metric is Metric.COSINE else finite
     if good.all():
         return
@@ -107,14 +113,16 @@ def _refuse_unsearchable(rows: Rows, position: int, vector: VectorField) -> None
 # --- columns -----------------------------------------------------------------------------
 
 
+def written(request: Any, rows: Sequence[Row], layout: Layout) -> bytes:
+    """`request` (an InsertRequest or UpsertRequest) with the rows, one column a field, those of vectors last."""
+    fill_columns(request.fields_data, rows, layout)
+    return b"".join((request.SerializeToString(), *vector_columns(rows, layout)))
+
+
 def fill_columns(columns: Any, rows: Sequence[Row], layout: Layout) -> None:
-    """The rows as FieldData, one a field and the dynamic one last, put into a message's own list of them: a message
-    that is made apart is copied where it goes."""
+    """What is no vector as FieldData, put into a message's own list of them: a message that is made apart is copied
+    where it goes."""
     _fill_keys(columns.add(field_name=layout.primary_field), [row.key for row in rows], layout)
-    for position, vector in enumerate(layout.vectors.values()):
-        column = columns.add(type=_FLOAT_VECTOR, field_name=vector.field).vectors
-        column.dim = vector.size
-        fill_floats(column.float_vector, [row.vectors[position] for row in rows])
     dynamic = columns.add(type=_JSON, field_name=DYNAMIC_FIELD, is_dynamic=True)
     dynamic.scalars.json_data.data.extend([row.dynamic for row in rows])
 
@@ -128,24 +136,23 @@ def _fill_keys(column: Any, keys: list[PrimaryKey], layout: Layout) -> None:
         column.scalars.string_data.data.extend(keys)
 
 
-def fill_floats(array: Any, buffers: Sequence[bytes]) -> None:
-    """Put float32 buffers into a FloatArray, one behind the other."""
-    array.MergeFromString(b"".join((_PACKED_DATA_TAG, _varint(sum(map(len, buffers))), *buffers)))
+def vector_columns(rows: Sequence[Row], layout: Layout) -> Iterator[bytes]:
+    """The columns of vectors as they stand in a request, in parts: the vectors themselves are copied once, where they
+    go."""
+    for position, vector in enumerate(layout.vectors.values()):
+        size = len(rows) * vector.size * _FLOAT32_BYTES
+        data = _DATA[size]
+        vectors = schema.VectorField(dim=vector.size).SerializeToString() + _FLOATS[len(data) + size] + data
+        column = schema.FieldData(type=_FLOAT_VECTOR, field_name=vector.field).SerializeToString()
+        column += _VECTORS[len(vectors) + size] + vectors
+        yield _COLUMN[len(column) + size] + column
+        yield from (row.vectors[position] for row in rows)
 
 
 def float_bytes(array: Any) -> bytes:
     """The float32 buffer of a FloatArray."""
     size_bytes = len(array.data) * _FLOAT32_BYTES
     return bytes(array.SerializeToString()[-size_bytes:]) if size_bytes else b""
-
-
-def _varint(number: int) -> bytes:
-    digits = bytearray()
-    while number > 0x7F:
-        digits.append(number & 0x7F | 0x80)
-        number >>= 7
-    digits.append(number)
-    return bytes(digits)
 
 
 # --- and back ----------------------------------------------------------------------------
@@ -192,9 +199,12 @@ def _keys(numbers: Any, texts: Any, layout: Layout) -> list[PrimaryKey]:
 
 def chunks(rows: Sequence[Row], max_rows: int, max_bytes: int) -> Iterable[Sequence[Row]]:
     """The rows in order, in pieces within both bounds; a row that is larger alone is a piece of its own."""
+    sizes = [row.size_bytes for row in rows]
+    if 0 < len(rows) <= max_rows and sum(sizes) <= max_bytes:
+        yield rows
+        return
     start, size_bytes = 0, 0
-    for position, row in enumerate(rows):
-        row_bytes = row.size_bytes
+    for position, row_bytes in enumerate(sizes):
         full = position - start >= max_rows or size_bytes + row_bytes > max_bytes
         if full and position > start:
             yield rows[start:position]

@@ -24,8 +24,9 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from proxy.dialects.descriptors import keep_classes
+from proxy.dialects.proto_bytes import Field
 from proxy.dialects.qdrant.ids import uuid_of
-from proxy.dialects.qdrant.messages import Field, known, proto
+from proxy.dialects.qdrant.messages import known, proto
 from proxy.dialects.qdrant.payloads import payload_of_proto
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.dialects.qdrant.vectors import finite
@@ -34,7 +35,6 @@ from proxy.model import Json, Point, PointId, Unread, UnreadVector, Upsert, Vect
 
 _ID, _PAYLOAD, _VECTORS = 0x0A, 0x1A, 0x22  # of PointStruct
 _MOST_FIELDS = 1024  # before the vector; one with more is no plain point
-_NUM = b"\x08"  # of PointId
 _VECTOR, _DENSE, _DATA = b"\x0a", b"\xaa\x06", b"\x0a"  # of Vectors, of Vector, of DenseVector (and of Vector, before)
 _VECTORS_TAG = bytes([_VECTORS])
 _MORE = 0x80  # a varint goes on
@@ -62,7 +62,8 @@ def _message(name: str, *fields: tuple[str, int, int | str], repeated: str = "",
 
 def _classes() -> tuple[Any, ...]:
     """UpsertPoints with its points as bytes, and nothing that changes what they mean; what stands before the vectors of
-    some points; and ids that are numbers, all in one. (proto2: what is set is written, whatever it is.)"""
+    some points; ids that are numbers, all in one; and `wait` of any message. (proto2: what is set is written, whatever
+    it is.)"""
     kind = FieldDescriptorProto
     described = proto.UpsertPoints.DESCRIPTOR.fields_by_name
     kinds = {"collection_name": kind.TYPE_BYTES, "wait": kind.TYPE_BOOL}
@@ -77,17 +78,18 @@ def _classes() -> tuple[Any, ...]:
             _message("Head", ("id", 1, "Id"), ("payload", 3, "Entry"), repeated="payload"),
             _message("Heads", ("points", 1, "Head"), repeated="points"),
             _message("Numbers", ("num", 1, kind.TYPE_UINT64), repeated="num"),
+            _message("Waiting", ("wait", described["wait"].number, kind.TYPE_BOOL)),
         ]
     )
     pool = DescriptorPool()
     pool.Add(file)
     keep_classes(pool, file.name)
-    messages = ("Upsert", "Heads", "Numbers")
+    messages = ("Upsert", "Heads", "Numbers", "Waiting")
     return tuple(GetMessageClass(pool.FindMessageTypeByName(f"crossfade.{name}")) for name in messages)
 
 
-_Envelope, _Heads, _Numbers = _classes()
-_HEAD = Field(b"\x0a")  # of Heads
+_Envelope, _Heads, _Numbers, _Waiting = _classes()
+_HEAD = Field(_Heads, "points")
 
 
 def unread_upsert(body: bytes) -> Upsert | None:
@@ -113,11 +115,17 @@ def unread_upsert(body: bytes) -> Upsert | None:
         collection,
         tuple(
             [
-                Point(point_id, UnreadVector(point, vector), Unread(point, _payload), point)
-                for point_id, point in zip(ids, points, strict=True)
+                Point(point_id, UnreadVector(point, vector), Unread(head, _payload), point)
+                for point_id, point, head in zip(ids, points, heads, strict=True)
             ]
         ),
     )
+
+
+def waits(body: bytes) -> bool:
+    """Whether a message that changes points or an index is to be answered once that is done; all have one number for
+    it. (Nothing else of them is read.)"""
+    return bool(_Waiting.FromString(body).wait)
 
 
 def _ids(heads: Sequence[bytes]) -> list[PointId]:
@@ -131,10 +139,11 @@ def _ids(heads: Sequence[bytes]) -> list[PointId]:
     if read.ByteSize() != len(joined):
         raise Undecodable
     # A number is one field of its id; behind each other they are one message. (Of two in one id the first was not
-    # written again.)
+    # written again, and a UUID is no number.)
     alone = [head[2 : 2 + head[1]] for head in heads if head[0] == _ID and head[1] < _MORE]
-    if len(alone) == len(heads) and all(one.startswith(_NUM) for one in alone):
-        return list(_Numbers.FromString(b"".join(alone)).num)
+    numbers = list(_Numbers.FromString(b"".join(alone)).num)
+    if len(numbers) == len(heads):
+        return numbers
     return [_id(head.id) for head in read.points]
 
 
@@ -203,7 +212,7 @@ def _varint(wire: bytes, position: int) -> tuple[int, int]:
 
 
 def _payload(wire: bytes) -> Mapping[str, Json]:
-    """Raises InvalidRequest."""
+    """Of a point by what stands before its vectors. Raises InvalidRequest."""
     try:
         return payload_of_proto(proto.PointStruct.FromString(wire).payload)
     except DecodeError as problem:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 from uuid import UUID
 
+from proxy.dialects.proto_bytes import Field
 from proxy.dialects.qdrant.collections import proto_of_create, proto_of_index, proto_of_update
 from proxy.dialects.qdrant.filters_proto import proto_of_filter
 from proxy.dialects.qdrant.ids import MAX_ID, proto_of_id
-from proxy.dialects.qdrant.messages import Field, proto
+from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.payloads import fill_exact_payload
 from proxy.dialects.qdrant.vectors import fill_vectors
 from proxy.errors import Untranslatable
@@ -51,7 +52,7 @@ from proxy.model import (
 
 CallOf = tuple[str, Any]  # the full method, the request message
 
-_POINTS = Field(bytes([proto.UpsertPoints.DESCRIPTOR.fields_by_name["points"].number << 3 | 2]))
+_POINTS = Field(proto.UpsertPoints, "points")
 _MODES = {"upsert": 0, "insert_only": 1, "update_only": 2}
 _BARRIER_KEY = "crossfade_barrier_no_such_key"
 

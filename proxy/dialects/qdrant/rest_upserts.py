@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 import orjson
 
@@ -49,8 +50,7 @@ def unread_upsert(collection: str, body: bytes, small_bytes: int = SMALL_BYTES) 
 class JsonVector(UnreadVector):
     """`wire` is a JSON list of its numbers, of which a thousand take longer to read than a search to pass."""
 
-    __slots__ = ()
-    is_slow = True
+    is_slow: ClassVar[bool] = True
 
 
 def is_spliceable(point: Point) -> bool:

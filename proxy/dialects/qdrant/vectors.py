@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.dialects.qdrant.messages import known, proto, varint_of
+from proxy.dialects.proto_bytes import varint_of
+from proxy.dialects.qdrant.messages import known, proto
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import InvalidRequest
 from proxy.model import MultiVector, Point, SparseVector, Vector

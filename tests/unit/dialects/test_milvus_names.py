@@ -25,6 +25,8 @@ NAMES = st.lists(PIECES, min_size=1, max_size=8).map("".join) | st.text(min_size
         ("0docs", "_x30_docs"),
         ("_xdocs", "_xdocs"),
         ("a_x2d_b", "a_x5f_x2d_b"),
+        ("_x2d", "_x2d"),
+        ("_x5f_x2d", "_x5f_x2d"),  # to which the one before would be escaped, but need not be
         ("ü", "_xfc_"),
     ],
 )

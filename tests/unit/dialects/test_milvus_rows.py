@@ -16,11 +16,10 @@ from proxy.dialects.milvus.rows import (
     chunks,
     decode_points,
     encode_points,
-    fill_columns,
-    fill_floats,
     float_bytes,
     keys_of,
     score_of,
+    written,
 )
 from proxy.dialects.milvus.schema import Layout, VectorField
 from proxy.model import Metric, MultiVector, Point, PointId, SparseVector, Vector
@@ -41,9 +40,7 @@ def floats(*values: float) -> bytes:
 @given(st.lists(st.floats(width=32), max_size=300))
 def test_a_buffer_goes_through_a_float_array_unchanged(values: list[float]) -> None:
     buffer = floats(*values)
-    array = schema.FloatArray()
-    fill_floats(array, [buffer[:4], buffer[4:]])
-    message = schema.FloatArray.FromString(array.SerializeToString())
+    message = schema.FloatArray.FromString(schema.FloatArray(data=values).SerializeToString())
     assert float_bytes(message) == buffer
     np.testing.assert_array_equal(np.asarray(message.data, "<f4"), np.frombuffer(buffer, "<f4"))
 
@@ -57,10 +54,13 @@ def test_points_come_back_from_their_columns(layout: Layout) -> None:
     ]
     rows = encode_points(points, layout)
     assert rows.refused == {}
-    request = milvus.UpsertRequest()
-    fill_columns(request.fields_data, rows.rows, layout)
-    fields = milvus.UpsertRequest.FromString(request.SerializeToString()).fields_data
-    assert decode_points(fields, keys_of(fields, layout), layout) == points
+    for kind in (milvus.UpsertRequest, milvus.InsertRequest):
+        request = kind.FromString(written(kind(num_rows=3), rows.rows, layout))
+        assert request.num_rows == 3
+        fields = request.fields_data
+        assert decode_points(fields, keys_of(fields, layout), layout) == points
+        dims = {column.field_name: column.vectors.dim for column in fields if column.vectors.dim}
+        assert dims == {vector.field: vector.size for vector in layout.vectors.values()}
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from uuid import UUID
 import numpy as np
 import pytest
 
+from proxy.dialects.proto_bytes import varint_of
 from proxy.dialects.qdrant import grpc_upserts, rest_upserts
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.grpc_writes import point_bytes, upsert_call
-from proxy.dialects.qdrant.messages import proto, varint_of
+from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.rest import QdrantRest
 from proxy.errors import InvalidRequest
 from proxy.model import Point, Unread, UnreadVector, Upsert, look_into

@@ -16,6 +16,7 @@ from proxy.protocols.grpc import (
     UNIMPLEMENTED,
     MessageError,
     Metadata,
+    Pieces,
     fields_of,
     framed,
     is_grpc,
@@ -134,23 +135,23 @@ def test_a_message_over_the_limit_is_refused_before_it_is_whole() -> None:
     packed = b"\x01" + len(bomb).to_bytes(4) + bomb
     tracemalloc.start()
     with pytest.raises(BodyTooLarge):
-        message_in(packed, b"gzip", 1000)
+        message_in(Pieces(packed), b"gzip", 1000)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
-    assert message_in(packed, b"gzip", 10_000_000) == bytes(10_000_000)
+    assert message_in(Pieces(packed), b"gzip", 10_000_000) == bytes(10_000_000)
     with pytest.raises(BodyTooLarge):
-        message_in(packed, b"gzip", 9_999_999)
+        message_in(Pieces(packed), b"gzip", 9_999_999)
     with pytest.raises(BodyTooLarge):
-        message_in(framed(b"abc"), b"identity", 2)
-    assert message_in(framed(b"abc"), b"identity", 3) == b"abc"
+        message_in(Pieces(framed(b"abc")), b"identity", 2)
+    assert message_in(Pieces(framed(b"abc")), b"identity", 3) == b"abc"
 
 
 @pytest.mark.parametrize("message", [b"", b"x", bytes(100_000)])
 def test_a_message_is_framed_and_taken_out(message: bytes) -> None:
-    assert message_in(framed(message), b"identity") == message
+    assert message_in(Pieces(framed(message)), b"identity") == message
     for coding, packed in ((b"gzip", gzip.compress(message, mtime=0)), (b"deflate", zlib.compress(message))):
-        assert message_in(b"\x01" + len(packed).to_bytes(4) + packed, coding) == message
-    assert message_in(b"\x01" + framed(message)[1:], b"identity") == message
+        assert message_in(Pieces(b"\x01" + len(packed).to_bytes(4) + packed), coding) == message
+    assert message_in(Pieces(b"\x01" + framed(message)[1:]), b"identity") == message
 
 
 @pytest.mark.parametrize(
@@ -168,5 +169,5 @@ def test_a_message_is_framed_and_taken_out(message: bytes) -> None:
 )
 def test_what_is_no_message_is_refused(body: bytes, coding: bytes, status: int, why: str) -> None:
     with pytest.raises(MessageError, match=why) as caught:
-        message_in(body, coding)
+        message_in(Pieces(body), coding)
     assert caught.value.status == status

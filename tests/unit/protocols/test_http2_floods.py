@@ -108,7 +108,7 @@ def test_what_waits_to_be_a_frame_is_bounded() -> None:
     connection = server()
     said(connection, headers(1))
     assert [event for byte in whole[:-1] for event in said(connection, bytes([byte]))] == []
-    assert len(connection._reader._chunks) > 59_000  # joined once, and not with every byte
+    assert len(connection._reader._pieces) > 59_000  # joined once, and not with every byte
     assert len(said(connection, whole[-1:])) == 1
 
 

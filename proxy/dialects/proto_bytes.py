@@ -1,0 +1,40 @@
+"""Protobuf messages put together from bytes. What stands behind each other is one message, so a part that is there as
+bytes (a client's points, a column of vectors) is put behind the rest instead of being read and written again. Nothing
+here knows a vendor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+_LENGTHS_KEPT = 1024
+_OF_A_LENGTH = 2  # the wire type of strings, bytes, messages and packed numbers
+
+
+class Field(dict[int, bytes]):
+    """What stands before a field of a message that has a length, by that length. (Kept, since many are of one.)"""
+
+    def __init__(self, message: Any, name: str) -> None:
+        """`message`: the class."""
+        self._tag = varint_of(message.DESCRIPTOR.fields_by_name[name].number << 3 | _OF_A_LENGTH)
+
+    def __missing__(self, length: int) -> bytes:
+        found = self._tag + varint_of(length)
+        if len(self) < _LENGTHS_KEPT:
+            self[length] = found
+        return found
+
+    def each(self, contents: Sequence[bytes]) -> Iterator[bytes]:
+        """A field for each of `contents`, in parts."""
+        return chain.from_iterable(zip(map(self.__getitem__, map(len, contents)), contents, strict=True))
+
+
+def varint_of(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
