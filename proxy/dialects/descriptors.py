@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
@@ -74,6 +74,14 @@ def pool_of(vendor: str) -> DescriptorPool:
     for file in described.file:
         keep_classes(pool, file.name)
     return pool
+
+
+def classes_of(file: FileDescriptorProto, *names: str) -> tuple[Any, ...]:
+    """Those of messages that are described here, in a pool of their own."""
+    pool = DescriptorPool()
+    pool.Add(file)
+    keep_classes(pool, file.name)
+    return tuple(GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.{name}")) for name in names)
 
 
 def keep_classes(pool: DescriptorPool, file: str) -> None:

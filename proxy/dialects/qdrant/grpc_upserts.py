@@ -19,11 +19,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
-from google.protobuf.message_factory import GetMessageClass
 
-from proxy.dialects.descriptors import keep_classes
+from proxy.dialects.descriptors import classes_of
 from proxy.dialects.proto_bytes import Field
 from proxy.dialects.qdrant.ids import uuid_of
 from proxy.dialects.qdrant.messages import known, proto
@@ -81,11 +79,7 @@ def _classes() -> tuple[Any, ...]:
             _message("Waiting", ("wait", described["wait"].number, kind.TYPE_BOOL)),
         ]
     )
-    pool = DescriptorPool()
-    pool.Add(file)
-    keep_classes(pool, file.name)
-    messages = ("Upsert", "Heads", "Numbers", "Waiting")
-    return tuple(GetMessageClass(pool.FindMessageTypeByName(f"crossfade.{name}")) for name in messages)
+    return classes_of(file, "Upsert", "Heads", "Numbers", "Waiting")
 
 
 _Envelope, _Heads, _Numbers, _Waiting = _classes()

@@ -1,10 +1,11 @@
 """Whether two Qdrants' answers to one search say the same, told without the model; and what to ask the second one.
 
 A server's answer has more in it than what was asked for: the time it took, what it used, its own count of writes
-(`version` of a hit). Two answers are alike if everything else is the same, to the bit. Alike means that the model would
-find them to agree; unlike means nothing but that the model has to look.
+(`version` of a hit). Two answers are alike if everything else that is known here is the same, to the bit. Alike means
+that the model would find them to agree; unlike means nothing but that the model has to look.
 
-Cheapest first: the bytes with the time at their end cut off, then the messages, whose payloads may come in any order.
+Cheapest first: the bytes with the time at their end cut off; then (of gRPC) hits whose payloads may come in any order,
+as servers' do, with all values as bytes; then the messages.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message import DecodeError
 
 from proxy.dialects import Likeness
+from proxy.dialects.descriptors import classes_of
 from proxy.dialects.qdrant.messages import proto
 from proxy.wire import Request
 
+_REPEATED, _OPTIONAL = FieldDescriptorProto.LABEL_REPEATED, FieldDescriptorProto.LABEL_OPTIONAL
 _JSON = (("content-type", "application/json"),)
 _TIME_JSON = b'"status":"ok","time":'  # as servers end an answer
 _LONGEST_NUMBER = 32  # characters of a time
@@ -138,9 +142,13 @@ def grpc_outline(path: str, body: bytes) -> bytes | None:
 def likeness_of_proto(path: str, one: bytes, other: bytes) -> Likeness:
     """Of two answers to that method, which is one of searches."""
     reply, is_batch = _REPLIES[path]
-    if not is_batch and one[:1] == b"\x0a" and _same_but_for_time(one, other):
-        return Likeness.ALIKE
     try:
+        if not is_batch:
+            if one[:1] == b"\x0a" and _same_but_for_time(one, other):
+                return Likeness.ALIKE
+            hits = _hits(one)
+            if hits == _hits(other):
+                return Likeness.ALIKE if hits.result else Likeness.EMPTY
         found, there = reply.FromString(one), reply.FromString(other)
     except DecodeError:
         return Likeness.UNLIKE
@@ -149,6 +157,39 @@ def likeness_of_proto(path: str, one: bytes, other: bytes) -> Likeness:
     if found != there:
         return Likeness.UNLIKE
     return Likeness.ALIKE if hits else Likeness.EMPTY
+
+
+def _hits(body: bytes) -> Any:
+    """Raises DecodeError."""
+    message = _Hits.FromString(body)
+    message.DiscardUnknownFields()
+    return message
+
+
+def _hits_classes() -> tuple[Any, ...]:
+    """An answer to one search with nothing but its hits, and these without what the server says of itself. What is a
+    message in them is bytes, and a payload a map of bytes: one that is an object within may be unlike itself."""
+    kind = FieldDescriptorProto
+    file = FileDescriptorProto(name="crossfade/hits.proto", package="crossfade", syntax="proto2")
+    hits = file.message_type.add(name="Hits")
+    hits.field.add(name="result", number=1, type=kind.TYPE_MESSAGE, type_name=".crossfade.Hit", label=_REPEATED)
+    hit = file.message_type.add(name="Hit")
+    for field in proto.ScoredPoint.DESCRIPTOR.fields:
+        if field.name not in ("version", "payload"):
+            of = kind.TYPE_BYTES if field.type == kind.TYPE_MESSAGE else field.type
+            hit.field.add(name=field.name, number=field.number, type=of, label=_OPTIONAL)
+    number = proto.ScoredPoint.DESCRIPTOR.fields_by_name["payload"].number
+    hit.field.add(
+        name="payload", number=number, type=kind.TYPE_MESSAGE, type_name=".crossfade.Hit.PayloadEntry", label=_REPEATED
+    )
+    entry = hit.nested_type.add(name="PayloadEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=kind.TYPE_STRING, label=_OPTIONAL)
+    entry.field.add(name="value", number=2, type=kind.TYPE_BYTES, label=_OPTIONAL)
+    return classes_of(file, "Hits")
+
+
+(_Hits,) = _hits_classes()
 
 
 def _same_but_for_time(one: bytes, other: bytes) -> bool:

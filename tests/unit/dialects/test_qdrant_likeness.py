@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.dialects import Glance, Likeness
+from proxy.dialects.proto_bytes import Field
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.likeness import likeness_of_json, likeness_of_proto, rest_outline
 from proxy.dialects.qdrant.messages import proto
@@ -124,6 +125,41 @@ def reply(hits: list[Any], time: float = 0.25, **more: Any) -> bytes:
     return bytes(proto.QueryResponse(result=hits, time=time, **more).SerializeToString())
 
 
+def _in_order(step: int, inner_step: int, changed: str = "") -> bytes:
+    """An answer of two hits whose payloads stand in that order (1 or -1), something of the second one changed."""
+    hits = [_hit(number, step, inner_step, changed if number == 2 else "") for number in (1, 2)]
+    return b"".join(Field(proto.QueryResponse, "result").each(hits))
+
+
+def _hit(number: int, step: int, inner_step: int, changed: str) -> bytes:
+    def text(value: str) -> bytes:
+        return bytes(proto.Value(string_value=value).SerializeToString())
+
+    within = {"x": text("1"), "y": text("2" if changed == "within" else "3"), "z": text("4")}
+    inner = b"".join(Field(proto.Struct, "fields").each(_entries(proto.Struct.FieldsEntry, within)[::inner_step]))
+    payload = {
+        "d" if changed == "key" else "a": text("2" if changed == "value" else "1"),
+        "b": text("2"),
+        "object": b"".join(Field(proto.Value, "struct_value").each([inner])),
+        **({"more": text("")} if changed == "more" else {}),
+    }
+    if changed == "less":
+        del payload["b"]
+    rest = proto.ScoredPoint(
+        id=proto.PointId(num=7 if changed == "id" else number),
+        score=0.25 if changed == "score" else 0.5,
+        version=step + 2,
+        vectors=proto.VectorsOutput(vector=proto.VectorOutput(data=[1.0, 2.0 if changed == "vector" else 3.0])),
+    )
+    entries = _entries(proto.ScoredPoint.PayloadEntry, payload)[::step]
+    return bytes(rest.SerializeToString()) + b"".join(Field(proto.ScoredPoint, "payload").each(entries))
+
+
+def _entries(entry: Any, values: dict[str, bytes]) -> list[bytes]:
+    key, value = Field(entry, "key"), Field(entry, "value")
+    return [b"".join((*key.each([name.encode()]), *value.each([content]))) for name, content in values.items()]
+
+
 class TestProto:
     def test_time_versions_and_usage_may_differ(self) -> None:
         one = reply(found(1, 2, a="x"))
@@ -136,9 +172,14 @@ class TestProto:
             assert likeness_of_proto(QUERY, one, other) is ALIKE
             assert likeness_of_proto(QUERY, other, one) is ALIKE
 
-    def test_payloads_may_come_in_any_order(self) -> None:
-        one, other = reply(found(1, a="x", b="y")), reply(found(1, b="y", a="x"))
-        assert likeness_of_proto(QUERY, one, other) is ALIKE
+    @pytest.mark.parametrize("inner_step", [1, -1])
+    @pytest.mark.parametrize("changed", ["", "id", "score", "key", "value", "within", "vector", "more", "less"])
+    def test_payloads_may_come_in_any_order(self, changed: str, inner_step: int) -> None:
+        """As servers send them, and with vectors; and nothing else may."""
+        one, other = _in_order(1, 1), _in_order(-1, inner_step, changed)
+        assert one != other
+        assert likeness_of_proto(QUERY, one, other) is (UNLIKE if changed else ALIKE)
+        assert likeness_of_proto(QUERY, other, one) is (UNLIKE if changed else ALIKE)
 
     @pytest.mark.parametrize(
         "other", [found(2, a="x"), found(1, a="y"), found(1), found(1, a="x", score=0.6), found(1, 1, a="x"), []]
