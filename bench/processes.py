@@ -83,6 +83,21 @@ class Stub(ChildProcess):
         return accepts(self.address) and accepts(f"127.0.0.1:{self.grpc_port}")
 
 
+class MilvusStub(ChildProcess):
+    """A Milvus that answers searches and inserts at once (milvus_stub.py), with a Milvus Lite at `behind`."""
+
+    def __init__(self, directory: Path, behind: str) -> None:
+        (self._port,) = free_ports(1)
+        self._behind = behind
+        super().__init__(directory, self._port)
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "bench.milvus_stub", "--port", str(self._port), "--behind", self._behind]
+
+    def environment(self) -> Mapping[str, str]:
+        return {"PYTHONPATH": str(_ROOT)}
+
+
 Source = Stub | QdrantEmulator
 
 

@@ -15,7 +15,6 @@ from proxy.errors import InvalidRequest
 from proxy.model import Hit, Point, Search, Selection
 from proxy.stores.payload_paths import select_payload
 
-
 def searched_vector(layout: Layout, search: Search) -> VectorField:
     """The vector that a search looks at. Raises InvalidRequest for a query that does not fit it."""
     vector = layout.vectors.get(search.using)
@@ -48,21 +47,25 @@ def output_fields(layout: Layout, selection: Selection) -> list[str]:
 
 def points_of(reply: Any, layout: Layout, selection: Selection) -> list[Point]:
     """The points of a query's reply, in its order."""
-    points = decode_points(reply.fields_data, keys_of(reply.fields_data, layout), layout)
-    return [_selected(point, selection) for point in points]
+    return _selected(decode_points(reply.fields_data, keys_of(reply.fields_data, layout), layout), selection)
 
 
 def hits_of(results: Any, layout: Layout, vector: VectorField, selection: Selection) -> list[Hit]:
     """Best first; Milvus sorts by its own number, and equal ones stay in its order."""
     points = decode_points(results.fields_data, keys_of_hits(results.ids, layout), layout)
     hits = [
-        Hit(_selected(point, selection), score_of(score, vector.metric))
-        for point, score in zip(points, results.scores, strict=True)
+        Hit(point, score_of(score, vector.metric))
+        for point, score in zip(_selected(points, selection), results.scores, strict=True)
     ]
     return sorted(hits, key=lambda hit: -hit.score)
 
 
-def _selected(point: Point, selection: Selection) -> Point:
-    """The point without what Milvus returned beyond the selection."""
-    vectors = point.vectors if selection.vectors else {}
-    return Point(point.id, vectors, select_payload(point.payload, selection))
+def _selected(points: list[Point], selection: Selection) -> list[Point]:
+    """The points without what Milvus returned beyond the selection."""
+    whole = selection.payload and selection.payload_include is None and selection.payload_exclude is None
+    if whole and (selection.vectors or not any(point.vectors for point in points)):
+        return points
+    return [
+        Point(point.id, point.vectors if selection.vectors else {}, select_payload(point.payload, selection))
+        for point in points
+    ]

@@ -1,16 +1,17 @@
 """What translation costs in CPU: Qdrant's gRPC in, Milvus out, beside the vendors' clients in an application's process.
 
-A search is answered by the target, and several are under way in both arms: a core that falls asleep between two takes
-twice as long for each. Of an upsert counts all that ours does until the target has it, the journal and the passing on
-to the source included, less what it does at rest in as much time. The target is Milvus Lite, whose slowness costs
-neither side CPU time.
+The Milvus answers at once (milvus_stub.py), so that both arms are busy: a core that falls asleep between two requests
+takes twice as long for each. A search is answered by the target. An upsert is told twice: once the target answers for
+writes (phase `complete`) it is translated and sent there, and no more; while both stores are kept the same, all counts
+that it costs until the target has it, the journal and the passing on to the source included, less what the proxy does
+at rest in as much time.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -21,18 +22,20 @@ from bench.data import make_collection
 from bench.figures import EACH_CPU, Bound, Row, row
 from bench.load import Burst, Clients
 from bench.measurements.secondary import flush
-from bench.processes import address, place, proxy_between, used_seconds
+from bench.processes import MilvusStub, address, place, proxy_between, used_seconds
 from bench.run import Run
 from bench.waiting import backfill, behind, wait_until, wait_until_idle
 from examples.demo.processes import Proxy, QdrantEmulator
 from examples.engines import MilvusLite
 
-_COLLECTION = "translated"
+_ROUTE, _COLLECTION = "docs", "translated"
+_LISTS = "reading into lists + pymilvus's encoding"
 _POINTS = 2_000
 _CALLERS = 8
 _SEARCH = Bound(must=0.5, goal=0.3)
 _UPSERT = Bound(must=0.33, goal=0.15)
 _OURS, _CLIENTS = "ours", "clients"
+_WRITERS = 2
 _TIMES = 3
 _LOOK_SECONDS = 1.0  # each look costs the proxy a millisecond
 _REST_SECONDS = 1.0
@@ -43,25 +46,33 @@ def measure(run: Run) -> None:
     with ExitStack() as stack:
         source = place(QdrantEmulator(directory / "source"))
         stack.callback(source.kill)
-        target = place(MilvusLite(directory / "target"))
+        lite = place(MilvusLite(directory / "target"))
+        stack.callback(lite.kill)
+        target = place(MilvusStub(directory / "stub", lite.address))
         stack.callback(target.kill)
         make_collection(address(source, "grpc"), _COLLECTION, DIMENSIONS, _POINTS)
-        routes = [{"name": "docs", "collections": [_COLLECTION], "reads": {"weight": 100}}]
+        routes = [{"name": _ROUTE, "collections": [_COLLECTION], "cutover": {"min_shadow_reads": 0}}]
         proxy = place(proxy_between(directory / "proxy", source, target.address, routes), of_proxy=True)
         stack.callback(proxy.stop)
-        deque(backfill(proxy, "docs"), maxlen=0)
-        flush(target, _COLLECTION)
-        wait_until_idle(source, target)
+        deque(backfill(proxy, _ROUTE), maxlen=0)
+        proxy.control.set_weight(_ROUTE, 100)
+        flush(lite, _COLLECTION)
+        wait_until_idle(source, lite)
 
         def clients(work: Work) -> float:
             times = 50 * run.pace.peer_seconds
             order = Clients(work, (address(source, "grpc"), target.address), _COLLECTION, times, _CALLERS)
             return run.load.obey(order).cpu_seconds / times
 
-        searches = {_OURS: partial(_search, run, proxy), _CLIENTS: partial(clients, "search")}
-        run.add(search_row(run.rounds(searches)))
-        upserts = {_OURS: partial(_upsert, proxy), _CLIENTS: partial(clients, "upsert")}
-        run.add(upsert_row(run.rounds(upserts)))
+        def beside_clients(work: Work, ours: Callable[[], float]) -> dict[str, Sequence[float]]:
+            return run.rounds({_OURS: ours, _CLIENTS: partial(clients, work)})
+
+        run.add(search_row(beside_clients("search", partial(_under_load, run, proxy, "search"))))
+        kept_the_same = beside_clients("upsert", partial(_until_level, proxy))
+        for move in (proxy.control.cutover, proxy.control.complete):
+            move(_ROUTE, force="measured")
+        run.add(upsert_row(beside_clients("upsert", partial(_under_load, run, proxy, "upsert"))))
+        run.add(mirrored_row(kept_the_same))
 
 
 def search_row(found: Mapping[str, Sequence[float]]) -> Row:
@@ -73,26 +84,32 @@ def search_row(found: Mapping[str, Sequence[float]]) -> Row:
 
 def upsert_row(found: Mapping[str, Sequence[float]]) -> Row:
     """`found`: CPU seconds a request, by round."""
-    work = f"gRPC upsert of {UPSERT_POINTS} x {DIMENSIONS}, journalled and translated to Milvus"
-    against = "reading into lists + pymilvus's encoding"
-    return row(work, EACH_CPU, against, found[_OURS], found[_CLIENTS], bound=_UPSERT)
+    work = f"gRPC upsert of {UPSERT_POINTS} x {DIMENSIONS}, translated to Milvus; {_WRITERS} raw callers"
+    return row(work, EACH_CPU, _LISTS, found[_OURS], found[_CLIENTS], bound=_UPSERT)
 
 
-def _search(run: Run, proxy: Proxy) -> float:
+def mirrored_row(found: Mapping[str, Sequence[float]]) -> Row:
+    """`found`: CPU seconds a request, by round."""
+    work = "the same, journalled, written to the source, and translated for the target"
+    return row(work, EACH_CPU, _LISTS, found[_OURS], found[_CLIENTS])
+
+
+def _under_load(run: Run, proxy: Proxy, work: Work) -> float:
+    is_search = work == "search"
     burst = Burst(
         address=address(proxy, "grpc"),
         transport="grpc",
-        work="search",
+        work=work,
         collection=_COLLECTION,
-        client="official",
-        callers=_CALLERS,
+        client="official" if is_search else "raw",
+        callers=_CALLERS if is_search else _WRITERS,
         warm_seconds=run.pace.warm_seconds,
         seconds=run.pace.peer_seconds,
     )
     return run.load.burst(burst, proxy).proxy_cpu_seconds
 
 
-def _upsert(proxy: Proxy) -> float:
+def _until_level(proxy: Proxy) -> float:
     """Every point once before it is level, so that all are copied."""
     requests = prepared("grpc", "upsert", _COLLECTION, "")
     before = used_seconds(proxy)

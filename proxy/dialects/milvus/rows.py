@@ -165,9 +165,7 @@ def decode_points(fields: Iterable[Any], keys: Sequence[PrimaryKey], layout: Lay
     payloads: list[dict[str, Json]] = [{} for _ in keys]
     if (dynamic := by_name.get(DYNAMIC_FIELD)) is not None:
         for position, text in enumerate(dynamic.scalars.json_data.data):
-            own, payloads[position] = decode_payload(text)
-            if own is not None:
-                ids[position] = own
+            ids[position], payloads[position] = decode_payload(text, ids[position])
     vectors: list[dict[str, bytes]] = [{} for _ in keys]
     for name, vector in layout.vectors.items():
         if (column := by_name.get(vector.field)) is not None:

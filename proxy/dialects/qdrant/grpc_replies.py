@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from google.protobuf.message import DecodeError
 
 from proxy.dialects.qdrant.collections import proto_of_described
-from proxy.dialects.qdrant.ids import id_of_proto, proto_of_id
+from proxy.dialects.qdrant.ids import fill_id, id_of_proto, proto_of_id
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.payloads import fill_payload, payload_of_proto
 from proxy.dialects.qdrant.rest_replies import selection_of
@@ -102,7 +102,7 @@ def _fill_records(target: Any, points: tuple[Point, ...], selection: Selection) 
 
 
 def _fill_point(message: Any, point: Point, selection: Selection) -> None:
-    message.id.CopyFrom(proto_of_id(point.id))
+    fill_id(message.id, point.id)
     if selection.payload:
         fill_payload(message.payload, point.payload)
     if selection.vectors:

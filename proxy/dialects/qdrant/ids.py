@@ -68,4 +68,14 @@ def ids_of_proto(messages: Iterable[Any]) -> tuple[PointId, ...]:
 
 
 def proto_of_id(point_id: PointId) -> Any:
-    return proto.PointId(num=point_id) if isinstance(point_id, int) else proto.PointId(uuid=str(point_id))
+    message = proto.PointId()
+    fill_id(message, point_id)
+    return message
+
+
+def fill_id(message: Any, point_id: PointId) -> None:
+    """Put an id into a PointId."""
+    if isinstance(point_id, int):
+        message.num = point_id
+    else:
+        message.uuid = str(point_id)

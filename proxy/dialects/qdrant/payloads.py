@@ -64,14 +64,14 @@ def _refused(message: Any, number: int | float) -> None:
 
 def _fill_value(message: Any, value: Json, fallback: Callable[[Any, int | float], None]) -> None:
     """`fallback` gets the numbers that have no exact place."""
-    if value is None:
+    if isinstance(value, str):
+        message.string_value = value
+    elif value is None:
         message.null_value = 0
     elif isinstance(value, bool):
         message.bool_value = value
-    elif isinstance(value, int | float):
+    elif isinstance(value, (int, float)):
         _fill_number(message, value, fallback)
-    elif isinstance(value, str):
-        message.string_value = value
     elif isinstance(value, list):
         message.list_value.SetInParent()
         for item in value:

@@ -13,8 +13,6 @@ import numpy as np
 
 from proxy.model import Metric
 
-_DISTANCES = frozenset({Metric.EUCLID, Metric.MANHATTAN})
-
 
 def model_score(metric: Metric, number: float) -> float:
     return _turned(metric, number)
@@ -36,4 +34,4 @@ def vendor_threshold(metric: Metric, least: float) -> float:
 
 def _turned(metric: Metric, number: float) -> float:
     """0 - x and not -x: a distance of zero must not be shown as -0.0."""
-    return 0.0 - number if metric in _DISTANCES else number
+    return 0.0 - number if metric is Metric.EUCLID or metric is Metric.MANHATTAN else number
