@@ -35,23 +35,21 @@ from proxy.listeners.socket_listener import SocketListener
 from proxy.listeners.tls import Certificate
 from proxy.protocols import grpc
 from proxy.protocols.grpc import (
+    Asked,
     MessageError,
     Pieces,
-    coding_in,
+    asked_in,
     fields_of,
     framed,
-    is_grpc,
     message_in,
-    metadata_in,
     status_fields,
-    timeout_in,
 )
-from proxy.protocols.hpack import Field, FieldBlock
+from proxy.protocols.hpack import Field, encode
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Sent, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.telemetry.tasks import spawn
-from proxy.wire import AnswerHead, Body, Caller, GiveUp, Handler, PassThrough, Request, Response
+from proxy.wire import AnswerHead, Body, Caller, GiveUp, Handler, Headers, PassThrough, Request, Response
 
 _GREETING_SECONDS = 20.0  # for a client to send its first settings
 _HEEDING_SECONDS = 1.0  # for one to answer, before it is left alone
@@ -210,28 +208,23 @@ def _given_up(give_up: GiveUp, connection: _Connection, stream_id: int) -> None:
 class _Call:
     """A request that comes in."""
 
-    block: FieldBlock
+    asked: Asked
     began: float  # on the loop's clock
     body: Pieces = field(default_factory=Pieces)
-
-    @property
-    def path(self) -> str:
-        return self.block.pseudo[b":path"].decode("latin-1")
 
     def is_too_large(self, limit_bytes: int | None) -> bool:
         return limit_bytes is not None and self.body.size_bytes > limit_bytes + grpc.PREFIX_BYTES
 
     def request(self, client: str, limit_bytes: int | None, caller: Caller) -> Request:
         """Raises MessageError."""
-        fields = self.block.fields
-        timeout_seconds = timeout_in(fields)
+        asked, timeout_seconds = self.asked, self.asked.timeout_seconds
         if timeout_seconds is not None:
             timeout_seconds = max(0.0, timeout_seconds - (asyncio.get_running_loop().time() - self.began))
         return Request(
             transport="grpc",
             method="",
-            path=self.path,
-            headers=metadata_in(fields),
+            path=asked.path,
+            headers=asked.metadata,
             body=self._message(limit_bytes),
             client=client,
             timeout_seconds=timeout_seconds,
@@ -239,17 +232,16 @@ class _Call:
         )
 
     def streaming(self, client: str, body: Frames) -> Request:
-        fields = self.block.fields
+        asked = self.asked
         return Request(
-            "grpc", "", self.path, metadata_in(fields), body, client=client, timeout_seconds=timeout_in(fields)
+            "grpc", "", asked.path, asked.metadata, body, client=client, timeout_seconds=asked.timeout_seconds
         )
 
     def _message(self, limit_bytes: int | None) -> Body:
-        coding = coding_in(self.block.fields)
         try:
             if limit_bytes is not None and self.is_too_large(limit_bytes):
                 raise BodyTooLarge(limit_bytes)
-            return message_in(self.body, coding, limit_bytes)
+            return message_in(self.body, self.asked.coding, limit_bytes)
         except BodyTooLarge as error:
             return _Raising(error)
 
@@ -319,13 +311,13 @@ class _Connection(asyncio.Protocol):
         http2 = self._http2
         stream = self._streams.get(stream_id)
         try:
-            trailers = fields_of(response.trailers) + status_fields(response.status, response.message)
+            trailers = _trailers(response.status, response.message, response.trailers)
             if stream is not None and stream.has_begun:
                 http2.send_trailers(stream_id, trailers)
             elif response.status != grpc.OK and not response.headers:
-                http2.send_head(stream_id, (*_HEAD, *trailers), ends=True)
+                http2.send_head(stream_id, _head(()) + trailers, ends=True)
             else:
-                http2.send_head(stream_id, (*_HEAD, *fields_of(response.headers)))
+                http2.send_head(stream_id, _head(response.headers))
                 if response.status == grpc.OK:
                     http2.send_data(stream_id, framed(body))
                 http2.send_trailers(stream_id, trailers)
@@ -407,15 +399,14 @@ class _Connection(asyncio.Protocol):
         return True
 
     def _begin(self, head: Head) -> None:
-        block = head.block
-        content_type = next((value for name, value in block.fields if name == b"content-type"), b"")
+        block, asked = head.block, asked_in(head.block)
         if block.pseudo[b":method"] != b"POST":
             self._http2.send_head(head.stream_id, ((b":status", b"405"), (b"allow", b"POST")), ends=True)
-        elif not is_grpc(content_type):
+        elif not asked.is_grpc:
             self._http2.send_head(head.stream_id, ((b":status", b"415"),), ends=True)
         else:
-            call = _Call(block, self._loop.time())
-            if self._listener.streams(call.path):
+            call = _Call(asked, self._loop.time())
+            if self._listener.streams(asked.path):
                 self._stream(head, call)
                 return
             self._calls[head.stream_id] = call
@@ -478,7 +469,7 @@ class _Connection(asyncio.Protocol):
     def _refuse(self, stream_id: int, call: _Call) -> None:
         """Too many. What still comes of it is skipped."""
         assert self._listener.admission is not None
-        request = Request("grpc", "", call.path, metadata_in(call.block.fields), client=self.client)
+        request = Request("grpc", "", call.asked.path, call.asked.metadata, client=self.client)
         self.answer(stream_id, self._listener.admission.refuse(request), b"")
         self._leave(stream_id)
 
@@ -526,6 +517,21 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, act) if act is not None else None
+
+
+_PLAIN_HEAD, _PLAIN_TRAILERS = encode(_HEAD), encode(status_fields(grpc.OK, ""))
+
+
+def _head(headers: Headers) -> bytes:
+    """Encoded. Raises ValueError for what HTTP/2 does not allow."""
+    return encode((*_HEAD, *fields_of(headers))) if headers else _PLAIN_HEAD
+
+
+def _trailers(status: int, message: str, trailers: Headers) -> bytes:
+    """As of `_head`."""
+    if status == grpc.OK and not message and not trailers:
+        return _PLAIN_TRAILERS
+    return encode((*fields_of(trailers), *status_fields(status, message)))
 
 
 class _Raising:

@@ -13,11 +13,13 @@ import base64
 import binascii
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import Struct
+from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from proxy.errors import BodyTooLarge
-from proxy.protocols.hpack import Field
+from proxy.protocols.hpack import Field, FieldBlock
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -36,6 +38,7 @@ _CONTENT_TYPE = b"application/grpc"
 _PREFIX = Struct(">BI")  # whether it is compressed, and its size
 PREFIX_BYTES = _PREFIX.size
 _LARGE_PIECE_BYTES = 1024
+_REMEMBERED_BYTES = 2048  # of fields
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _LONGEST_TIMEOUT = 9  # eight digits and a unit
 _MOST_MILLISECONDS = 99_999_999
@@ -54,6 +57,31 @@ class MessageError(Exception):
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
         self.status = status
+
+
+class Asked(NamedTuple):
+    """What the head of a call says. `timeout_seconds`: as of `timeout_in`; `coding`: as of `coding_in`."""
+
+    path: str
+    is_grpc: bool
+    metadata: Metadata
+    coding: bytes
+    timeout_seconds: float | None
+
+
+def asked_in(block: FieldBlock) -> Asked:
+    """Remembered, if it is not long: a client's calls differ in little but how long it waits."""
+    return _remembered(block) if block.size_bytes <= _REMEMBERED_BYTES else _asked_in(block)
+
+
+def _asked_in(block: FieldBlock) -> Asked:
+    fields = block.fields
+    content_type = next((value for name, value in fields if name == b"content-type"), b"")
+    path = block.pseudo[b":path"].decode("latin-1")
+    return Asked(path, is_grpc(content_type), metadata_in(fields), coding_in(fields), timeout_in(fields))
+
+
+_remembered = lru_cache(2048)(_asked_in)
 
 
 def coding_in(fields: Iterable[Field]) -> bytes:

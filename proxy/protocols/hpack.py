@@ -53,10 +53,10 @@ class HpackError(Exception):
     """A field block that cannot be decoded: the connection is lost."""
 
 
-class FieldBlock(msgspec.Struct, frozen=True, gc=False):
-    """`fields` in their order, of which `pseudo` are those that begin with a colon. `size_bytes` as
-    SETTINGS_MAX_HEADER_LIST_SIZE counts it. `problem`: what makes it malformed first, or "". `authority`: what
-    `:authority` or `host` says, if there is either."""
+class FieldBlock(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """One object for all blocks of the same bytes, as long as it is remembered. `fields` in their order, of which
+    `pseudo` are those that begin with a colon. `size_bytes` as SETTINGS_MAX_HEADER_LIST_SIZE counts it. `problem`: what
+    makes it malformed first, or "". `authority`: what `:authority` or `host` says, if there is either."""
 
     fields: tuple[Field, ...]
     size_bytes: int
@@ -292,7 +292,8 @@ NO_TABLE = b"\x20"
 
 
 def encode(fields: Iterable[Field]) -> bytes:
-    """The field block of `fields`. Raises ValueError for a name or value that no field may have."""
+    """The field block of `fields`; one behind another is the block of both. Raises ValueError for a name or value that
+    no field may have."""
     return b"".join([_encoded.get(field) or _encode_anew(field) for field in fields])
 
 

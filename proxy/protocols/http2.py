@@ -50,6 +50,8 @@ from proxy.protocols.http2_frames import Code, Http2Error, Setting
 from proxy.protocols.http2_reading import FrameReader, check_priority, unpadded
 from proxy.protocols.http2_sending import FrameSender, Stream
 
+Fields = Sequence[Field] | bytes  # or what hpack.encode has made of them
+
 _ABANDONED = 4096  # streams that we have ended and the peer may still write to
 _STREAMS_AT_FIRST = 100  # that a client opens before it has read how many it may
 _DRAINING = b"draining"  # payload of a ping
@@ -158,24 +160,24 @@ class Connection:
 
     # --- what the caller does -------------------------------------------------------------------
 
-    def open(self, fields: Sequence[Field], ends: bool = False) -> int:
+    def open(self, fields: Fields, ends: bool = False) -> int:
         """Begin a request; its stream. Only if `can_open`. Raises ValueError for fields that may not be sent."""
         assert self.role is Role.CLIENT
         assert self.can_open
-        block = encode(fields)
+        block = _block_of(fields)
         stream = Stream(self._next_id, self._peer_window, self._limits.stream_window_bytes)
         self._next_id += 2
         self._streams[stream.id] = stream
         self._sender.block(stream, block, ends)
         return stream.id
 
-    def send_head(self, stream_id: int, fields: Sequence[Field], ends: bool = False) -> None:
+    def send_head(self, stream_id: int, fields: Fields, ends: bool = False) -> None:
         """Raises ValueError for fields that may not be sent."""
         stream = self._streams.get(stream_id)
         if stream is not None and stream.local_open:
-            self._sender.block(stream, encode(fields), ends)
+            self._sender.block(stream, _block_of(fields), ends)
 
-    def send_trailers(self, stream_id: int, fields: Sequence[Field]) -> None:
+    def send_trailers(self, stream_id: int, fields: Fields) -> None:
         """The end of what we send, after the data that waits. Raises ValueError for fields that may not be sent."""
         self.send_head(stream_id, fields, ends=True)
 
@@ -548,6 +550,10 @@ class Connection:
             for stream in [stream for stream in self._streams.values() if stream.id > last_id]:
                 self._abandon(stream)
                 self._events.append(Reset(stream.id, Code.REFUSED_STREAM, refused=True))
+
+
+def _block_of(fields: Fields) -> bytes:
+    return fields if isinstance(fields, bytes) else encode(fields)
 
 
 def _check_size(kind: str, payload: bytes, size_bytes: int) -> None:

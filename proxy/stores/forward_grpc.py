@@ -29,7 +29,7 @@ from proxy.errors import CrossfadeError, InvalidRequest, Unavailable, Unclear
 from proxy.frames import Frames
 from proxy.protocols import grpc
 from proxy.protocols.grpc import MessageError, coding_in, fields_of, message_in, metadata_in, status_in, timeout_field
-from proxy.protocols.hpack import Field, FieldBlock
+from proxy.protocols.hpack import Field, FieldBlock, encode
 from proxy.stores import Heard, Passage
 from proxy.stores.grpc_exchange import BrokenOff, NotSent
 from proxy.stores.grpc_upstream import Call, GrpcUpstream
@@ -160,7 +160,10 @@ class GrpcForwarder:
 
     def passage(self, request: Request) -> Passage | None:
         """As of Forwarder."""
-        return _Passage(self, self._fields(request))
+        try:
+            return _Passage(self, encode(self._fields(request)))
+        except ValueError:  # metadata that HTTP/2 does not allow
+            return None
 
     def sendable(self) -> _Line | None:
         """The line on which a call can go out now; None if there is none."""
@@ -301,11 +304,11 @@ class GrpcForwarder:
 class _Passage:
     """A way for calls with the same head."""
 
-    __slots__ = ("_fields", "_owner")
+    __slots__ = ("_block", "_owner")
 
-    def __init__(self, owner: GrpcForwarder, fields: tuple[Field, ...]) -> None:
+    def __init__(self, owner: GrpcForwarder, block: bytes) -> None:
         self._owner = owner
-        self._fields = fields
+        self._block = block
 
     def send(self, body: bytes, granted_seconds: float | None, heard: Heard) -> GiveUp | None:
         """As of Passage."""
@@ -315,8 +318,8 @@ class _Passage:
         seconds = self._owner.granted(granted_seconds)
         watch = _Watch(self._owner, line, seconds, heard)
         try:
-            return watch.begin((*self._fields, timeout_field(seconds)), body)
-        except (NotSent, ValueError):
+            return watch.begin(self._block + encode((timeout_field(seconds),)), body)
+        except NotSent:
             return None
 
 
@@ -331,9 +334,9 @@ class _Watch:
         self._seconds = seconds
         self._heard = heard
 
-    def begin(self, fields: tuple[Field, ...], body: bytes) -> GiveUp:
-        """Raises NotSent, ValueError."""
-        self._stream_id = self._line.connection.begin(fields, body, self._ended, self._flows, self._seconds)
+    def begin(self, head: bytes, body: bytes) -> GiveUp:
+        """Raises NotSent."""
+        self._stream_id = self._line.connection.begin(head, body, self._ended, self._flows, self._seconds)
         self._line.calls += 1
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fell_silent)
         return self._give_up

@@ -21,7 +21,7 @@ from proxy.errors import CrossfadeError
 from proxy.frames import LARGE_BYTES, Frames, write_parts
 from proxy.protocols.grpc import Pieces, coding_in, framed, prefix
 from proxy.protocols.hpack import Field, FieldBlock
-from proxy.protocols.http2 import Connection
+from proxy.protocols.http2 import Connection, Fields
 from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Ready, Reset, Role, Sent, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.stores.grpc_exchange import BrokenOff, Exchange, NotSent, meaning_of
@@ -117,7 +117,7 @@ class GrpcUpstream(asyncio.Protocol):
 
     def begin(
         self,
-        fields: Sequence[Field],
+        fields: Fields,
         message: bytes,
         ended: Ended,
         flows: Flows | None = None,

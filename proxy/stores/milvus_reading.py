@@ -15,6 +15,7 @@ from proxy.errors import InvalidRequest
 from proxy.model import Hit, Point, Search, Selection
 from proxy.stores.payload_paths import select_payload
 
+
 def searched_vector(layout: Layout, search: Search) -> VectorField:
     """The vector that a search looks at. Raises InvalidRequest for a query that does not fit it."""
     vector = layout.vectors.get(search.using)
