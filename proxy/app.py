@@ -80,6 +80,7 @@ DRAIN_SECONDS = 10.0
 LINGER_SECONDS = 60.0
 _AGE_SECONDS = 600.0  # of a gRPC connection, so that they spread over workers
 _WORKER_SECONDS = 3 * DRAIN_SECONDS  # for one to end: listeners, work under way, and some air
+_YOUNG_OBJECTS = 10_000  # that the garbage collector lets come together (700 by itself): a millisecond to look at
 _PROTOCOLS = {"http": ("http/1.1",), "grpc": ("h2",), "both": ("h2", "http/1.1")}  # of TLS (ALPN), by transport
 _log = logging.getLogger("crossfade.app")
 
@@ -201,6 +202,7 @@ class App:
             _log.warning("routes answer nobody from the target", extra={"problem": why, "count": len(moved)})
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_YOUNG_OBJECTS)
         _log.info("serving", extra={"version": version("crossfade")})
 
     async def stop(self, linger_seconds: float = 0.0) -> None:

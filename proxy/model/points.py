@@ -64,7 +64,7 @@ else:
     Mapping.register(_AsMapping)
 
 
-class Unread(_AsMapping[str, V], msgspec.Struct, eq=False):
+class Unread(_AsMapping[str, V], msgspec.Struct, eq=False, gc=False):
     """A mapping that is read when somebody looks into it. `wire`: what it is read from, by `read`.
 
     Looking raises InvalidRequest if it is not what it was taken for, as often as it is tried."""
@@ -111,7 +111,7 @@ def read_all(wires: Sequence[bytes], read: Callable[[bytes], Mapping[str, V]]) -
     return found
 
 
-class UnreadVector(Unread[Vector]):
+class UnreadVector(Unread[Vector], gc=False):
     """The one vector of a point, dense and without a name. Most of what is written are vectors, and often nobody looks
     at them. Its numbers are finite, or looking raises."""
 
@@ -121,13 +121,14 @@ def looked(part: Mapping[str, V]) -> Mapping[str, V]:
     return part if type(part) is dict else part.look() if isinstance(part, Unread) else part
 
 
-class Point(msgspec.Struct, frozen=True, eq=False):
+class Point(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A point, or the selected part of one. `vectors` maps name to vector, "" is the unnamed one.
 
     `native`: the same point as a client of its vendor sent it, in that vendor's encoding; b"" where nobody did. Two
     that differ in nothing else are equal.
 
-    (A struct of msgspec's, which takes a tenth of the time to make that a frozen dataclass does: there are many.)
+    (A struct of msgspec's, which takes a tenth of the time to make that a frozen dataclass does, and one that the garbage
+    collector does not walk: there are many, and nothing in them leads back.)
     """
 
     id: PointId
@@ -150,7 +151,7 @@ class Metric(Enum):
     MANHATTAN = "manhattan"  # minus the L1 distance
 
 
-class Hit(msgspec.Struct, frozen=True):
+class Hit(msgspec.Struct, frozen=True, gc=False):
     """A point found by a search; `score` is higher-is-better (see `Metric`)."""
 
     point: Point

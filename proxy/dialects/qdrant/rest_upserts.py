@@ -47,7 +47,7 @@ def unread_upsert(collection: str, body: bytes, small_bytes: int = SMALL_BYTES) 
     return Upsert(collection, points)
 
 
-class JsonVector(UnreadVector):
+class JsonVector(UnreadVector, gc=False):
     """`wire` is a JSON list of its numbers, of which a thousand take longer to read than a search to pass."""
 
     is_slow: ClassVar[bool] = True
