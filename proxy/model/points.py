@@ -127,8 +127,8 @@ class Point(msgspec.Struct, frozen=True, eq=False, gc=False):
     `native`: the same point as a client of its vendor sent it, in that vendor's encoding; b"" where nobody did. Two
     that differ in nothing else are equal.
 
-    (A struct of msgspec's, which takes a tenth of the time to make that a frozen dataclass does, and one that the garbage
-    collector does not walk: there are many, and nothing in them leads back.)
+    (A struct of msgspec's, which takes a tenth of the time to make that a frozen dataclass does, and one that the
+    garbage collector does not walk: there are many, and nothing in them leads back.)
     """
 
     id: PointId

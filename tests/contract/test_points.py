@@ -9,6 +9,9 @@ import pytest
 from proxy.errors import InvalidRequest, Refused
 from proxy.model import IDS_ONLY, CollectionSpec, Json, Metric, Point, PointId, Selection, VectorSpec
 from proxy.stores import Store
+from proxy.stores.emulated_primary import EmulatedPrimary
+from proxy.stores.memory import MemoryStore
+from proxy.stores.milvus import MilvusStore
 from tests.support.contract_points import (
     assert_same_payload,
     assert_same_point,
@@ -137,6 +140,20 @@ async def test_a_fetch_returns_the_parts_asked_for(store: Store, collection: str
         found = await part(Selection(payload_include=include, payload_exclude=exclude))
         assert found.vectors == {}
         assert_same_payload(found.payload, expected)
+
+
+async def test_one_that_does_not_fit_keeps_the_others_out_where_all_are_wanted(store: Store, collection: str) -> None:
+    if not isinstance(store, MemoryStore | EmulatedPrimary | MilvusStore):
+        pytest.skip("not of whole points")
+    points = [point(1), Point(2, {"": floats(1.0)}), point(3)]
+    report = await store.upsert(collection, points, whole=True)
+    assert (set(report.refused), report.put) == ({2}, False)
+    assert await store.count(collection) == 0
+    report = await store.upsert(collection, points)
+    assert (set(report.refused), report.put) == ({2}, True)
+    assert set(await store.fetch(collection, [1, 2, 3])) == {1, 3}
+    assert (await store.upsert(collection, [point(4)], whole=True)).refused == {}
+    assert set(await store.fetch(collection, [4])) == {4}
 
 
 async def refused(store: Store, collection: str, bad: Point) -> None:

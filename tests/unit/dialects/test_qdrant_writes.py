@@ -11,7 +11,9 @@ from qdrant_client import grpc
 
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.grpc_routes import METHODS
+from proxy.dialects.qdrant.grpc_upserts import waits
 from proxy.dialects.qdrant.grpc_writes import barrier_call, definition_call, delete_call, exact_point, write_call
+from proxy.dialects.qdrant.messages import proto
 from proxy.errors import Untranslatable
 from proxy.model import (
     Batch,
@@ -96,6 +98,16 @@ def test_writes_wait_and_are_strongly_ordered() -> None:
         assert message.wait
         assert message.ordering.type == grpc.WriteOrderingType.Strong
         assert message.collection_name == "docs"
+
+
+@pytest.mark.parametrize("path", [path for path, method in METHODS.items() if not method.is_read])
+def test_whether_an_answer_is_waited_for(path: str) -> None:
+    request = getattr(proto, METHODS[path].request)
+    if "wait" not in request.DESCRIPTOR.fields_by_name:
+        pytest.skip("nothing to wait for")
+    for said in ({}, {"wait": False}, {"wait": True}):
+        message = request(collection_name="docs", **said)
+        assert waits(message.SerializeToString()) == message.wait == said.get("wait", False)
 
 
 def test_the_barrier_changes_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import tracemalloc
 import zlib
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -171,3 +172,30 @@ def test_what_is_no_message_is_refused(body: bytes, coding: bytes, status: int, 
     with pytest.raises(MessageError, match=why) as caught:
         message_in(Pieces(body), coding)
     assert caught.value.status == status
+
+
+@given(st.lists(st.binary(max_size=2500), max_size=8), st.integers(0, 5))
+def test_pieces_are_what_came(pieces: list[bytes], start: int) -> None:
+    body = Pieces()
+    for piece in pieces:
+        body.add(piece)
+    whole = b"".join(pieces)
+    assert (body.size_bytes, body.joined(), body.joined(start)) == (len(whole), whole, whole[start:])
+
+
+@given(st.binary(max_size=3000), st.lists(st.integers(0, 3005), max_size=5))
+def test_a_message_is_the_same_however_it_is_cut(message: bytes, cuts: list[int]) -> None:
+    body = framed(message)
+    places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    pieces = Pieces()
+    for start, end in pairwise(places):
+        pieces.add(body[start:end])
+    assert message_in(pieces, b"identity") == message
+
+
+def test_small_pieces_take_as_many_bytes_as_they_have() -> None:
+    body = Pieces()
+    for number in range(100_000):
+        body.add(bytes([number % 256]))
+    assert len(body._all) == 2
+    assert body.joined() == bytes(number % 256 for number in range(100_000))
