@@ -12,8 +12,10 @@ from typing import Any
 import click
 import grpc
 import uvloop
+from pymilvus.grpc_gen import milvus_pb2
 
 _SEARCH, _INSERT = "/milvus.proto.milvus.MilvusService/Search", "/milvus.proto.milvus.MilvusService/Insert"
+_ANSWERS = {_SEARCH: milvus_pb2.SearchResults, _INSERT: milvus_pb2.MutationResult}
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -27,14 +29,15 @@ class Repeating:
     def service(self, details: Any) -> Any:
         method = details.method
         metadata = tuple(details.invocation_metadata)
-        may_repeat = method in (_SEARCH, _INSERT)
+        may_repeat = method in _ANSWERS
 
         async def unary(message: bytes, context: Any) -> bytes:
             if may_repeat and (known := self._answers.get(method)) is not None:
                 return known
             answer: bytes = await self._behind.unary_unary(method)(message, metadata=_passed_on(metadata))
-            if method == _SEARCH or (may_repeat and _SEARCH in self._answers):
-                self._answers[method] = answer
+            begins = method == _SEARCH or (may_repeat and _SEARCH in self._answers)
+            if begins and _ANSWERS[method].FromString(answer).status.code == 0:
+                self._answers.setdefault(method, answer)
             return answer
 
         return grpc.unary_unary_rpc_method_handler(unary)
@@ -57,7 +60,7 @@ async def serve(port: int, behind: str) -> None:
 @click.option("--port", type=int, required=True)
 @click.option("--behind", required=True, help="The address of a Milvus Lite.")
 def main(port: int, behind: str) -> None:
-    """Canned answers of a Milvus Lite's."""
+    """What a Milvus Lite answered once, again and again."""
     uvloop.run(serve(port, behind))
 
 

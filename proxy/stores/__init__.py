@@ -61,7 +61,7 @@ class WriteReport:
     """What became of a batch of whole points. Points not in `refused` are stored and visible to `fetch`.
 
     `refused` maps an id to why the store cannot represent that point, ever (the point is parked);
-    a refusal that may pass is raised instead. `put`: False if nothing was put on account of them (`whole`).
+    a refusal that may pass is raised instead. `put`: False: because of them nothing at all was put (only with `whole`).
     """
 
     refused: Mapping[PointId, str] = field(default_factory=dict)
@@ -175,7 +175,7 @@ class WholePointStore(Store, Protocol):
         ...
 
     async def upsert(self, collection: str, points: Sequence[Point], *, whole: bool = False) -> WriteReport:
-        """As of Store. `whole`: all of them, or none if there is one that is `unfit`."""
+        """As of Store. `whole`: none of them if one is `unfit`; what the server itself refuses keeps no other out."""
         ...
 
     async def unfit(self, collection: str, points: Sequence[Point]) -> Mapping[PointId, str]:

@@ -37,8 +37,8 @@ class HeldCollection:
 
 
 def stored(spec: CollectionSpec, points: Iterable[Point]) -> list[Point]:
-    """The points, which fit, as a collection of `spec` keeps them: copies (of what somebody else may change), cosine
-    vectors at unit length."""
+    """The points, which fit, as a collection of `spec` keeps them: copies, cosine vectors at unit length. (A payload
+    that was read from a request is not copied: nobody edits one in place.) Raises InvalidRequest as `looked` does."""
     given = list(points)
     vectors = [dict(looked(point.vectors)) for point in given]
     for name, vector in spec.vectors.items():
@@ -77,8 +77,8 @@ def units(vectors: Sequence[bytes]) -> list[bytes]:
     if not vectors:
         return []
     rows = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
-    with np.errstate(over="ignore"):
-        squared = np.einsum("ij,ij->i", rows, rows)
+    with np.errstate(over="ignore"):  # each by itself, as exactly as one alone: einsum is not, where they are long
+        squared = np.matmul(rows[:, np.newaxis, :], rows[:, :, np.newaxis])[:, 0, 0]
     stays = (squared < np.finfo(np.float32).eps) | (np.abs(squared - 1.0) <= 1e-6)
     if stays.all():
         return list(vectors)

@@ -27,7 +27,7 @@ from proxy.dialects.milvus.requests import BOUNDED, EVENTUALLY, STRONG, Guarante
 from proxy.dialects.milvus.rows import encode_points, keys_of
 from proxy.dialects.milvus.schema import METRICS, VectorIndex, search_parameters
 from proxy.dialects.milvus.status import ResultTooLargeError
-from proxy.errors import CollectionNotFound, Refused, Untranslatable
+from proxy.errors import CollectionNotFound, Refused, Throttled, Unavailable, Unclear, Untranslatable
 from proxy.model import (
     EVERYTHING,
     CollectionSpec,
@@ -158,10 +158,16 @@ class MilvusStore:
             report, refusal = WriteReport(), error
         if refusal is None and not report.refused:
             return report
+        has_put = refusal is None and report.put
         # Somebody may have made the collection anew, in another shape.
-        renewed = await self._collections.renewed(collection)
+        try:
+            renewed = await self._collections.renewed(collection)
+        except (Unavailable, Throttled, Unclear):
+            if refusal is None and not has_put:
+                return report  # for which nobody has to be asked
+            raise
         if renewed is not None:
-            return await self._writer.upsert(renewed, points, whole)
+            return await self._writer.upsert(renewed, points, whole and not has_put)
         if refusal is not None:
             raise refusal
         return report

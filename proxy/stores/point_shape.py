@@ -18,7 +18,8 @@ FLOAT32_BYTES = 4
 
 
 def fitting_before(spec: CollectionSpec, points: Sequence[Point]) -> tuple[Sequence[Point], str]:
-    """The points before the first that does not fit, and why that does not; all, and "", if all do."""
+    """The points before the first that does not fit, and why that does not; all, and "", if all do. Raises
+    InvalidRequest as `looked` does."""
     if _all_fit(spec, points):
         return points, ""
     for number, point in enumerate(points):

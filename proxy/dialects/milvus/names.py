@@ -2,7 +2,7 @@
 
 A name that is one already stays as it is. In others, each character that may not stand there becomes `_x<hex>_` (its
 code point), and so does an underscore that could be mistaken for the start of such an escape: "my-docs" is
-`my_x2d_docs`. Reversible, and no two names share one.
+`my_x2d_docs`. Reversible, and no two collections share one.
 
 Vectors: the unnamed one is the field `vector`. A vector that is called like one of our own fields has its first
 character escaped.
@@ -35,7 +35,10 @@ def collection_name(name: str) -> str:
 
 def name_of_collection(milvus_name: str) -> str:
     """The inverse of `collection_name`; a name that it never gives stands for itself."""
-    return milvus_name if _stays(milvus_name) else _unescaped(milvus_name) or milvus_name
+    if _stays(milvus_name):
+        return milvus_name
+    name = _unescaped(milvus_name)
+    return name if name is not None and _escaped(name) == milvus_name else milvus_name
 
 
 def vector_field(name: str) -> str:

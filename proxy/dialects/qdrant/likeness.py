@@ -168,7 +168,8 @@ def _hits(body: bytes) -> Any:
 
 def _hits_classes() -> tuple[Any, ...]:
     """An answer to one search with nothing but its hits, and these without what the server says of itself. What is a
-    message in them is bytes, and a payload a map of bytes: one that is an object within may be unlike itself."""
+    message in them is bytes, and a payload a map of bytes: one that is an object within may be unlike itself.
+    (Repeated, since of a message that comes twice both would count, which no server sends.)"""
     kind = FieldDescriptorProto
     file = FileDescriptorProto(name="crossfade/hits.proto", package="crossfade", syntax="proto2")
     hits = file.message_type.add(name="Hits")
@@ -177,7 +178,7 @@ def _hits_classes() -> tuple[Any, ...]:
     for field in proto.ScoredPoint.DESCRIPTOR.fields:
         if field.name not in ("version", "payload"):
             of = kind.TYPE_BYTES if field.type == kind.TYPE_MESSAGE else field.type
-            hit.field.add(name=field.name, number=field.number, type=of, label=_OPTIONAL)
+            hit.field.add(name=field.name, number=field.number, type=of, label=_REPEATED)
     number = proto.ScoredPoint.DESCRIPTOR.fields_by_name["payload"].number
     hit.field.add(
         name="payload", number=number, type=kind.TYPE_MESSAGE, type_name=".crossfade.Hit.PayloadEntry", label=_REPEATED

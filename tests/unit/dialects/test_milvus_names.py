@@ -53,6 +53,13 @@ def test_every_collection_on_the_server_can_be_named(there: str) -> None:
         assert collection_name(name_of_collection(there)) == there
 
 
+@given(st.lists(PIECES | st.sampled_from("$-%"), min_size=1, max_size=8).map("".join))
+def test_a_name_that_is_never_given_stands_for_itself(there: str) -> None:
+    """A server can be told to take more than letters, digits and underscores."""
+    name = name_of_collection(there)
+    assert name == there or collection_name(name) == there
+
+
 @given(NAMES | st.just(""))
 def test_a_vector_name_comes_back_from_its_field(name: str) -> None:
     field = vector_field(name)

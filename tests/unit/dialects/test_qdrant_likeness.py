@@ -48,6 +48,16 @@ class TestJson:
         other = hit(version=99, payload={"b": 2, "n": 1})
         assert likeness_of_json(answer([hit(payload={"n": 1, "b": 2})]), answer([other], 0.5)) is ALIKE
 
+    def test_a_message_that_comes_twice_counts_as_both(self) -> None:
+        """As protobuf reads it; no server writes it so."""
+        one, two, nothing = (proto.ScoredPoint(id=proto.PointId(**said)) for said in ({"num": 1}, {"num": 2}, {}))
+        field = Field(proto.QueryResponse, "result")
+        ours, theirs = (
+            b"".join(field.each([each.SerializeToString() + nothing.SerializeToString()])) for each in (one, two)
+        )
+        assert likeness_of_proto(QUERY, ours, theirs) is UNLIKE
+        assert likeness_of_proto(QUERY, ours, ours) is ALIKE
+
     def test_nothing_found_is_told_from_something(self) -> None:
         nothing: Any
         for nothing in ([], {"points": []}, [[], []], [{"points": []}]):
