@@ -21,7 +21,7 @@ from proxy.protocols.hpack import Field
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Limits, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code
-from proxy.wire import Handler, Request, Response, collected
+from proxy.wire import Handler, Headers, Request, Response, collected
 from tests.support.event_loops import on_each_loop
 
 REQUEST: tuple[Field, ...] = (
@@ -201,6 +201,24 @@ async def test_an_answer_waits_for_a_client_that_reads_slowly() -> None:
         await client.ask(body=framed(b"small"))
         assert (await client.status())[b"grpc-status"] == b"0"  # of the small one: it is not kept waiting
         assert client.http2.open_streams == 1
+
+
+@pytest.mark.parametrize("headers", [(), (("x-a", "1"), ("x-b-bin", b"\xfe"))])
+@pytest.mark.parametrize("trailers", [(), (("x-c", "2"),)])
+@pytest.mark.parametrize("status", [0, 5])
+async def test_what_is_said_beside_an_answer_arrives(status: int, headers: Headers, trailers: Headers) -> None:
+    async def answer(_: Request) -> Response:
+        return Response(status, headers, b"body", "why" if status else "", trailers)
+
+    async with listening(answer) as listener, grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}") as channel:
+        call = channel.unary_unary("/a.B/C")(b"asked")
+        assert (await call.code()).value[0] == status
+        assert await call.details() == ("why" if status else "")
+        begun, ended = tuple(await call.initial_metadata()), tuple(await call.trailing_metadata())
+        if status == 0:
+            assert await call == b"body"
+        assert {*headers, *trailers} <= {*begun, *ended}
+        assert set(trailers) <= set(ended)
 
 
 async def test_metadata_that_cannot_be_sent_fails_the_call_alone() -> None:

@@ -50,6 +50,13 @@ def test_a_payload_comes_back_as_it_was(payload: dict[str, Json]) -> None:
     assert not {"id", "vector", "$meta", "_seq", "_partition"} & set(orjson.loads(text))
 
 
+def test_a_row_that_somebody_else_wrote_is_read_as_json_is() -> None:
+    """Without an id of ours, and with a key written in another way."""
+    assert decode_payload(b'{"a":1}', 7) == (7, {"a": 1})
+    assert decode_payload(b"", "x") == ("x", {})
+    assert decode_payload(b'{"\\u005fcrossfade_key_id":1}', 7) == (7, {"id": 1})
+
+
 @given(st.dictionaries(KEYS, SCALARS | st.integers() | st.floats() | st.sampled_from(["[", " {", "x ["]), max_size=5))
 def test_a_plain_payload_is_what_a_look_at_every_value_says(payload: dict[str, Json]) -> None:
     with pytest.MonkeyPatch.context() as patch:
