@@ -66,15 +66,15 @@ def _own_ports() -> Iterator[int]:
     chance = random.SystemRandom()  # not the generator that a test may have seeded, alike in all of them
     parts = [_PORTS[start : start + _PART] for start in range(0, len(_PORTS), _PART)]
     for part in chance.sample(parts, len(parts)):
-        if _is_free(Path(tempfile.gettempdir()) / f"crossfade-ports-{part.start}"):
+        if _take(Path(tempfile.gettempdir()) / f"crossfade-ports-{part.start}"):
             break
     else:
         part = _PORTS
     return itertools.islice(itertools.cycle(part), chance.randrange(len(part)), None)
 
 
-def _is_free(path: Path) -> bool:
-    """And from then on it is this process's: the file stays open."""
+def _take(path: Path) -> bool:
+    """Lock the file for as long as this process runs, in which it stays open; False if another process has."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except PermissionError:  # another user's

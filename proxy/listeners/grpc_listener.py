@@ -59,6 +59,7 @@ _HEAD: tuple[Field, ...] = (
     (b"content-type", b"application/grpc"),
     (b"grpc-accept-encoding", grpc.ACCEPTED_CODINGS),
 )
+_PLAIN_HEAD, _PLAIN_TRAILERS = encode(_HEAD), encode(status_fields(grpc.OK, ""))  # of most answers
 _log = logging.getLogger("crossfade.listeners.grpc")
 
 
@@ -517,9 +518,6 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, act) if act is not None else None
-
-
-_PLAIN_HEAD, _PLAIN_TRAILERS = encode(_HEAD), encode(status_fields(grpc.OK, ""))
 
 
 def _head(headers: Headers) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.model.filters import Filter
-from proxy.model.points import Json, Point, PointId, Unread
+from proxy.model.points import Json, Point, PointId, looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,8 @@ def look_into(operation: object) -> None:
     """Read what has been left unread of a write. Raises InvalidRequest if it is not what it was taken for."""
     if isinstance(operation, Upsert):
         for point in operation.points:
-            for part in (point.vectors, point.payload):
-                if isinstance(part, Unread) and not part.is_read:
-                    part.look()
+            looked(point.vectors)
+            looked(point.payload)
 
 
 def write_filters(write: Write) -> tuple[Filter, ...] | None:

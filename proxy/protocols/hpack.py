@@ -54,9 +54,10 @@ class HpackError(Exception):
 
 
 class FieldBlock(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """One object for all blocks of the same bytes, as long as it is remembered. `fields` in their order, of which
-    `pseudo` are those that begin with a colon. `size_bytes` as SETTINGS_MAX_HEADER_LIST_SIZE counts it. `problem`: what
-    makes it malformed first, or "". `authority`: what `:authority` or `host` says, if there is either."""
+    """One object for all blocks of the same bytes while they are remembered (see the file's head). `fields` in their
+    order, of which `pseudo` are those that begin with a colon. `size_bytes` as SETTINGS_MAX_HEADER_LIST_SIZE counts it.
+    `problem`: what makes it malformed first, or "". `authority`: what `:authority` or `host` says, if there is either.
+    """
 
     fields: tuple[Field, ...]
     size_bytes: int

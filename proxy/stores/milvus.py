@@ -158,16 +158,16 @@ class MilvusStore:
             report, refusal = WriteReport(), error
         if refusal is None and not report.refused:
             return report
-        has_put = refusal is None and report.put
+        nothing_put = refusal is not None or not report.put
         # Somebody may have made the collection anew, in another shape.
         try:
             renewed = await self._collections.renewed(collection)
         except (Unavailable, Throttled, Unclear):
-            if refusal is None and not has_put:
+            if not report.put:
                 return report  # for which nobody has to be asked
             raise
         if renewed is not None:
-            return await self._writer.upsert(renewed, points, whole and not has_put)
+            return await self._writer.upsert(renewed, points, whole and nothing_put)
         if refusal is not None:
             raise refusal
         return report

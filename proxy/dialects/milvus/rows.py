@@ -115,11 +115,11 @@ def _refuse_unsearchable(rows: Rows, position: int, vector: VectorField) -> None
 
 def written(request: Any, rows: Sequence[Row], layout: Layout) -> bytes:
     """`request` (an InsertRequest or UpsertRequest) with the rows, one column a field, those of vectors last."""
-    fill_columns(request.fields_data, rows, layout)
-    return b"".join((request.SerializeToString(), *vector_columns(rows, layout)))
+    _fill_columns(request.fields_data, rows, layout)
+    return b"".join((request.SerializeToString(), *_vector_columns(rows, layout)))
 
 
-def fill_columns(columns: Any, rows: Sequence[Row], layout: Layout) -> None:
+def _fill_columns(columns: Any, rows: Sequence[Row], layout: Layout) -> None:
     """What is no vector as FieldData, put into a message's own list of them: a message that is made apart is copied
     where it goes."""
     _fill_keys(columns.add(field_name=layout.primary_field), [row.key for row in rows], layout)
@@ -136,7 +136,7 @@ def _fill_keys(column: Any, keys: list[PrimaryKey], layout: Layout) -> None:
         column.scalars.string_data.data.extend(keys)
 
 
-def vector_columns(rows: Sequence[Row], layout: Layout) -> Iterator[bytes]:
+def _vector_columns(rows: Sequence[Row], layout: Layout) -> Iterator[bytes]:
     """The columns of vectors as they stand in a request, in parts: the vectors themselves are copied once, where they
     go."""
     for position, vector in enumerate(layout.vectors.values()):

@@ -117,8 +117,8 @@ def unread_upsert(body: bytes) -> Upsert | None:
 
 
 def waits(body: bytes) -> bool:
-    """Whether a message that changes points or an index is to be answered once that is done; all have one number for
-    it. (Nothing else of them is read.)"""
+    """Whether a message that changes points or an index is to be answered once that is done. Of any such message, since
+    all have one number for it; like the upserts of this file it is not read further."""
     return bool(_Waiting.FromString(body).wait)
 
 
