@@ -296,7 +296,7 @@ async def ask(route: LiveRoute, read: DataRead, collection: str, side: Side) -> 
     name = route.replicator.stores.name_at(side, collection)
     match read:
         case Search():
-            return await store.search(replace(read, collection=name))
+            return await store.search(read if read.collection == name else replace(read, collection=name))
         case SearchBatch(searches=searches):
             asked = (store.search(replace(search, collection=name)) for search in searches)
             return HitsBatch(tuple(await asyncio.gather(*asked)))

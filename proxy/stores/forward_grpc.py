@@ -38,6 +38,7 @@ from proxy.wire import AnswerHead, GiveUp, Headers, Request, Response
 
 _CONNECT_SECONDS = 1.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)  # between tries to connect
+_HEADS = 256  # are remembered: an application says much the same with each call
 _TRANSPORT_METADATA = frozenset({"user-agent", "te", "content-type"})
 
 
@@ -84,6 +85,7 @@ class GrpcForwarder:
         self._failed_at = 0.0
         self._failure = ""  # why the last try to connect failed
         self._closed = False
+        self._block = lru_cache(_HEADS)(self._block_anew)
 
     async def forward(self, request: Request, patience_seconds: float = 0.0, line: object = None) -> Response:
         """The server's own answer, with its gRPC status; waited for as long as `patience_seconds`, if that is longer
@@ -127,7 +129,7 @@ class GrpcForwarder:
             raise self.meaning(error) from error
         granted = request.timeout_seconds
         fields = (  # what is passed on unread has to be what the client can read
-            *(each for each in self._fields(request) if each[0] != b"grpc-accept-encoding"),
+            *(each for each in self._fields(request.path, request.headers) if each[0] != b"grpc-accept-encoding"),
             *(((b"grpc-encoding", asked.coding),) if asked.coding != b"identity" else ()),
             *((timeout_field(granted),) if granted is not None else ()),
         )
@@ -161,7 +163,7 @@ class GrpcForwarder:
     def passage(self, request: Request) -> Passage | None:
         """As of Forwarder."""
         try:
-            return _Passage(self, encode(self._fields(request)))
+            return _Passage(self, self._block(request.path, request.headers))
         except ValueError:  # metadata that HTTP/2 does not allow
             return None
 
@@ -192,23 +194,27 @@ class GrpcForwarder:
 
     # --- a call ------------------------------------------------------------------------------------------
 
-    def _fields(self, request: Request) -> tuple[Field, ...]:
+    def _fields(self, path: str, headers: Headers) -> tuple[Field, ...]:
         """All but how long the answer is waited for."""
         return (
             *self._own,
-            (b":path", request.path.encode()),
+            (b":path", path.encode()),
             (b"te", b"trailers"),
             (b"content-type", b"application/grpc"),
             (b"user-agent", b"crossfade"),
             (b"grpc-accept-encoding", grpc.ACCEPTED_CODINGS),
-            *fields_of(_of_the_client(request.headers)),
+            *fields_of(_of_the_client(headers)),
         )
 
+    def _block_anew(self, path: str, headers: Headers) -> bytes:
+        """The head of a call, but for how long its answer is waited for. Raises ValueError."""
+        return encode(self._fields(path, headers))
+
     async def _call(self, line: _Line, request: Request, seconds: float) -> Call:
-        fields = (*self._fields(request), timeout_field(seconds))
+        head = self._block(request.path, request.headers) + encode((timeout_field(seconds),))
         line.calls += 1
         try:
-            return await line.connection.call(fields, request.bytes)
+            return await line.connection.call(head, request.bytes)
         finally:
             self.leave(line)
 

@@ -146,7 +146,7 @@ class GrpcUpstream(asyncio.Protocol):
             self._write_soon()
             self._room.set()
 
-    async def call(self, fields: Sequence[Field], message: bytes) -> Call:
+    async def call(self, fields: Fields, message: bytes) -> Call:
         """The whole answer; right after `room`. Raises NotSent, BrokenOff, and ValueError as `begin`."""
         whole: asyncio.Future[Call] = self._loop.create_future()
 

@@ -221,13 +221,14 @@ class MilvusStore:
         except UnrepresentableError:  # it lies after every id that the collection can hold
             return Page((), None)
 
-        if (await self._connection.server()).lite:
+        lite = (await self._connection.server()).lite
+        if lite:
             self._collections.flush_if_worth_it(known)
 
         async def read(condition: str) -> list[Point]:
             return await self._rows_from(known, first, limit + 1, condition, selection)
 
-        points = await self._exactly(known, filter, read)
+        points = await self._exactly(known, filter, read, lite)
         return Page(tuple(points[:limit]), points[limit].id if len(points) > limit else None)
 
     async def count(self, collection: str, filter: Filter | None = None) -> int:
@@ -237,7 +238,7 @@ class MilvusStore:
             reply = await self._query(known, requests.count(known.place, condition, self._horizon.guarantee))
             return int(reply.fields_data[0].scalars.long_data.data[0])
 
-        return await self._exactly(known, filter, read)
+        return await self._exactly(known, filter, read, (await self._connection.server()).lite)
 
     async def search(self, search: Search) -> Hits:
         known = await self._collections.get(search.collection)
@@ -250,19 +251,20 @@ class MilvusStore:
         if search.exact and vector.index_type != "FLAT":
             raise Untranslatable("exact search")
 
-        if (await self._connection.server()).lite:
+        lite = (await self._connection.server()).lite
+        if lite:
             self._collections.flush_if_worth_it(known)
+        output = output_fields(known.layout, search.selection)
+        parameters = search_parameters(vector, window, self._index.ef_search, search.params)
 
         async def read(condition: str) -> list[Hit]:
-            parameters = search_parameters(vector, window, self._index.ef_search, search.params)
-            output = output_fields(known.layout, search.selection)
             request = requests.search(
                 *(known.place, search.vector, vector, window, condition, output, self._searches_see(), parameters)
             )
             reply = await self._read(known, "Search", request, milvus.SearchResults)
             return hits_of(reply.results, known.layout, vector, search.selection)
 
-        hits = await self._exactly(known, search.filter, read)
+        hits = await self._exactly(known, search.filter, read, lite)
         if search.score_threshold is not None:
             hits = [hit for hit in hits if hit.score >= search.score_threshold]
         return Hits(vector.metric, tuple(hits[search.offset : window]))
@@ -270,11 +272,12 @@ class MilvusStore:
     # --- how they read -------------------------------------------------------------------------
 
     async def _exactly(
-        self, collection: MilvusCollection, filter: Filter | None, read: Callable[[str], Awaitable[T]]
+        self, collection: MilvusCollection, filter: Filter | None, read: Callable[[str], Awaitable[T]], lite: bool
     ) -> T:
         """`read` with the condition that `filter` stands for."""
-        lite = (await self._connection.server()).lite
-        marks = relevant_marks(filter, lite=lite) if filter is not None else frozenset()
+        if filter is None:
+            return await read("")
+        marks = relevant_marks(filter, lite=lite)
         while True:
             await collection.survey.ask(marks, lambda mark: self._occurs(collection, mark), _SURVEY_WAIT_SECONDS)
             written = expression(filter, collection.layout, collection.survey.known(marks), lite=lite)

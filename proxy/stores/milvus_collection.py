@@ -16,9 +16,9 @@ version before that: it looks at the segments without the new one, and then at t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -181,14 +181,12 @@ class MilvusCollections:
                 await self._load(collection.name)
             return await read()
 
-    @contextlib.asynccontextmanager
-    async def turn(self, collection: MilvusCollection, *, alone: bool) -> AsyncIterator[None]:
-        """A turn at the collection, on Milvus Lite."""
-        if (await self._connection.server()).lite:
-            async with collection.turns.alone() if alone else collection.turns.together():
-                yield
-        else:
-            yield
+    def turn(self, collection: MilvusCollection, *, alone: bool) -> AbstractAsyncContextManager[None]:
+        """A turn at the collection, on Milvus Lite, and on what may be one."""
+        server = self._connection.present_server
+        if server is not None and not server.lite:
+            return nullcontext()
+        return collection.turns.alone() if alone else collection.turns.together()
 
     def flush_if_worth_it(self, collection: MilvusCollection) -> None:
         """On Milvus Lite only."""

@@ -18,7 +18,7 @@ import contextlib
 import re
 import ssl
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.dialects.milvus import requests
@@ -44,17 +44,19 @@ _REFUSALS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Server:
-    """What answers at the address."""
+    """What answers at the address. `lite`: Milvus Lite, which wants the writes of a collection one at a time, and reads
+    filters differently. `headers`: what calls to it carry."""
 
     version: str
     identifier: int
+    lite: bool = field(init=False)
+    headers: Headers = field(init=False)
 
-    @property
-    def lite(self) -> bool:
-        """Milvus Lite: it wants the writes of a collection one at a time, and reads filters differently."""
-        return self.version.startswith("milvus_lite-")
+    def __post_init__(self) -> None:
+        self.lite = self.version.startswith("milvus_lite-")
+        self.headers = (("identifier", str(self.identifier)),)
 
     @property
     def several_vectors(self) -> bool:
@@ -91,7 +93,13 @@ class MilvusConnection:
     async def server(self) -> Server:
         """The server at the other end of the present connection. Raises Unavailable, Refused (a key that it does not
         accept)."""
-        return (await self._line())[0]
+        return self.present_server or (await self._line())[0]
+
+    @property
+    def present_server(self) -> Server | None:
+        """The same, if hands have been shaken on that connection."""
+        line = self._forwarder.line
+        return self._server if line is not None and line is self._greeted else None
 
     async def _line(self) -> tuple[Server, object]:
         """The server, and the connection on which hands were shaken with it."""
@@ -110,10 +118,9 @@ class MilvusConnection:
         """The reply (of the message class `reply`) to one RPC; its status is success. Raises what `raise_for_status`
         and `GrpcForwarder` raise. `writes`: a failure in the middle may have left something behind. `request`: a
         message, or the bytes of one."""
-        async with await self._turn(method):
+        async with self._turns_of(await self.server(), method):
             server, line = await self._line()
-            headers = (("identifier", str(server.identifier)),)
-            return await self._call(method, request, reply, headers, collection, writes, line=line)
+            return await self._call(method, request, reply, server.headers, collection, writes, line=line)
 
     async def version(self) -> str:
         """What the server answers right now."""
@@ -122,8 +129,8 @@ class MilvusConnection:
     async def close(self) -> None:
         await self._forwarder.close()
 
-    async def _turn(self, method: str) -> AbstractAsyncContextManager[None]:
-        if not (await self.server()).lite:
+    def _turns_of(self, server: Server, method: str) -> AbstractAsyncContextManager[None]:
+        if not server.lite:
             return nullcontext()
         return self._turns.alone() if method in _ALONE else self._turns.together()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy as np
 from proxy.dialects.milvus.filters import key_condition
 from proxy.dialects.milvus.ids import IdMapping, PrimaryKey
 from proxy.dialects.milvus.names import DYNAMIC_FIELD
-from proxy.dialects.milvus.rows import decode_points, keys_of, keys_of_hits, score_of
+from proxy.dialects.milvus.rows import decode_points, keys_of, keys_of_hits, scores_of
 from proxy.dialects.milvus.schema import Layout, VectorField
 from proxy.errors import InvalidRequest
 from proxy.model import Hit, Point, Search, Selection
 from proxy.stores.payload_paths import select_payload
+
+_SCORE = attrgetter("score")
 
 
 def searched_vector(layout: Layout, search: Search) -> VectorField:
@@ -24,7 +27,7 @@ def searched_vector(layout: Layout, search: Search) -> VectorField:
     query = np.frombuffer(search.vector, dtype="<f4")
     if len(query) != vector.size:
         raise InvalidRequest(f"Vector dimension error: expected dim: {vector.size}, got {len(query)}")
-    if not np.isfinite(query).all():
+    if b"\0" in np.isfinite(query).tobytes():
         raise InvalidRequest("the query vector has a component that is not finite")
     return vector
 
@@ -48,25 +51,22 @@ def output_fields(layout: Layout, selection: Selection) -> list[str]:
 
 def points_of(reply: Any, layout: Layout, selection: Selection) -> list[Point]:
     """The points of a query's reply, in its order."""
-    return _selected(decode_points(reply.fields_data, keys_of(reply.fields_data, layout), layout), selection)
+    points = decode_points(reply.fields_data, keys_of(reply.fields_data, layout), layout, vectors=selection.vectors)
+    return _selected(points, selection)
 
 
 def hits_of(results: Any, layout: Layout, vector: VectorField, selection: Selection) -> list[Hit]:
     """Best first; Milvus sorts by its own number, and equal ones stay in its order."""
-    points = decode_points(results.fields_data, keys_of_hits(results.ids, layout), layout)
-    hits = [
-        Hit(point, score_of(score, vector.metric))
-        for point, score in zip(_selected(points, selection), results.scores, strict=True)
-    ]
-    return sorted(hits, key=lambda hit: -hit.score)
+    keys = keys_of_hits(results.ids, layout)
+    points = decode_points(results.fields_data, keys, layout, vectors=selection.vectors)
+    scores = scores_of(results.scores, vector.metric)
+    hits = [Hit(point, score) for point, score in zip(_selected(points, selection), scores, strict=True)]
+    hits.sort(key=_SCORE, reverse=True)
+    return hits
 
 
 def _selected(points: list[Point], selection: Selection) -> list[Point]:
-    """The points without what Milvus returned beyond the selection."""
-    whole = selection.payload and selection.payload_include is None and selection.payload_exclude is None
-    if whole and (selection.vectors or not any(point.vectors for point in points)):
+    """The points without what of their payloads was not asked for."""
+    if selection.payload and selection.payload_include is None and selection.payload_exclude is None:
         return points
-    return [
-        Point(point.id, point.vectors if selection.vectors else {}, select_payload(point.payload, selection))
-        for point in points
-    ]
+    return [Point(point.id, point.vectors, select_payload(point.payload, selection)) for point in points]

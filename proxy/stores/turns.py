@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 
 class Turns:
@@ -19,26 +17,25 @@ class Turns:
         self._alone = False
         self._waiting: deque[tuple[bool, asyncio.Future[None]]] = deque()  # (alone, its turn)
 
-    @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
+    def together(self) -> Turn:
         """With others that go together, beside nobody who is alone."""
-        await self._enter(alone=False)
-        try:
-            yield
-        finally:
-            self._together -= 1
+        return Turn(self, False)
+
+    def alone(self) -> Turn:
+        return Turn(self, True)
+
+    async def take(self, *, alone: bool) -> None:
+        if not (self._waiting or self._alone or (alone and self._together)):
+            self._together, self._alone = self._together + (not alone), alone
+        else:
+            await self._wait(alone)
+
+    def give_back(self, *, alone: bool) -> None:
+        self._together, self._alone = self._together - (not alone), self._alone and not alone
+        if self._waiting:
             self._admit()
 
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        await self._enter(alone=True)
-        try:
-            yield
-        finally:
-            self._alone = False
-            self._admit()
-
-    async def _enter(self, *, alone: bool) -> None:
+    async def _wait(self, alone: bool) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((alone, turn))
         self._admit()
@@ -46,7 +43,7 @@ class Turns:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # the turn and the cancellation came at once: give it on
-                self._together, self._alone = self._together - (not alone), self._alone and not alone
+                self.give_back(alone=alone)
             self._admit()
             raise
 
@@ -59,3 +56,19 @@ class Turns:
                 self._together, self._alone = self._together + (not alone), alone
                 turn.set_result(None)
             self._waiting.popleft()
+
+
+class Turn:
+    """To be taken by `async with`. (No generator: two of them stand around every read of a Milvus Lite.)"""
+
+    __slots__ = ("_alone", "_turns")
+
+    def __init__(self, turns: Turns, alone: bool) -> None:
+        self._turns = turns
+        self._alone = alone
+
+    async def __aenter__(self) -> None:
+        await self._turns.take(alone=self._alone)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._turns.give_back(alone=self._alone)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -17,7 +18,12 @@ from proxy.dialects.milvus.limits import MAX_WINDOW
 from proxy.dialects.milvus.messages import common, milvus
 from proxy.dialects.milvus.rows import Row, written
 from proxy.dialects.milvus.schema import METRICS, Layout, VectorField
+from proxy.dialects.proto_bytes import Field
 
+_SHORT_CONDITION = 2048  # characters; a longer one is not kept
+_VALUES = Field(common.PlaceholderValue, "values")
+_PLACEHOLDERS = Field(common.PlaceholderGroup, "placeholders")
+_GROUP = Field(milvus.SearchRequest, "placeholder_group")
 _LEVELS = common.ConsistencyLevel
 _FLOAT_VECTOR = common.PlaceholderType.Value("FloatVector")
 
@@ -40,8 +46,7 @@ def after(timestamp: int) -> Guarantee:
     return Guarantee(_LEVELS.Value("Session"), timestamp)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A collection by its Milvus name, in its database ("" is the default one)."""
 
     database: str
@@ -114,27 +119,50 @@ def search(
     output: Sequence[str],
     guarantee: Guarantee,
     parameters: Mapping[str, int],
-) -> Any:
-    """The `window` nearest rows; `parameters` are those of the index."""
-    placeholder = common.PlaceholderValue(tag="$0", type=_FLOAT_VECTOR, values=[query_vector])
+) -> bytes:
+    """The `window` nearest rows, as bytes; `parameters` are those of the index. An application asks for much the same
+    again and again: what is the same is put together once."""
+    put_together = _searching if len(condition) <= _SHORT_CONDITION else _searching.__wrapped__
+    index = orjson.dumps(parameters)
+    searching = put_together(*(place, vector.field, METRICS[vector.metric], window, condition, tuple(output), index))
+    seen = _seeing(guarantee.level, guarantee.timestamp)
+    return b"".join((searching, seen, _before_vector(len(query_vector)), query_vector))
+
+
+@lru_cache(256)
+def _searching(
+    place: Place, field: str, metric: str, window: int, condition: str, output: tuple[str, ...], index: bytes
+) -> bytes:
+    """All of a search but the vector and what it must see."""
     asked = {
-        "anns_field": vector.field,
+        "anns_field": field,
         "topk": str(window),
-        "metric_type": METRICS[vector.metric],
-        "params": orjson.dumps(dict(parameters)).decode(),
+        "metric_type": metric,
+        "params": index.decode(),
         "round_decimal": "-1",
     }
-    return milvus.SearchRequest(
+    request = milvus.SearchRequest(
         dsl=condition,
         dsl_type=common.DslType.Value("BoolExprV1"),
-        placeholder_group=common.PlaceholderGroup(placeholders=[placeholder]).SerializeToString(),
         nq=1,
         output_fields=output,
         search_params=_pairs(asked),
-        guarantee_timestamp=guarantee.timestamp,
-        consistency_level=guarantee.level,
         **place.fields(),
     )
+    return bytes(request.SerializeToString())
+
+
+@lru_cache(256)
+def _seeing(level: int, timestamp: int) -> bytes:
+    return bytes(milvus.SearchRequest(guarantee_timestamp=timestamp, consistency_level=level).SerializeToString())
+
+
+@lru_cache(256)
+def _before_vector(size: int) -> bytes:
+    """What stands before a vector of so many bytes, at the end of a search."""
+    value = common.PlaceholderValue(tag="$0", type=_FLOAT_VECTOR).SerializeToString() + _VALUES[size]
+    group = _PLACEHOLDERS[len(value) + size] + value
+    return bytes(_GROUP[len(group) + size] + group)
 
 
 def _pairs(values: Mapping[str, str]) -> list[Any]:

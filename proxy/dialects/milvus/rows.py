@@ -158,19 +158,22 @@ def float_bytes(array: Any) -> bytes:
 # --- and back ----------------------------------------------------------------------------
 
 
-def decode_points(fields: Iterable[Any], keys: Sequence[PrimaryKey], layout: Layout) -> list[Point]:
-    """The points of a reply: whatever of payload and vectors its columns hold, in the order of `keys`."""
+def decode_points(
+    fields: Iterable[Any], keys: Sequence[PrimaryKey], layout: Layout, *, vectors: bool = True
+) -> list[Point]:
+    """The points of a reply: whatever of payload and (unless it is not asked for) vectors its columns hold, in the
+    order of `keys`."""
     by_name = {column.field_name: column for column in fields}
-    ids: list[PointId] = [point_id_of(key) for key in keys]
+    ids: list[PointId] = list(keys) if layout.ids is IdMapping.INTEGER else list(map(point_id_of, keys))
     payloads: list[dict[str, Json]] = [{} for _ in keys]
     if (dynamic := by_name.get(DYNAMIC_FIELD)) is not None:
         for position, text in enumerate(dynamic.scalars.json_data.data):
             ids[position], payloads[position] = decode_payload(text, ids[position])
-    vectors: list[dict[str, bytes]] = [{} for _ in keys]
-    for name, vector in layout.vectors.items():
+    found: list[dict[str, bytes]] = [{} for _ in keys]
+    for name, vector in layout.vectors.items() if vectors else ():
         if (column := by_name.get(vector.field)) is not None:
-            _spread(float_bytes(column.vectors.float_vector), name, vector.size * _FLOAT32_BYTES, vectors)
-    return [Point(*parts) for parts in zip(ids, vectors, payloads, strict=True)]
+            _spread(float_bytes(column.vectors.float_vector), name, vector.size * _FLOAT32_BYTES, found)
+    return list(map(Point, ids, found, payloads))
 
 
 def _spread(floats: bytes, name: str, size_bytes: int, vectors: list[dict[str, bytes]]) -> None:
@@ -216,6 +219,8 @@ def marks_in(rows: Sequence[Row]) -> frozenset[str]:
     return frozenset().union(*(row.marks for row in rows))
 
 
-def score_of(distance: float, metric: Metric) -> float:
-    """The model's score (higher is better) for what the server calls one: only L2 differs, it is the square."""
-    return -(max(distance, 0.0) ** 0.5) if metric is Metric.EUCLID else distance
+def scores_of(distances: Iterable[float], metric: Metric) -> Iterable[float]:
+    """The model's scores (higher is better) for what the server calls so: only L2 differs, it is the square."""
+    if metric is Metric.EUCLID:
+        return [-(max(distance, 0.0) ** 0.5) for distance in distances]
+    return distances

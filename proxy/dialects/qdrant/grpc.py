@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from proxy.dialects import Apart, Call, Glance, Judgement, Likeness
 from proxy.dialects.qdrant import access
-from proxy.dialects.qdrant.grpc_replies import proto_of_result, result_of_proto
+from proxy.dialects.qdrant.grpc_replies import result_bytes, result_of_proto
 from proxy.dialects.qdrant.grpc_routes import METHODS, glance_of, is_harmless, is_stream, operation_of
 from proxy.dialects.qdrant.judge import judge_grpc_error, judge_success
 from proxy.dialects.qdrant.likeness import grpc_alone, grpc_outline, likeness_of_proto
@@ -64,7 +64,7 @@ class QdrantGrpc:
 
     def encode(self, call: Call, result: Result, seconds: float) -> Response:
         reply = METHODS[call.request.path].reply
-        return Response(0, body=proto_of_result(reply, call.operation, result, seconds).SerializeToString())
+        return Response(0, body=result_bytes(reply, call.operation, result, seconds))
 
     def read_reply(self, call: Call, response: Response, *, metric: Metric | None = None) -> Result:
         """`metric`: of the vectors searched, where the caller knows it; else what `metric_of` says, else cosine."""

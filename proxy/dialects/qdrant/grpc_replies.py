@@ -12,11 +12,12 @@ from typing import Any, assert_never
 from google.protobuf.message import DecodeError
 
 from proxy.dialects.qdrant.collections import proto_of_described
+from proxy.dialects.qdrant.grpc_hits import batch_bytes, hits_bytes
 from proxy.dialects.qdrant.ids import fill_id, id_of_proto, proto_of_id
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.payloads import fill_payload, payload_of_proto
 from proxy.dialects.qdrant.rest_replies import selection_of
-from proxy.dialects.qdrant.scores import model_score, vendor_score
+from proxy.dialects.qdrant.scores import model_score
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.dialects.qdrant.vectors import fill_vectors, vectors_of_proto
 from proxy.model import (
@@ -46,12 +47,35 @@ from proxy.model import (
 )
 
 
-def proto_of_result(reply: str, operation: Operation, result: Result, seconds: float) -> Any:
-    """The answer message; `reply` is its name."""
+def result_bytes(reply: str, operation: Operation, result: Result, seconds: float) -> bytes:
+    """The answer, a message whose name is `reply`. (A field that is there as bytes is put behind the others.)"""
     message = getattr(proto, reply)(time=seconds)
     match result:
-        case Hits() | HitsBatch() | Points() | Page() | Counted():
-            _fill_data(message, operation, result)
+        case Hits():
+            return bytes(message.SerializeToString() + hits_bytes(result, selection_of(operation)))
+        case HitsBatch(batches=batches):
+            searches = operation.searches if isinstance(operation, SearchBatch) else ()
+            each = zip(batches, searches, strict=True)
+            answers = (batch_bytes(hits_bytes(hits, search.selection)) for hits, search in each)
+            return b"".join((message.SerializeToString(), *answers))
+        case _:
+            _fill(message, operation, result)
+            return bytes(message.SerializeToString())
+
+
+_Filled = Written | Described | Existence | CollectionNames | Aliases | Defined | Points | Page | Counted
+
+
+def _fill(message: Any, operation: Operation, result: _Filled) -> None:
+    match result:
+        case Points(points=points):
+            _fill_records(message.result, points, selection_of(operation))
+        case Page(points=points, next=following):
+            _fill_records(message.result, points, selection_of(operation))
+            if following is not None:
+                message.next_page_offset.CopyFrom(proto_of_id(following))
+        case Counted(count=count):
+            message.result.count = count
         case Written():
             _fill_written(message, result)
         case Described():
@@ -67,33 +91,6 @@ def proto_of_result(reply: str, operation: Operation, result: Result, seconds: f
             _fill_defined(message, changed)
         case _:
             assert_never(result)
-    return message
-
-
-def _fill_data(message: Any, operation: Operation, result: Hits | HitsBatch | Points | Page | Counted) -> None:
-    match result:
-        case Hits():
-            _fill_hits(message.result, result, selection_of(operation))
-        case HitsBatch(batches=batches):
-            searches = operation.searches if isinstance(operation, SearchBatch) else ()
-            for hits, search in zip(batches, searches, strict=True):
-                _fill_hits(message.result.add().result, hits, search.selection)
-        case Points(points=points):
-            _fill_records(message.result, points, selection_of(operation))
-        case Page(points=points, next=following):
-            _fill_records(message.result, points, selection_of(operation))
-            if following is not None:
-                message.next_page_offset.CopyFrom(proto_of_id(following))
-        case Counted(count=count):
-            message.result.count = count
-        case _:
-            assert_never(result)
-
-
-def _fill_hits(target: Any, result: Hits, selection: Selection) -> None:
-    for hit in result.hits:
-        scored = target.add(score=vendor_score(result.metric, hit.score), version=0)
-        _fill_point(scored, hit.point, selection)
 
 
 def _fill_records(target: Any, points: tuple[Point, ...], selection: Selection) -> None:

@@ -10,6 +10,8 @@ vector. A write that cannot be decoded is still keyed by its ids where they can 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,7 +94,8 @@ def count(message: Any) -> Count:
 
 
 def query(message: Any, score_of: ScoreOf) -> Search:
-    """A search by one dense vector; everything else that this method can do is Undecodable, by name."""
+    """A search by one dense vector, which is taken out of the message; everything else that this method can do is
+    Undecodable, by name."""
     asked = _read(message)
     if asked.prefetch:
         raise Undecodable("prefetch")
@@ -103,10 +106,23 @@ def query(message: Any, score_of: ScoreOf) -> Search:
         raise Undecodable("query without a vector")
     if kind != "nearest":
         raise Undecodable(_KINDS.get(kind, kind))
+    vector = dense_query(asked.query.nearest)
+    asked.ClearField("query")
+    rest = asked.SerializeToString()
+    beside = (_query_beside if len(rest) <= _SHORT else _query_beside.__wrapped__)(rest)
+    return replace(beside, vector=vector, score_threshold=_least(asked, beside.using, score_of))
+
+
+@lru_cache(256)
+def _query_beside(rest: bytes) -> Search:
+    """What a query asks, from all of it but its vector: an application says much the same there again and again. A
+    threshold is left out, since its meaning hangs on the collection's metric."""
+    asked = proto.QueryPoints.FromString(rest)
     limit = asked.limit if asked.HasField("limit") else DEFAULT_LIMIT
-    return _search(asked, dense_query(asked.query.nearest), asked.using, limit, score_of)
+    return _search(asked, b"", asked.using, limit)
 
 
+_SHORT = 2048  # bytes of a request without its vector; a longer one is not kept
 _KINDS = {"nearest_with_mmr": "mmr", "text": "text query"}
 
 
@@ -116,10 +132,15 @@ def search(message: Any, score_of: ScoreOf) -> Search:
     if asked.HasField("sparse_indices"):
         raise Undecodable("sparse query")
     vector = finite(np.array(asked.vector, FLOAT32).tobytes())
-    return _search(asked, vector, asked.vector_name, asked.limit, score_of)
+    least = _least(asked, asked.vector_name, score_of)
+    return _search(asked, vector, asked.vector_name, asked.limit, least)
 
 
-def _search(asked: Any, vector: bytes, using: str, limit: int, score_of: ScoreOf) -> Search:
+def _least(asked: Any, using: str, score_of: ScoreOf) -> float | None:
+    return score_of(using, asked.score_threshold) if asked.HasField("score_threshold") else None
+
+
+def _search(asked: Any, vector: bytes, using: str, limit: int, least: float | None = None) -> Search:
     exact, params = _search_params(asked.params)
     return Search(
         asked.collection_name,
@@ -128,7 +149,7 @@ def _search(asked: Any, vector: bytes, using: str, limit: int, score_of: ScoreOf
         using,
         asked.offset,
         _filter(asked),
-        score_of(using, asked.score_threshold) if asked.HasField("score_threshold") else None,
+        least,
         selection_of_proto(asked, payload_by_default=False),
         exact,
         params,

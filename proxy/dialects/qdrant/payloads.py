@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.numbers import NO_NUMBER
 from proxy.errors import InvalidRequest, Untranslatable
 from proxy.model import Json
 
-_INT64 = range(-(2**63), 2**63)
+INT64 = range(-(2**63), 2**63)
 
 
 def payload_of_proto(fields: Mapping[str, Any]) -> dict[str, Json]:
@@ -43,6 +44,13 @@ def fill_payload(target: Any, payload: Mapping[str, Json]) -> None:
     """Write `payload` into a proto map<string, Value>, as the server does in its answers."""
     for key, value in payload.items():
         _fill_value(target[key], value, _rounded)
+
+
+def value_bytes(value: Json) -> bytes:
+    """A Value of an answer, as `fill_payload` writes them."""
+    message = proto.Value()
+    _fill_value(message, value, _rounded)
+    return bytes(message.SerializeToString())
 
 
 def fill_exact_payload(target: Any, payload: Mapping[str, Json]) -> None:
@@ -83,7 +91,7 @@ def _fill_value(message: Any, value: Json, fallback: Callable[[Any, int | float]
 
 
 def _fill_number(message: Any, value: int | float, fallback: Callable[[Any, int | float], None]) -> None:
-    if isinstance(value, int) and value in _INT64:
+    if isinstance(value, int) and value in INT64:
         message.integer_value = value
     elif isinstance(value, float) and math.isfinite(value):
         message.double_value = value

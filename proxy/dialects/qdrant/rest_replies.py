@@ -15,7 +15,7 @@ import orjson
 from proxy.dialects.qdrant.collections import info_of_described
 from proxy.dialects.qdrant.ids import id_of_json, json_of_id
 from proxy.dialects.qdrant.rest_routes import Form
-from proxy.dialects.qdrant.scores import model_score, vendor_score
+from proxy.dialects.qdrant.scores import model_score, vendor_scores
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.dialects.qdrant.vectors import json_of_vectors, vectors_of_json
 from proxy.model import (
@@ -103,14 +103,15 @@ def selection_of(operation: Operation) -> Selection:
 
 
 def _json_of_hits(result: Hits, selection: Selection, form: Form) -> Any:
+    scores = vendor_scores(result.metric, [hit.score for hit in result.hits])
     points = [
         {
             "id": json_of_id(hit.point.id),
             "version": 0,
-            "score": np.float32(vendor_score(result.metric, hit.score)),
+            "score": np.float32(score),
             **_parts(hit.point, selection),
         }
-        for hit in result.hits
+        for hit, score in zip(result.hits, scores, strict=True)
     ]
     return {"points": points} if form == "query" else points
 

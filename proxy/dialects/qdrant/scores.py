@@ -9,6 +9,8 @@ lib/segment/src/types.rs). In the model a hit scores at least the threshold. Sco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from proxy.model import Metric
@@ -18,8 +20,8 @@ def model_score(metric: Metric, number: float) -> float:
     return _turned(metric, number)
 
 
-def vendor_score(metric: Metric, score: float) -> float:
-    return _turned(metric, score)
+def vendor_scores(metric: Metric, scores: Sequence[float]) -> Sequence[float]:
+    return [0.0 - score for score in scores] if _is_distance(metric) else scores
 
 
 def model_threshold(metric: Metric, number: float) -> float:
@@ -34,4 +36,8 @@ def vendor_threshold(metric: Metric, least: float) -> float:
 
 def _turned(metric: Metric, number: float) -> float:
     """0 - x and not -x: a distance of zero must not be shown as -0.0."""
-    return 0.0 - number if metric is Metric.EUCLID or metric is Metric.MANHATTAN else number
+    return 0.0 - number if _is_distance(metric) else number
+
+
+def _is_distance(metric: Metric) -> bool:
+    return metric is Metric.EUCLID or metric is Metric.MANHATTAN

@@ -18,7 +18,7 @@ from proxy.dialects.milvus.rows import (
     encode_points,
     float_bytes,
     keys_of,
-    score_of,
+    scores_of,
     written,
 )
 from proxy.dialects.milvus.schema import Layout, VectorField
@@ -100,7 +100,6 @@ def test_chunks_keep_order_and_bounds(sizes: list[int], max_rows: int, max_bytes
 
 
 def test_scores_point_up() -> None:
-    assert score_of(0.5, Metric.COSINE) == 0.5
-    assert score_of(-7.0, Metric.DOT) == -7.0
-    assert score_of(25.0, Metric.EUCLID) == -5.0
-    assert score_of(-1e-9, Metric.EUCLID) == 0.0
+    assert list(scores_of([0.5, 0.25], Metric.COSINE)) == [0.5, 0.25]
+    assert list(scores_of([-7.0], Metric.DOT)) == [-7.0]
+    assert list(scores_of([25.0, -1e-9], Metric.EUCLID)) == [-5.0, 0.0]

@@ -1,0 +1,101 @@
+"""Hits of a search as the bytes of an answer: their payloads have many values, and a message for each of them takes
+three times as long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from struct import Struct, pack
+from typing import Any
+
+import numpy as np
+
+from proxy.dialects.proto_bytes import Field, varint_of
+from proxy.dialects.qdrant.messages import proto
+from proxy.dialects.qdrant.payloads import INT64, value_bytes
+from proxy.dialects.qdrant.scores import vendor_scores
+from proxy.dialects.qdrant.vectors import fill_vectors
+from proxy.model import Hits, Json, PointId, Selection
+
+_RESULT = Field(proto.QueryResponse, "result")  # and of SearchResponse and BatchResult
+_BATCH_RESULT = Field(proto.QueryBatchResponse, "result")  # and of SearchBatchResponse
+_ID, _PAYLOAD, _VECTORS = (Field(proto.ScoredPoint, name) for name in ("id", "payload", "vectors"))
+_UUID, _STRING = Field(proto.PointId, "uuid"), Field(proto.Value, "string_value")
+_KEY, _VALUE = (Field(proto.ScoredPoint.PayloadEntry, name) for name in ("key", "value"))
+_VARINT, _EIGHT_BYTES, _FOUR_BYTES = 0, 1, 5  # wire types
+_SIXTY_FOUR_BITS = 2**64 - 1
+_KEYS_KEPT = 1024
+_double = Struct("<d").pack
+
+
+def _tag(message: Any, name: str, wire_type: int) -> bytes:
+    return varint_of(message.DESCRIPTOR.fields_by_name[name].number << 3 | wire_type)
+
+
+_SCORE, _NUMBER = _tag(proto.ScoredPoint, "score", _FOUR_BYTES), _tag(proto.PointId, "num", _VARINT)
+_INTEGER, _DOUBLE = _tag(proto.Value, "integer_value", _VARINT), _tag(proto.Value, "double_value", _EIGHT_BYTES)
+
+
+def hits_bytes(hits: Hits, selection: Selection) -> bytes:
+    """The hits as they stand in an answer to one search."""
+    written: list[bytes] = []
+    scores = _floats(vendor_scores(hits.metric, [hit.score for hit in hits.hits]))
+    for number, hit in enumerate(hits.hits):
+        point = hit.point
+        said = _id(point.id)
+        parts = [_ID[len(said)], said, _SCORE, scores[4 * number : 4 * number + 4]]
+        if selection.payload:
+            _add_payload(parts, point.payload)
+        if selection.vectors:
+            vectors = proto.VectorsOutput()
+            fill_vectors(vectors, point.vectors)
+            said = vectors.SerializeToString()
+            parts += (_VECTORS[len(said)], said)
+        scored = b"".join(parts)
+        written += (_RESULT[len(scored)], scored)
+    return b"".join(written)
+
+
+def batch_bytes(hits: bytes) -> bytes:
+    """The answer to one of several searches, whose hits these are, as it stands in the answer to all of them."""
+    return bytes(_BATCH_RESULT[len(hits)] + hits)
+
+
+def _floats(numbers: Sequence[float]) -> bytes:
+    """As 32-bit floats, one behind the other; what is too large for one is infinite."""
+    try:
+        return pack(f"<{len(numbers)}f", *numbers)
+    except OverflowError:
+        with np.errstate(over="ignore"):
+            return np.array(numbers, "<f4").tobytes()
+
+
+def _id(point_id: PointId) -> bytes:
+    if isinstance(point_id, int):
+        return _NUMBER + varint_of(point_id)
+    text = str(point_id).encode()
+    return bytes(_UUID[len(text)] + text)
+
+
+def _add_payload(parts: list[bytes], payload: Mapping[str, Json]) -> None:
+    """(In one piece, since a call for each value has a price.)"""
+    for name, value in payload.items():
+        kind = type(value)
+        if kind is str:
+            text = value.encode()  # type: ignore[union-attr]
+            said = _STRING[len(text)] + text
+        elif kind is int and value in INT64:
+            said = _INTEGER + varint_of(value & _SIXTY_FOUR_BITS)  # type: ignore[operator]
+        elif kind is float and math.isfinite(value):  # type: ignore[arg-type]
+            said = _DOUBLE + _double(value)
+        else:
+            said = value_bytes(value)
+        entry = b"".join((_key(name), _VALUE[len(said)], said))
+        parts += (_PAYLOAD[len(entry)], entry)
+
+
+@lru_cache(_KEYS_KEPT)
+def _key(name: str) -> bytes:
+    text = name.encode()
+    return bytes(_KEY[len(text)] + text)
