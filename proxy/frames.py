@@ -19,7 +19,9 @@ LARGE_BYTES = 32 * 1024  # worth more than a call to the system
 
 def write_parts(transport: asyncio.WriteTransport, parts: Sequence[bytes | memoryview]) -> None:
     """All in one, unless that means to copy much."""
-    if sum(map(len, parts)) > LARGE_BYTES:
+    if len(parts) == 1:
+        transport.write(parts[0])
+    elif sum(map(len, parts)) > LARGE_BYTES:
         transport.writelines(parts)
     elif parts:
         transport.write(b"".join(parts))

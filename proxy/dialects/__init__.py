@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from proxy.errors import CrossfadeError
 from proxy.model import Operation, Result
@@ -36,8 +36,7 @@ class Apart:
     form: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(NamedTuple):
     """What a read of data asks, as its endpoint says. `operation`: the name of the model's, in lower case."""
 
     collection: str

@@ -308,19 +308,19 @@ class _Connection(asyncio.Protocol):
 
     # --- the listener's ------------------------------------------------------------------------------
 
-    def answer(self, stream_id: int, response: Response, body: bytes) -> None:
+    def answer(self, stream_id: int, response: Response | AnswerHead, body: bytes) -> None:
         http2 = self._http2
         stream = self._streams.get(stream_id)
         try:
             trailers = _trailers(response.status, response.message, response.trailers)
             if stream is not None and stream.has_begun:
                 http2.send_trailers(stream_id, trailers)
-            elif response.status != grpc.OK and not response.headers:
+            elif response.status == grpc.OK:
+                http2.answer(stream_id, _head_of(response), framed(body), trailers)
+            elif not response.headers:
                 http2.send_head(stream_id, _head(()) + trailers, ends=True)
             else:
                 http2.send_head(stream_id, _head(response.headers))
-                if response.status == grpc.OK:
-                    http2.send_data(stream_id, framed(body))
                 http2.send_trailers(stream_id, trailers)
         except ValueError as error:  # metadata of a store that HTTP/2 does not allow
             _log.warning("an answer cannot be sent", extra={"error": error})
@@ -340,7 +340,7 @@ class _Connection(asyncio.Protocol):
             self._left[stream_id] = self._listener.flowing(self, stream_id, head.with_body(body), body)
             return
         assert isinstance(body, bytes)
-        self.answer(stream_id, head.with_body(body), body)
+        self.answer(stream_id, head, body)
         self.ended(stream_id)
 
     def ended(self, stream_id: int) -> None:
@@ -523,6 +523,15 @@ class _Connection(asyncio.Protocol):
 def _head(headers: Headers) -> bytes:
     """Encoded. Raises ValueError for what HTTP/2 does not allow."""
     return encode((*_HEAD, *fields_of(headers))) if headers else _PLAIN_HEAD
+
+
+def _head_of(response: Response | AnswerHead) -> bytes:
+    """As of `_head`. What many answers begin with is encoded once."""
+    if isinstance(response, Response):
+        return _head(response.headers)
+    if not response.written:
+        response.written = _head(response.headers)
+    return response.written
 
 
 def _trailers(status: int, message: str, trailers: Headers) -> bytes:

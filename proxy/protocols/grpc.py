@@ -19,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from proxy.errors import BodyTooLarge
-from proxy.protocols.hpack import Field, FieldBlock
+from proxy.protocols.hpack import Field, FieldBlock, encode
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -131,6 +131,12 @@ def timeout_field(seconds: float) -> Field:
     return b"grpc-timeout", b"%dm" % max(1, min(round(seconds * 1000), _MOST_MILLISECONDS))
 
 
+@lru_cache(2048)
+def timeout_block(milliseconds: int) -> bytes:
+    """The same, encoded."""
+    return encode((timeout_field(milliseconds / 1000),))
+
+
 def timeout_in(fields: Iterable[Field]) -> float | None:
     """Seconds that the client still grants; None if it does not say, or not so that it can be read."""
     for name, value in fields:
@@ -155,7 +161,7 @@ class Pieces:
     __slots__ = ("_all", "size_bytes")
 
     def __init__(self, *pieces: bytes) -> None:
-        self.size_bytes = sum(map(len, pieces))
+        self.size_bytes = sum(map(len, pieces)) if pieces else 0
         self._all: list[bytes | bytearray] = list(pieces)
 
     def add(self, piece: bytes) -> None:
@@ -168,10 +174,10 @@ class Pieces:
         else:
             pieces.append(bytearray(piece))
 
-    def first(self, size_bytes: int) -> bytes:
-        """The first few bytes, which are there."""
+    def first(self, size_bytes: int) -> bytes | bytearray:
+        """So many of the first bytes, which are there, or more."""
         pieces = self._all
-        return bytes(pieces[0][:size_bytes]) if len(pieces[0]) >= size_bytes else b"".join(pieces)[:size_bytes]
+        return pieces[0] if len(pieces[0]) >= size_bytes else b"".join(pieces)
 
     def joined(self, start: int = 0) -> bytes:
         """From `start` on, which lies in the first few bytes."""
@@ -188,12 +194,13 @@ def message_in(body: Pieces, coding: bytes, limit_bytes: int | None = None) -> b
     if it has more than `limit_bytes`."""
     if body.size_bytes < _PREFIX.size:
         raise MessageError(INTERNAL, f"a unary call has one message; this one has {body.size_bytes} bytes of one")
-    compressed, size = _PREFIX.unpack(body.first(_PREFIX.size))
+    first = body.first(_PREFIX.size)
+    compressed, size = _PREFIX.unpack_from(first)
     if size != body.size_bytes - _PREFIX.size:
         raise MessageError(
             INTERNAL, f"a unary call has one message; the first has {size} bytes of {body.size_bytes - _PREFIX.size}"
         )
-    message = body.joined(_PREFIX.size)
+    message = bytes(first[_PREFIX.size :]) if len(first) == body.size_bytes else body.joined(_PREFIX.size)
     if compressed not in (0, 1):
         raise MessageError(INTERNAL, f"a message begins with {compressed} (expected 0 or 1: is it compressed)")
     if compressed:
@@ -204,7 +211,7 @@ def message_in(body: Pieces, coding: bytes, limit_bytes: int | None = None) -> b
 
 
 def framed(message: bytes) -> bytes:
-    return prefix(message) + message
+    return _PREFIX.pack(0, len(message)) + message
 
 
 def prefix(message: bytes) -> bytes:

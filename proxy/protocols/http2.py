@@ -74,6 +74,7 @@ class Connection:
         assert f.DEFAULT_WINDOW_BYTES <= limits.connection_window_bytes <= f.LARGEST_WINDOW
         self.role = role
         self.is_broken = False
+        self.is_going = False  # the peer takes no more streams on this connection
         self._limits = limits
         self._allowance = Allowance()
         most = 2 * limits.fields_bytes
@@ -140,11 +141,6 @@ class Connection:
         return not self.is_going and len(self._streams) < self._peer_streams and self._next_id <= f.LARGEST_ID
 
     @property
-    def is_going(self) -> bool:
-        """Whether the peer takes no more streams on this connection."""
-        return self._peer_goes or self.is_broken
-
-    @property
     def open_streams(self) -> int:
         return len(self._streams)
 
@@ -162,14 +158,31 @@ class Connection:
 
     def open(self, fields: Fields, ends: bool = False) -> int:
         """Begin a request; its stream. Only if `can_open`. Raises ValueError for fields that may not be sent."""
-        assert self.role is Role.CLIENT
-        assert self.can_open
         block = _block_of(fields)
-        stream = Stream(self._next_id, self._peer_window, self._limits.stream_window_bytes)
-        self._next_id += 2
-        self._streams[stream.id] = stream
+        stream = self._opened()
         self._sender.block(stream, block, ends)
         return stream.id
+
+    def ask(self, fields: Fields, data: bytes) -> int:
+        """A whole request, as `open` and `send_data` would send it."""
+        block = _block_of(fields)
+        stream = self._opened()
+        self._sender.whole(stream, block, data)
+        return stream.id
+
+    def _opened(self) -> Stream:
+        assert self.role is Role.CLIENT
+        assert self.can_open
+        stream_id = self._next_id
+        stream = self._streams[stream_id] = Stream(stream_id, self._peer_window, self._limits.stream_window_bytes)
+        self._next_id += 2
+        return stream
+
+    def answer(self, stream_id: int, head: bytes, data: bytes, trailers: bytes) -> None:
+        """A whole answer, as `send_head`, `send_data` and `send_trailers` would send it."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.local_open:
+            self._sender.whole(stream, head, data, trailers)
 
     def send_head(self, stream_id: int, fields: Fields, ends: bool = False) -> None:
         """Raises ValueError for fields that may not be sent."""
@@ -196,7 +209,9 @@ class Connection:
     def consume(self, stream_id: int, size_bytes: int) -> None:
         """The caller has got rid of so much of what it was given: the peer may send more."""
         self.received(size_bytes)
-        self.taken(stream_id, size_bytes)
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.remote_open:  # where the peer has ended it, as it mostly has, nothing is owed
+            self.taken(stream_id, size_bytes)
 
     def received(self, size_bytes: int) -> None:
         """The part of `consume` that concerns the connection: its other streams need not wait for this one."""
@@ -251,7 +266,7 @@ class Connection:
     def close(self, code: Code, why: str = "") -> None:
         """The connection is over at once: write what there is, and close it."""
         if not self.is_broken:
-            self.is_broken = True
+            self.is_broken = self.is_going = True
             for stream in list(self._streams.values()):
                 self._forget(stream)
             self._sender.put(f.goaway(self._last_peer_id, code, why.encode()[:200]))
@@ -293,7 +308,8 @@ class Connection:
 
     def _forget(self, stream: Stream) -> None:
         del self._streams[stream.id]
-        self._sender.forget(stream)
+        if stream.queue:
+            self._sender.forget(stream)
         if stream.id in self._held:
             self._orphans += 1
 
@@ -333,7 +349,7 @@ class Connection:
             self._on_stray(stream_id, "data")
             self.consume(0, size)
             return
-        data, ends = unpadded(flags, payload), bool(flags & f.END_STREAM)
+        data, ends = unpadded(flags, payload) if flags & f.PADDED else payload, bool(flags & f.END_STREAM)
         if not data and not ends:
             self._allowance.spend(cost.FRAME)
         self._allowance.received(size)
@@ -342,7 +358,8 @@ class Connection:
         elif not stream.headed:
             code, why = Code.PROTOCOL_ERROR, "data before any fields"
         else:
-            code, why = Code.PROTOCOL_ERROR, _wrong_length(stream, len(data), ends)
+            code = Code.PROTOCOL_ERROR
+            why = "" if stream.expected_bytes is None else _wrong_length(stream, len(data), ends)
         if why:
             self.consume(0, size)
             self._fail(stream, code, why)
@@ -385,7 +402,7 @@ class Connection:
         if is_full:
             self._allowance.spend(cost.SMALL)
             self.reset(stream_id, Code.REFUSED_STREAM)
-        elif why := block.problem or _problem_of_request(block) or _wrong_length(stream, 0, ends):
+        elif why := block.problem or _problem_of_request(block) or (_wrong_length(stream, 0, ends) if ends else ""):
             self._fail(stream, Code.PROTOCOL_ERROR, why)
         elif block.size_bytes > limits.fields_bytes:
             self._allowance.spend(cost.FRAME)
@@ -416,7 +433,9 @@ class Connection:
             why = why or f"pseudo-fields {sorted(block.pseudo)} at the end of a message"
         if block.size_bytes > self._limits.fields_bytes:
             why = why or f"fields of {block.size_bytes} bytes, where {self._limits.fields_bytes} are allowed"
-        if why := why or _wrong_length(stream, 0, ends):
+        if not why and stream.expected_bytes is not None:
+            why = _wrong_length(stream, 0, ends)
+        if why:
             self._fail(stream, Code.PROTOCOL_ERROR, why)
         else:
             self._events.append(Trailers(stream.id, block))
@@ -452,7 +471,8 @@ class Connection:
             self._events.append(Reset(stream_id, code, refused=code == Code.REFUSED_STREAM))
 
     def _on_window(self, _: int, stream_id: int, payload: bytes) -> None:
-        _check_size("WINDOW_UPDATE", payload, f.NUMBER_BYTES)
+        if len(payload) != f.NUMBER_BYTES:
+            _check_size("WINDOW_UPDATE", payload, f.NUMBER_BYTES)
         self._allowance.spend(cost.SMALL)
         more = f.number_in(payload) & f.LARGEST_WINDOW
         stream = self._streams.get(stream_id)
@@ -544,7 +564,7 @@ class Connection:
             raise Http2Error(Code.FRAME_SIZE_ERROR, f"a GOAWAY of {len(payload)} bytes")
         self._allowance.spend(cost.FRAME)
         last_id, code, why = f.goaway_in(payload)
-        self._peer_goes = True
+        self._peer_goes = self.is_going = True
         self._events.append(Going(last_id, code, why[:200]))
         if self.role is Role.CLIENT:
             for stream in [stream for stream in self._streams.values() if stream.id > last_id]:

@@ -24,7 +24,7 @@ _PER_SENT_BYTE = 1 / 16384
 
 
 class Allowance:
-    """Of one connection."""
+    """Of one connection. (Each earns by itself, since there are several to a call.)"""
 
     def __init__(self) -> None:
         self._left = _MOST
@@ -33,24 +33,25 @@ class Allowance:
     def at(self, now_seconds: float) -> None:
         """Time has passed."""
         if self._at is not None:
-            self._earn((now_seconds - self._at) * _PER_SECOND)
+            left = self._left + (now_seconds - self._at) * _PER_SECOND
+            self._left = left if left < _MOST else _MOST
         self._at = now_seconds
 
     def ended(self) -> None:
         """A stream has ended as it should."""
-        self._earn(_PER_STREAM)
+        left = self._left + _PER_STREAM
+        self._left = left if left < _MOST else _MOST
 
     def received(self, size_bytes: int) -> None:
-        self._earn(size_bytes * _PER_RECEIVED_BYTE)
+        left = self._left + size_bytes * _PER_RECEIVED_BYTE
+        self._left = left if left < _MOST else _MOST
 
     def sent(self, size_bytes: int) -> None:
-        self._earn(size_bytes * _PER_SENT_BYTE)
+        left = self._left + size_bytes * _PER_SENT_BYTE
+        self._left = left if left < _MOST else _MOST
 
     def spend(self, cost: float) -> None:
         """Raises Http2Error if there is nothing left."""
         self._left -= cost
         if self._left < 0:
             raise Http2Error(Code.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
-
-    def _earn(self, allowance: float) -> None:
-        self._left = min(_MOST, self._left + allowance)

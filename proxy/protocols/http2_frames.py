@@ -63,14 +63,14 @@ class Http2Error(Exception):
         self.why = why
 
 
-_HEAD = Struct(">IBI")
+HEAD = Struct(">IBI")  # its size and kind, flags, stream
 _SETTING = Struct(">HI")
 _NUMBER = Struct(">I")
 _TWO_NUMBERS = Struct(">II")
 
 
 def head(kind: int, flags: int, stream_id: int, size_bytes: int) -> bytes:
-    return _HEAD.pack(size_bytes << 8 | kind, flags, stream_id)
+    return HEAD.pack(size_bytes << 8 | kind, flags, stream_id)
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:

@@ -14,6 +14,8 @@ from proxy.protocols import http2_frames as f
 from proxy.protocols.http2_allowance import Allowance
 from proxy.protocols.http2_frames import Code, Http2Error
 
+_FIELDS_IN_FULL = f.END_HEADERS | f.PADDED | f.WITH_PRIORITY  # flags that tell whether a HEADERS is the block alone
+_head_at = f.HEAD.unpack_from
 Frame = tuple[int, int, int, bytes]  # kind, flags, stream, payload without padding; of HEADERS the block of fields
 
 
@@ -57,21 +59,23 @@ class FrameReader:
                 return
             self._awaits_preface, at = False, len(f.PREFACE)
         while end - at >= f.HEAD_BYTES:
-            size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            size, flags, stream_id = _head_at(data, at)
+            size, kind, stream_id = size >> 8, size & 0xFF, stream_id & f.LARGEST_ID
             if size > self._frame_bytes:
                 raise Http2Error(
                     Code.FRAME_SIZE_ERROR, f"a frame of {size} bytes, where {self._frame_bytes} are allowed"
                 )
-            kind, flags = data[at + 3], data[at + 4]
-            stream_id = int.from_bytes(data[at + 5 : at + 9]) & f.LARGEST_ID
-            stop = at + f.HEAD_BYTES + size
+            at += f.HEAD_BYTES
+            stop = at + size
             if stop > end:
                 self._begun, self._missing_bytes = (kind, flags, stream_id), stop - end
-                self._pieces = [data[at + f.HEAD_BYTES :]]
+                self._pieces = [data[at:]]
                 return
-            frame = self._frame(kind, flags, stream_id, data[at + f.HEAD_BYTES : stop])
-            at = stop
-            if frame is not None:
+            payload, at = data[at:stop], stop
+            in_full = kind == f.DATA or (kind == f.HEADERS and flags & _FIELDS_IN_FULL == f.END_HEADERS and stream_id)
+            if in_full and not self._block_stream:  # as most are: as `_frame` would say
+                yield kind, flags, stream_id, payload
+            elif (frame := self._frame(kind, flags, stream_id, payload)) is not None:
                 yield frame
         self._start = data[at:]
 

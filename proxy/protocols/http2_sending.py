@@ -14,6 +14,8 @@ from proxy.protocols.hpack import NO_TABLE
 from proxy.protocols.http2_allowance import Allowance
 from proxy.protocols.http2_frames import Code, Http2Error
 
+_head = f.HEAD.pack
+
 
 class Stream:
     """`remote_open`: the peer may still send; `local_open`: so may we. `queue`: what waits for a window: data with
@@ -69,6 +71,30 @@ class FrameSender:
     def put(self, frame: bytes) -> None:
         """Out of turn: a frame that no window holds back, and no data that waits."""
         self._out.append(frame)
+
+    def whole(self, stream: Stream, head: bytes, data: bytes, trailers: bytes | None = None) -> None:
+        """All that is ever sent of a stream: `block`, `data` and, if there are trailers, `block`. Most of it goes out
+        as it is, in one part."""
+        if self._prefix:
+            head, self._prefix = self._prefix + head, b""
+        size, room = len(data), self.frame_bytes
+        fits = size <= min(room, stream.send_window, self._window) and len(head) <= room
+        if not fits or (trailers is not None and len(trailers) > room):
+            self.block(stream, head, ends=False)
+            self.data(stream, data, ends=trailers is None)
+            if trailers is not None:
+                self.block(stream, trailers, ends=True)
+            return
+        last = f.END_STREAM if trailers is None else 0
+        parts = [_head(len(head) << 8 | f.HEADERS, f.END_HEADERS, stream.id), head]
+        parts += (_head(size << 8 | f.DATA, last, stream.id), data)
+        if trailers is not None:
+            parts += (_head(len(trailers) << 8 | f.HEADERS, f.END_HEADERS | f.END_STREAM, stream.id), trailers)
+        self._out.append(b"".join(parts))
+        self._window -= size
+        self._allowance.sent(size)
+        stream.local_open = False
+        self._ended(stream)
 
     def block(self, stream: Stream, block: bytes, ends: bool) -> None:
         frames = self._block_frames(stream.id, self._prefix + block, ends)

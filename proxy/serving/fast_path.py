@@ -122,7 +122,7 @@ class _Read:
         if self.give_up is None:
             self.way.settled.route.upstream.limit.give_up()
             return False
-        self._count(1)
+        self.path.reader.under_way += 1
         if twin is not None:
             self.pair = twin.other.ask(body, self.request, self.began)
         return True
@@ -180,7 +180,4 @@ class _Read:
 
     def _ended(self) -> None:
         self.give_up = None
-        self._count(-1)
-
-    def _count(self, more: int) -> None:
-        self.path.reader.under_way += more
+        self.path.reader.under_way -= 1

@@ -28,7 +28,16 @@ from functools import lru_cache, partial
 from proxy.errors import CrossfadeError, InvalidRequest, Unavailable, Unclear
 from proxy.frames import Frames
 from proxy.protocols import grpc
-from proxy.protocols.grpc import MessageError, coding_in, fields_of, message_in, metadata_in, status_in, timeout_field
+from proxy.protocols.grpc import (
+    MessageError,
+    coding_in,
+    fields_of,
+    message_in,
+    metadata_in,
+    status_in,
+    timeout_block,
+    timeout_field,
+)
 from proxy.protocols.hpack import Field, FieldBlock, encode
 from proxy.stores import Heard, Passage
 from proxy.stores.grpc_exchange import BrokenOff, NotSent
@@ -211,7 +220,7 @@ class GrpcForwarder:
         return encode(self._fields(path, headers))
 
     async def _call(self, line: _Line, request: Request, seconds: float) -> Call:
-        head = self._block(request.path, request.headers) + encode((timeout_field(seconds),))
+        head = self._block(request.path, request.headers) + timeout_block(round(seconds * 1000))
         line.calls += 1
         try:
             return await line.connection.call(head, request.bytes)
@@ -324,7 +333,7 @@ class _Passage:
         seconds = self._owner.granted(granted_seconds)
         watch = _Watch(self._owner, line, seconds, heard)
         try:
-            return watch.begin(self._block + encode((timeout_field(seconds),)), body)
+            return watch.begin(self._block + timeout_block(round(seconds * 1000)), body)
         except NotSent:
             return None
 

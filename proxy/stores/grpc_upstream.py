@@ -127,10 +127,10 @@ class GrpcUpstream(asyncio.Protocol):
         allow."""
         if not self.is_usable:
             raise NotSent(self._lost or "the connection is being closed")
-        stream_id = self._http2.open(fields)
         if len(message) <= LARGE_BYTES:
-            self._http2.send_data(stream_id, framed(message), ends=True)
+            stream_id = self._http2.ask(fields, framed(message))
         else:  # not copied
+            stream_id = self._http2.open(fields)
             self._http2.send_data(stream_id, prefix(message))
             self._http2.send_data(stream_id, message, ends=True)
         self._calls[stream_id] = Call(ended, flows, silence_seconds)
