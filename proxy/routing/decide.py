@@ -14,8 +14,8 @@ and, being few, for a counter: "rule 2", "rule 2: weight 10", "weight 25", "weig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from proxy.config import Route, When
 from proxy.model import Side
@@ -23,8 +23,7 @@ from proxy.routing.bucket import place, within
 from proxy.routing.facts import Facts
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """`shadow`: the other side is to be asked too, off the client's path, to compare."""
 
     read_from: Side

@@ -11,6 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from proxy.dialects import Call, Dialect
 from proxy.errors import (
@@ -54,8 +55,7 @@ _BUSY_READS = 64
 STALE_SECONDS = 0.5  # a read that breaks off earlier met a connection that was being closed
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """`by` is primary or secondary, `reason` why."""
 
     response: Response
@@ -270,7 +270,7 @@ class Reader:
         self._metrics.request_seconds.observe(seconds, type(asked.read).__name__.lower(), by)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
     """A read, and where it belongs. `shadow`: the other side is asked too, off the client's path."""
 

@@ -43,7 +43,7 @@ from proxy.stores import Heard, Passage
 from proxy.stores.grpc_exchange import BrokenOff, NotSent
 from proxy.stores.grpc_upstream import Call, GrpcUpstream
 from proxy.telemetry.tasks import spawn
-from proxy.wire import AnswerHead, GiveUp, Headers, Request, Response
+from proxy.wire import AnswerHead, Body, GiveUp, Headers, Request, Response
 
 _CONNECT_SECONDS = 1.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)  # between tries to connect
@@ -105,35 +105,23 @@ class GrpcForwarder:
         seconds = max(patience_seconds, self._timeout_seconds)
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
-        used: _Line | None = None  # once it is sent
+        answer = _Awaited()
         try:
-            async with asyncio.timeout(seconds):
-                if line is not None and line is not self.line:
-                    raise NotSent("the connection is gone")
-                free = await self._connected()
-                await free.connection.room()
-                used = free
-                call = await self._call(used, request, seconds)
-        except TimeoutError as error:
-            if used is None:
-                raise Unavailable(f"{self._address} took no call within {seconds:.3f} s") from error
-            self.retire(used)
-            raise self.silent(seconds) from error
-        except (NotSent, BrokenOff) as error:
+            free = self.sendable()
+            if free is None or (line is not None and line is not free):
+                free, seconds = await self._free_line(seconds, line)
+            head = self._block(request.path, request.headers) + timeout_block(round(seconds * 1000))
+            give_up = _Watch(self, free, seconds, answer, may_flow=False).begin(head, request.bytes)
+        except NotSent as error:
             raise self.meaning(error) from error
         except ValueError as error:
             raise InvalidRequest(f"the request's metadata cannot be passed on: {error}") from error
-        head, body = self.answer(call)
-        return head.with_body(body)
+        return await answer.whole(give_up)
 
     async def _stream(self, request: Request, asked: Frames) -> Response:
         """The answer's beginning; its body is the rest of it, and tells its status in the end."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                line = await self._connected()
-                await line.connection.room()
-        except TimeoutError as error:
-            raise Unavailable(f"{self._address} took no call within {self._timeout_seconds:.3f} s") from error
+            line, _ = await self._free_line(self._timeout_seconds)
         except NotSent as error:
             raise self.meaning(error) from error
         granted = request.timeout_seconds
@@ -219,14 +207,6 @@ class GrpcForwarder:
         """The head of a call, but for how long its answer is waited for. Raises ValueError."""
         return encode(self._fields(path, headers))
 
-    async def _call(self, line: _Line, request: Request, seconds: float) -> Call:
-        head = self._block(request.path, request.headers) + timeout_block(round(seconds * 1000))
-        line.calls += 1
-        try:
-            return await line.connection.call(head, request.bytes)
-        finally:
-            self.leave(line)
-
     def leave(self, line: _Line) -> None:
         """A call on it has ended."""
         line.calls -= 1
@@ -257,6 +237,20 @@ class GrpcForwarder:
         return Unclear(f"{self._address} gave no answer within {seconds:.3f} s; it may still do the work")
 
     # --- the connection ------------------------------------------------------------------------------------
+
+    async def _free_line(self, seconds: float, line: object = None) -> tuple[_Line, float]:
+        """A line that takes a call now (only `line`, if that is given), and how many of the seconds are left. Raises
+        Unavailable, NotSent."""
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(seconds):
+                if line is not None and line is not self.line:
+                    raise NotSent("the connection is gone")
+                free = await self._connected()
+                await free.connection.room()
+        except TimeoutError as error:
+            raise Unavailable(f"{self._address} took no call within {seconds:.3f} s") from error
+        return free, max(0.0, seconds - (asyncio.get_running_loop().time() - began))
 
     async def _connected(self) -> _Line:
         """The line for the next call. Raises Unavailable."""
@@ -317,7 +311,7 @@ class GrpcForwarder:
 
 
 class _Passage:
-    """A way for calls with the same head."""
+    """A way for calls with the same head, on the fast path."""
 
     __slots__ = ("_block", "_owner")
 
@@ -338,20 +332,53 @@ class _Passage:
             return None
 
 
+class _Awaited:
+    """Somebody who waits for a whole answer. The `Heard` of its call."""
+
+    __slots__ = ("_answer", "_is_told")
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._is_told = False
+
+    def answered(self, head: AnswerHead, body: Body) -> None:
+        self._is_told = True
+        if not self._answer.done():  # cancelled in this turn
+            self._answer.set_result(head.with_body(body))
+
+    def failed(self, error: CrossfadeError) -> None:
+        self._is_told = True
+        if not self._answer.done():
+            self._answer.set_exception(error)
+            self._answer.exception()  # whoever waits may be cancelled in this turn
+
+    async def whole(self, give_up: GiveUp) -> Response:
+        try:
+            return await self._answer
+        except asyncio.CancelledError:
+            if not self._is_told:
+                give_up()
+            raise
+
+
 class _Watch:
-    """A call on the fast path, from its sending to its end."""
+    """A unary call, from its sending to its end. `may_flow`: an answer that is large is passed on as it comes."""
 
-    __slots__ = ("_heard", "_line", "_owner", "_seconds", "_stream_id", "_timer")
+    __slots__ = ("_heard", "_line", "_may_flow", "_owner", "_seconds", "_stream_id", "_timer")
 
-    def __init__(self, owner: GrpcForwarder, line: _Line, seconds: float, heard: Heard) -> None:
+    def __init__(
+        self, owner: GrpcForwarder, line: _Line, seconds: float, heard: Heard, *, may_flow: bool = True
+    ) -> None:
         self._owner = owner
         self._line = line
         self._seconds = seconds
         self._heard = heard
+        self._may_flow = may_flow
 
     def begin(self, head: bytes, body: bytes) -> GiveUp:
         """Raises NotSent."""
-        self._stream_id = self._line.connection.begin(head, body, self._ended, self._flows, self._seconds)
+        flows = self._flows if self._may_flow else None
+        self._stream_id = self._line.connection.begin(head, body, self._ended, flows, self._seconds)
         self._line.calls += 1
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fell_silent)
         return self._give_up

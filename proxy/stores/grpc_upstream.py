@@ -146,25 +146,6 @@ class GrpcUpstream(asyncio.Protocol):
             self._write_soon()
             self._room.set()
 
-    async def call(self, fields: Fields, message: bytes) -> Call:
-        """The whole answer; right after `room`. Raises NotSent, BrokenOff, and ValueError as `begin`."""
-        whole: asyncio.Future[Call] = self._loop.create_future()
-
-        def ended(call: Call, error: CrossfadeError | None) -> None:
-            if whole.done():  # cancelled in this turn
-                return
-            if error is None:
-                whole.set_result(call)
-            else:
-                whole.set_exception(error)
-
-        stream_id = self.begin(fields, message, ended)
-        try:
-            return await whole
-        except asyncio.CancelledError:
-            self.give_up(stream_id)
-            raise
-
     # --- calls that stream -----------------------------------------------------------------------------
 
     def open(self, fields: Sequence[Field], ended: Callable[[], None]) -> tuple[int, Exchange]:
