@@ -38,8 +38,9 @@ class RouteTable:
         """The first route one of whose patterns matches the resolved `collection` or one of its `aliases`."""
         names = (collection, *aliases)
         for pattern, route in self._routes:
-            if any(pattern.match(name) for name in names):
-                return route
+            for name in names:  # any() takes thrice as long
+                if pattern.match(name):
+                    return route
         return self._otherwise
 
 

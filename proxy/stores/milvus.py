@@ -261,10 +261,10 @@ class MilvusStore:
             request = requests.search(
                 *(known.place, search.vector, vector, window, condition, output, self._searches_see(), parameters)
             )
-            reply = await self._read(known, "Search", request, milvus.SearchResults)
+            reply = await self._collections.read(known, "Search", request, milvus.SearchResults)
             return hits_of(reply.results, known.layout, vector, search.selection)
 
-        hits = await self._exactly(known, search.filter, read, lite)
+        hits = await (read("") if search.filter is None else self._exactly(known, search.filter, read, lite))
         if search.score_threshold is not None:
             hits = [hit for hit in hits if hit.score >= search.score_threshold]
         return Hits(vector.metric, tuple(hits[search.offset : window]))
@@ -332,13 +332,7 @@ class MilvusStore:
         return found
 
     async def _query(self, collection: MilvusCollection, request: Any) -> Any:
-        return await self._read(collection, "Query", request, milvus.QueryResults)
-
-    async def _read(self, collection: MilvusCollection, method: str, request: Any, reply: Any) -> Any:
-        async with self._collections.turn(collection, alone=False):
-            return await self._collections.reading(
-                collection, lambda: self._collections.call(method, request, reply, collection.name, writes=False)
-            )
+        return await self._collections.read(collection, "Query", request, milvus.QueryResults)
 
     def _searches_see(self) -> Guarantee:
         if self._consistency == "strong" or self._horizon.is_strong:

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from proxy.dialects.milvus import requests
 from proxy.dialects.milvus.ids import IdMapping
@@ -45,8 +45,6 @@ from proxy.stores.milvus_survey import Survey
 from proxy.stores.steps_of_change import StepsOfChange
 from proxy.stores.turns import Turns
 from proxy.telemetry.tasks import spawn
-
-T = TypeVar("T")
 
 _LOADED = common.LoadState.Value("LoadStateLoaded")
 _LITE_ROWS_WORTH_A_FLUSH = 1000
@@ -172,14 +170,16 @@ class MilvusCollections:
                 request = requests.create_index(self.place(name), vector_field(vector), parameters)
                 await self.call("CreateIndex", request, common.Status, name)
 
-    async def reading(self, collection: MilvusCollection, read: Callable[[], Awaitable[T]]) -> T:
-        """`read`, once more after loading the collection if it was not in memory."""
-        try:
-            return await read()
-        except NotLoadedError:
-            async with collection.load_lock:
-                await self._load(collection.name)
-            return await read()
+    async def read(self, collection: MilvusCollection, method: str, request: Any, reply: Any) -> Any:
+        """One RPC that reads the collection, in its turn; once more after loading it if it was not in memory."""
+        name = collection.name
+        async with self.turn(collection, alone=False):
+            try:
+                return await self.call(method, request, reply, name, writes=False)
+            except NotLoadedError:
+                async with collection.load_lock:
+                    await self._load(name)
+                return await self.call(method, request, reply, name, writes=False)
 
     def turn(self, collection: MilvusCollection, *, alone: bool) -> AbstractAsyncContextManager[None]:
         """A turn at the collection, on Milvus Lite, and on what may be one."""

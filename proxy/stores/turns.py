@@ -16,26 +16,28 @@ class Turns:
         self._together = 0
         self._alone = False
         self._waiting: deque[tuple[bool, asyncio.Future[None]]] = deque()  # (alone, its turn)
+        self._turns = Turn(self, alone=False), Turn(self, alone=True)
 
     def together(self) -> Turn:
         """With others that go together, beside nobody who is alone."""
-        return Turn(self, False)
+        return self._turns[0]
 
     def alone(self) -> Turn:
-        return Turn(self, True)
+        return self._turns[1]
 
-    async def take(self, *, alone: bool) -> None:
-        if not (self._waiting or self._alone or (alone and self._together)):
-            self._together, self._alone = self._together + (not alone), alone
-        else:
-            await self._wait(alone)
+    def take(self, *, alone: bool) -> bool:
+        """Whether one is free."""
+        if self._waiting or self._alone or (alone and self._together):
+            return False
+        self._together, self._alone = self._together + (not alone), alone
+        return True
 
     def give_back(self, *, alone: bool) -> None:
         self._together, self._alone = self._together - (not alone), self._alone and not alone
         if self._waiting:
             self._admit()
 
-    async def _wait(self, alone: bool) -> None:
+    async def wait(self, *, alone: bool) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((alone, turn))
         self._admit()
@@ -59,16 +61,18 @@ class Turns:
 
 
 class Turn:
-    """To be taken by `async with`. (No generator: two of them stand around every read of a Milvus Lite.)"""
+    """To be taken by `async with`, by any number. (No generator: two of them stand around every read of a Milvus
+    Lite.)"""
 
     __slots__ = ("_alone", "_turns")
 
-    def __init__(self, turns: Turns, alone: bool) -> None:
+    def __init__(self, turns: Turns, *, alone: bool) -> None:
         self._turns = turns
         self._alone = alone
 
     async def __aenter__(self) -> None:
-        await self._turns.take(alone=self._alone)
+        if not self._turns.take(alone=self._alone):
+            await self._turns.wait(alone=self._alone)
 
     async def __aexit__(self, *_: object) -> None:
         self._turns.give_back(alone=self._alone)

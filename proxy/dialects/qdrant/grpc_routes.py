@@ -183,12 +183,12 @@ def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], Sc
 
     Raises InvalidRequest for NaN and infinity in a vector.
     """
-    if is_harmless(path):
-        return Administration(_HARMLESS.get(path, "reflection"))
-    if path in _PRIMARY_ONLY:
-        return PrimaryOnlyRead(ask.named_collection(body), _PRIMARY_ONLY[path])
     method = METHODS.get(path)
     if method is None:
+        if is_harmless(path):
+            return Administration(_HARMLESS.get(path, "reflection"))
+        if path in _PRIMARY_ONLY:
+            return PrimaryOnlyRead(ask.named_collection(body), _PRIMARY_ONLY[path])
         return OpaqueWrite(ask.named_collection(body), None, "unknown endpoint", guessed=True)
     collection: str | None = None
     try:
