@@ -4,7 +4,7 @@ three times as long."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct, pack
 from typing import Any
@@ -34,7 +34,13 @@ def _tag(message: Any, name: str, wire_type: int) -> bytes:
 
 
 _SCORE, _NUMBER = _tag(proto.ScoredPoint, "score", _FOUR_BYTES), _tag(proto.PointId, "num", _VARINT)
+_TIME = _tag(proto.QueryResponse, "time", _EIGHT_BYTES)  # and of the others
 _INTEGER, _DOUBLE = _tag(proto.Value, "integer_value", _VARINT), _tag(proto.Value, "double_value", _EIGHT_BYTES)
+
+
+def answer_bytes(results: Iterable[bytes], seconds: float) -> bytes:
+    """An answer to one search or several, and how long it took."""
+    return b"".join((_TIME, _double(seconds), *results))
 
 
 def hits_bytes(hits: Hits, selection: Selection) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from google.protobuf.message import DecodeError
 
 from proxy.dialects.qdrant.collections import proto_of_described
-from proxy.dialects.qdrant.grpc_hits import batch_bytes, hits_bytes
+from proxy.dialects.qdrant.grpc_hits import answer_bytes, batch_bytes, hits_bytes
 from proxy.dialects.qdrant.ids import fill_id, id_of_proto, proto_of_id
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.payloads import fill_payload, payload_of_proto
@@ -48,17 +48,16 @@ from proxy.model import (
 
 
 def result_bytes(reply: str, operation: Operation, result: Result, seconds: float) -> bytes:
-    """The answer, a message whose name is `reply`. (A field that is there as bytes is put behind the others.)"""
-    message = getattr(proto, reply)(time=seconds)
+    """The answer, a message whose name is `reply`."""
     match result:
         case Hits():
-            return bytes(message.SerializeToString() + hits_bytes(result, selection_of(operation)))
+            return answer_bytes([hits_bytes(result, selection_of(operation))], seconds)
         case HitsBatch(batches=batches):
             searches = operation.searches if isinstance(operation, SearchBatch) else ()
             each = zip(batches, searches, strict=True)
-            answers = (batch_bytes(hits_bytes(hits, search.selection)) for hits, search in each)
-            return b"".join((message.SerializeToString(), *answers))
+            return answer_bytes((batch_bytes(hits_bytes(hits, search.selection)) for hits, search in each), seconds)
         case _:
+            message = getattr(proto, reply)(time=seconds)
             _fill(message, operation, result)
             return bytes(message.SerializeToString())
 

@@ -10,7 +10,6 @@ vector. A write that cannot be decoded is still keyed by its ids where they can 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -110,7 +109,11 @@ def query(message: Any, score_of: ScoreOf) -> Search:
     asked.ClearField("query")
     rest = asked.SerializeToString()
     beside = (_query_beside if len(rest) <= _SHORT else _query_beside.__wrapped__)(rest)
-    return replace(beside, vector=vector, score_threshold=_least(asked, beside.using, score_of))
+    least = _least(asked, beside.using, score_of)
+    return Search(  # dataclasses.replace takes thrice as long
+        *(beside.collection, vector, beside.limit, beside.using, beside.offset, beside.filter, least),
+        *(beside.selection, beside.exact, beside.params),
+    )
 
 
 @lru_cache(256)
