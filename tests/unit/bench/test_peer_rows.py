@@ -159,7 +159,7 @@ def test_what_a_request_costs_with_two_workers_and_how_evenly_they_share() -> No
 
 def test_cpu_time_of_translation_beside_that_of_the_clients() -> None:
     found = {"ours": [0.0003] * ROUNDS, "clients": [0.001] * ROUNDS}
-    rows = translation.search_row(found), translation.upsert_row(found), translation.mirrored_row(found)
+    rows = translation.search_row(found, "grpcio"), translation.upsert_row(found), translation.mirrored_row(found)
     search, upsert, mirrored = entries(*rows)
     assert (search["ratio"], bounds(search), search["reached"]) == (pytest.approx(0.3), (0.5, 0.3, True), "goal")
     assert (upsert["ratio"], bounds(upsert), upsert["reached"]) == (pytest.approx(0.3), (0.33, 0.15, True), "must")
