@@ -47,7 +47,7 @@ from proxy.wire import AnswerHead, Body, GiveUp, Headers, Request, Response
 
 _CONNECT_SECONDS = 1.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)  # between tries to connect
-_HEADS = 256  # are remembered: an application says much the same with each call
+_REMEMBERED, _REMEMBERED_BYTES = 256, 2048  # heads, and the most of one: an application says much the same each time
 _TRANSPORT_METADATA = frozenset({"user-agent", "te", "content-type"})
 
 
@@ -94,7 +94,7 @@ class GrpcForwarder:
         self._failed_at = 0.0
         self._failure = ""  # why the last try to connect failed
         self._closed = False
-        self._block = lru_cache(_HEADS)(self._block_anew)
+        self._blocks: dict[tuple[str, Headers], bytes] = {}
 
     async def forward(self, request: Request, patience_seconds: float = 0.0, line: object = None) -> Response:
         """The server's own answer, with its gRPC status; waited for as long as `patience_seconds`, if that is longer
@@ -203,9 +203,16 @@ class GrpcForwarder:
             *fields_of(_of_the_client(headers)),
         )
 
-    def _block_anew(self, path: str, headers: Headers) -> bytes:
+    def _block(self, path: str, headers: Headers) -> bytes:
         """The head of a call, but for how long its answer is waited for. Raises ValueError."""
-        return encode(self._fields(path, headers))
+        block = self._blocks.get((path, headers))
+        if block is None:
+            block = encode(self._fields(path, headers))
+            if len(block) <= _REMEMBERED_BYTES:
+                if len(self._blocks) >= _REMEMBERED:
+                    self._blocks.clear()
+                self._blocks[path, headers] = block
+        return block
 
     def leave(self, line: _Line) -> None:
         """A call on it has ended."""

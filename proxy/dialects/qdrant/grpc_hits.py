@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from struct import Struct, pack
 from typing import Any
 
@@ -25,7 +24,7 @@ _UUID, _STRING = Field(proto.PointId, "uuid"), Field(proto.Value, "string_value"
 _KEY, _VALUE = (Field(proto.ScoredPoint.PayloadEntry, name) for name in ("key", "value"))
 _VARINT, _EIGHT_BYTES, _FOUR_BYTES = 0, 1, 5  # wire types
 _SIXTY_FOUR_BITS = 2**64 - 1
-_KEYS_KEPT = 1024
+_KEYS_KEPT, _SHORT_KEY_BYTES = 1024, 64
 _double = Struct("<d").pack
 
 
@@ -97,11 +96,19 @@ def _add_payload(parts: list[bytes], payload: Mapping[str, Json]) -> None:
             said = _DOUBLE + _double(value)
         else:
             said = value_bytes(value)
-        entry = b"".join((_key(name), _VALUE[len(said)], said))
+        entry = b"".join((_keys[name], _VALUE[len(said)], said))
         parts += (_PAYLOAD[len(entry)], entry)
 
 
-@lru_cache(_KEYS_KEPT)
-def _key(name: str) -> bytes:
-    text = name.encode()
-    return bytes(_KEY[len(text)] + text)
+class _Keys(dict[str, bytes]):
+    """Keys of payloads as they stand in an entry. (Kept, since all points of a collection have much the same.)"""
+
+    def __missing__(self, name: str) -> bytes:
+        text = name.encode()
+        found = _KEY[len(text)] + text
+        if len(self) < _KEYS_KEPT and len(text) <= _SHORT_KEY_BYTES:
+            self[name] = found
+        return found
+
+
+_keys = _Keys()
