@@ -133,7 +133,7 @@ def timeout_field(seconds: float) -> Field:
 
 @lru_cache(2048)
 def timeout_block(milliseconds: int) -> bytes:
-    """The same, encoded."""
+    """The same of as many milliseconds, encoded."""
     return encode((timeout_field(milliseconds / 1000),))
 
 
@@ -174,7 +174,7 @@ class Pieces:
         else:
             pieces.append(bytearray(piece))
 
-    def first(self, size_bytes: int) -> bytes | bytearray:
+    def beginning(self, size_bytes: int) -> bytes | bytearray:
         """So many of the first bytes, which are there, or more."""
         pieces = self._all
         return pieces[0] if len(pieces[0]) >= size_bytes else b"".join(pieces)
@@ -194,13 +194,13 @@ def message_in(body: Pieces, coding: bytes, limit_bytes: int | None = None) -> b
     if it has more than `limit_bytes`."""
     if body.size_bytes < _PREFIX.size:
         raise MessageError(INTERNAL, f"a unary call has one message; this one has {body.size_bytes} bytes of one")
-    first = body.first(_PREFIX.size)
-    compressed, size = _PREFIX.unpack_from(first)
+    beginning = body.beginning(_PREFIX.size)
+    compressed, size = _PREFIX.unpack_from(beginning)
     if size != body.size_bytes - _PREFIX.size:
         raise MessageError(
             INTERNAL, f"a unary call has one message; the first has {size} bytes of {body.size_bytes - _PREFIX.size}"
         )
-    message = bytes(first[_PREFIX.size :]) if len(first) == body.size_bytes else body.joined(_PREFIX.size)
+    message = bytes(beginning[_PREFIX.size :]) if len(beginning) == body.size_bytes else body.joined(_PREFIX.size)
     if compressed not in (0, 1):
         raise MessageError(INTERNAL, f"a message begins with {compressed} (expected 0 or 1: is it compressed)")
     if compressed:

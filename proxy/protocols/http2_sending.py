@@ -92,6 +92,7 @@ class FrameSender:
             parts += (_head(len(trailers) << 8 | f.HEADERS, f.END_HEADERS | f.END_STREAM, stream.id), trailers)
         self._out.append(b"".join(parts))
         self._window -= size
+        stream.send_window -= size  # which the peer may still widen
         self._allowance.sent(size)
         stream.local_open = False
         self._ended(stream)

@@ -270,7 +270,7 @@ class Reader:
         self._metrics.request_seconds.observe(seconds, type(asked.read).__name__.lower(), by)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Asked:
     """A read, and where it belongs. `shadow`: the other side is asked too, off the client's path."""
 

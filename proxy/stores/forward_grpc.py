@@ -107,11 +107,12 @@ class GrpcForwarder:
             seconds = min(seconds, request.timeout_seconds)
         answer = _Awaited()
         try:
-            free = self.sendable()
+            free, left = self.sendable(), seconds
             if free is None or (line is not None and line is not free):
-                free, seconds = await self._free_line(seconds, line)
-            head = self._block(request.path, request.headers) + timeout_block(round(seconds * 1000))
-            give_up = _Watch(self, free, seconds, answer, may_flow=False).begin(head, request.bytes)
+                free, left = await self._free_line(seconds, line)
+            head = self._block(request.path, request.headers) + timeout_block(round(left * 1000))
+            watch = _Watch(self, free, seconds, answer, may_flow=False)
+            give_up = watch.begin(head, request.bytes, left)
         except NotSent as error:
             raise self.meaning(error) from error
         except ValueError as error:
@@ -334,7 +335,7 @@ class _Passage:
         seconds = self._owner.granted(granted_seconds)
         watch = _Watch(self._owner, line, seconds, heard)
         try:
-            return watch.begin(self._block + timeout_block(round(seconds * 1000)), body)
+            return watch.begin(self._block + timeout_block(round(seconds * 1000)), body, seconds)
         except NotSent:
             return None
 
@@ -369,7 +370,8 @@ class _Awaited:
 
 
 class _Watch:
-    """A unary call, from its sending to its end. `may_flow`: an answer that is large is passed on as it comes."""
+    """A unary call, from its sending to its end. `seconds`: granted for it all. `may_flow`: a large answer is passed
+    on as it comes."""
 
     __slots__ = ("_heard", "_line", "_may_flow", "_owner", "_seconds", "_stream_id", "_timer")
 
@@ -382,12 +384,12 @@ class _Watch:
         self._heard = heard
         self._may_flow = may_flow
 
-    def begin(self, head: bytes, body: bytes) -> GiveUp:
-        """Raises NotSent."""
+    def begin(self, head: bytes, body: bytes, left_seconds: float) -> GiveUp:
+        """Raises NotSent, ValueError."""
         flows = self._flows if self._may_flow else None
         self._stream_id = self._line.connection.begin(head, body, self._ended, flows, self._seconds)
         self._line.calls += 1
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fell_silent)
+        self._timer = asyncio.get_running_loop().call_later(left_seconds, self._fell_silent)
         return self._give_up
 
     def _give_up(self) -> None:
@@ -398,7 +400,7 @@ class _Watch:
         self._leave()
         try:
             if error is not None:
-                raise self._owner.meaning(error)
+                raise self._owner.meaning(error) from error
             head, body = self._owner.answer(call)
         except CrossfadeError as failure:
             self._heard.failed(failure)

@@ -173,7 +173,7 @@ class MilvusCollections:
     async def read(self, collection: MilvusCollection, method: str, request: Any, reply: Any) -> Any:
         """One RPC that reads the collection, in its turn; once more after loading it if it was not in memory."""
         name = collection.name
-        async with self.turn(collection, alone=False):
+        async with await self.turn(collection, alone=False):
             try:
                 return await self.call(method, request, reply, name, writes=False)
             except NotLoadedError:
@@ -181,10 +181,9 @@ class MilvusCollections:
                     await self._load(name)
                 return await self.call(method, request, reply, name, writes=False)
 
-    def turn(self, collection: MilvusCollection, *, alone: bool) -> AbstractAsyncContextManager[None]:
-        """A turn at the collection, on Milvus Lite, and on what may be one."""
-        server = self._connection.present_server
-        if server is not None and not server.lite:
+    async def turn(self, collection: MilvusCollection, *, alone: bool) -> AbstractAsyncContextManager[None]:
+        """A turn at the collection, on Milvus Lite. Whoever waits for the server to be known does so before it."""
+        if not (self._connection.present_server or await self._connection.server()).lite:
             return nullcontext()
         return collection.turns.alone() if alone else collection.turns.together()
 

@@ -18,7 +18,7 @@ import contextlib
 import re
 import ssl
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from proxy.dialects.milvus import requests
@@ -44,19 +44,19 @@ _REFUSALS = frozenset(
 )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Server:
     """What answers at the address. `lite`: Milvus Lite, which wants the writes of a collection one at a time, and reads
     filters differently. `headers`: what calls to it carry."""
 
     version: str
-    identifier: int
-    lite: bool = field(init=False)
-    headers: Headers = field(init=False)
+    lite: bool
+    headers: Headers
 
-    def __post_init__(self) -> None:
-        self.lite = self.version.startswith("milvus_lite-")
-        self.headers = (("identifier", str(self.identifier)),)
+    @classmethod
+    def of(cls, version: str, identifier: int) -> Server:
+        """As its handshake has it."""
+        return cls(version, version.startswith("milvus_lite-"), (("identifier", str(identifier)),))
 
     @property
     def several_vectors(self) -> bool:
@@ -142,7 +142,7 @@ class MilvusConnection:
             line = self._forwarder.line
             asking = milvus.GetVersionRequest()
             answered = await self._call("GetVersion", asking, milvus.GetVersionResponse, line=line)
-            server = Server(answered.version, connected.identifier)
+            server = Server.of(answered.version, connected.identifier)
             if server.lite:
                 with contextlib.suppress(Refused):  # one that cannot be opened is told of when it is asked for
                     opening = milvus.ShowCollectionsRequest()

@@ -58,7 +58,7 @@ class MilvusWriter:
     async def mutate(self, collection: MilvusCollection, method: str, request: Any) -> None:
         """One write, which every later read sees."""
         began = self._horizon.write_begins()
-        async with self._collections.turn(collection, alone=True):
+        async with await self._collections.turn(collection, alone=True):
             reply = await self._collections.call(method, request, milvus.MutationResult, collection.name)
         self._horizon.write_ended(began, reply.timestamp)
 

@@ -26,18 +26,20 @@ class Turns:
         return self._turns[1]
 
     def take(self, *, alone: bool) -> bool:
-        """Whether one is free."""
+        """Take one, if it is free; whether it was."""
         if self._waiting or self._alone or (alone and self._together):
             return False
         self._together, self._alone = self._together + (not alone), alone
         return True
 
     def give_back(self, *, alone: bool) -> None:
+        """One that was taken or waited for."""
         self._together, self._alone = self._together - (not alone), self._alone and not alone
         if self._waiting:
             self._admit()
 
     async def wait(self, *, alone: bool) -> None:
+        """Take one, in order of arrival."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((alone, turn))
         self._admit()

@@ -180,6 +180,50 @@ async def test_without_an_answer_it_counts_whether_the_server_may_have_worked(
         assert sum(len(peer.streams) for peer in peers) == 1  # sent once
 
 
+def _end_well(peer: Peer) -> None:
+    peer.http2.send_headers(1, HEAD)
+    peer.http2.send_headers(1, TRAILERS, end_stream=True)
+
+
+@pytest.mark.parametrize("end", [_end_well, lambda peer: _fail(peer, 1)], ids=["an answer", "a failure"])
+@pytest.mark.parametrize("is_cancelled_first", [False, True])
+async def test_a_call_that_is_cancelled_in_the_turn_of_its_end_ends_once(
+    end: Callable[[Peer], None], is_cancelled_first: bool
+) -> None:
+    """Or its connection would be closed under others, or never."""
+    async with serving(lambda peer, stream_id: None) as (forwarder, peers):
+        call, other = (spawn(forwarder.forward(rpc()), name="call") for _ in range(2))
+        await asyncio.wait_for(_until(lambda: bool(peers) and len(peers[0].streams) == 2), 10)
+        line = forwarder.sendable()
+        assert line is not None
+        end(peers[0])
+        what_comes = peers[0].http2.data_to_send()
+        if is_cancelled_first:
+            call.cancel()
+        line.connection.data_received(what_comes)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert line.calls == 1
+        forwarder.retire(line)
+        peers[0].answer(3)
+        await other
+        assert line.calls == 0
+        await asyncio.wait_for(peers[0].gone.wait(), 10)
+
+
+async def test_how_long_was_waited_is_told_with_the_time_for_a_free_place() -> None:
+    async with serving(lambda peer, stream_id: None, streams=1) as (forwarder, peers):
+        first = spawn(forwarder.forward(rpc()), name="first")
+        await asyncio.wait_for(_until(lambda: bool(peers and peers[0].streams)), 10)
+        second = spawn(forwarder.forward(rpc(timeout_seconds=1.5)), name="second")
+        await asyncio.sleep(0.2)
+        peers[0].answer(1)
+        await first
+        with pytest.raises(Unclear, match=r"no answer within 1\.500 s"):
+            await second
+
+
 async def test_calls_beyond_what_the_server_takes_at_once_wait_their_turn() -> None:
     async with serving(lambda peer, stream_id: None, streams=1) as (forwarder, peers):
         first = spawn(forwarder.forward(rpc()), name="first")

@@ -48,15 +48,15 @@ def hits_bytes(hits: Hits, selection: Selection) -> bytes:
     scores = _floats(vendor_scores(hits.metric, [hit.score for hit in hits.hits]))
     for number, hit in enumerate(hits.hits):
         point = hit.point
-        said = _id(point.id)
-        parts = [_ID[len(said)], said, _SCORE, scores[4 * number : 4 * number + 4]]
+        named = _id(point.id)
+        parts = [_ID[len(named)], named, _SCORE, scores[4 * number : 4 * number + 4]]
         if selection.payload:
             _add_payload(parts, point.payload)
         if selection.vectors:
             vectors = proto.VectorsOutput()
             fill_vectors(vectors, point.vectors)
-            said = vectors.SerializeToString()
-            parts += (_VECTORS[len(said)], said)
+            shown = vectors.SerializeToString()
+            parts += (_VECTORS[len(shown)], shown)
         scored = b"".join(parts)
         written += (_RESULT[len(scored)], scored)
     return b"".join(written)

@@ -111,15 +111,24 @@ def query(message: Any, score_of: ScoreOf) -> Search:
     beside = (_query_beside if len(rest) <= _SHORT else _query_beside.__wrapped__)(rest)
     least = _least(asked, beside.using, score_of)
     return Search(  # dataclasses.replace takes thrice as long
-        *(beside.collection, vector, beside.limit, beside.using, beside.offset, beside.filter, least),
-        *(beside.selection, beside.exact, beside.params),
+        collection=beside.collection,
+        vector=vector,
+        limit=beside.limit,
+        using=beside.using,
+        offset=beside.offset,
+        filter=beside.filter,
+        score_threshold=least,
+        selection=beside.selection,
+        exact=beside.exact,
+        params=beside.params,
     )
 
 
 @lru_cache(256)
 def _query_beside(rest: bytes) -> Search:
-    """What a query asks, from all of it but its vector: an application says much the same there again and again. A
-    threshold is left out, since its meaning hangs on the collection's metric."""
+    """What a query asks, from all of it but its vector: an application says much the same there again and again. (So
+    several searches share it, and nobody may write into it.) A threshold is left out, since its meaning hangs on the
+    collection's metric."""
     asked = proto.QueryPoints.FromString(rest)
     limit = asked.limit if asked.HasField("limit") else DEFAULT_LIMIT
     return _search(asked, b"", asked.using, limit)

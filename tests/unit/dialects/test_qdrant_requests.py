@@ -463,6 +463,35 @@ def test_the_metric_turns_a_threshold() -> None:
     assert threshold("e", 0.5) == float(np.nextafter(np.float32(-0.5), np.float32(0)))
 
 
+def test_queries_that_differ_in_their_vectors_alone_are_each_their_own() -> None:
+    """What they have in common is remembered, but neither the vector nor what the collection is made of."""
+    metrics = {"c": Metric.COSINE}
+    dialect = QdrantGrpc(lambda collection, using: metrics[collection])
+
+    def asked(number: float, limit: int = 3) -> Search:
+        nearest = grpc.VectorInput(dense=grpc.DenseVector(data=[number, 2.0]))
+        query = grpc.QueryPoints(
+            collection_name="c",
+            query=grpc.Query(nearest=nearest),
+            limit=limit,
+            offset=5,
+            using="v",
+            score_threshold=0.5,
+        )
+        operation = called("Points/Query", query, dialect)
+        assert isinstance(operation, Search)
+        return operation
+
+    first = asked(1.0)
+    assert (first.collection, first.limit, first.offset, first.using) == ("c", 3, 5, "v")
+    assert first.vector == np.array([1.0, 2.0], "<f4").tobytes()
+    assert asked(7.0).vector == np.array([7.0, 2.0], "<f4").tobytes()
+    assert asked(1.0) == first
+    assert asked(1.0, limit=4).limit == 4
+    metrics["c"] = Metric.EUCLID  # made anew
+    assert asked(1.0).score_threshold == -float(np.nextafter(np.float32(0.5), np.float32(0)))
+
+
 def test_points_in_columns() -> None:
     """The column form of REST; the client's gRPC sends points instead."""
     batch = {"ids": [1, UUID_TEXT], "vectors": [[1.0], [2.0]], "payloads": [None, {"a": 1}]}

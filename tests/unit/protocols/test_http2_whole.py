@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.protocols import http2_frames as f
 from proxy.protocols.hpack import encode
 from proxy.protocols.http2 import Connection
-from proxy.protocols.http2_events import Role
+from proxy.protocols.http2_events import Head, Role, Trailers
 from tests.unit.protocols.http2_dialogue import ANSWER, HELLO, REQUEST, TRAILERS, client, data, headers, said
 
 LONG = encode(((b"x-long", b"why " * 5000),))  # more than a frame
@@ -63,6 +64,21 @@ def test_a_request(sizes: list[int], more: list[tuple[int, int]]) -> None:
     for connection in (whole, parted):
         said(connection, headers(1, ANSWER), data(1, b"answer"), headers(1, TRAILERS, ends=True))
     assert written_with(whole, []) == written_with(parted, [])
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (1000, (f.settings({f.Setting.INITIAL_WINDOW_SIZE: 2**31 - 1}), f.window_update(1, 1000))),
+        (10_000, (f.window_update(1, 10_000), f.settings({f.Setting.INITIAL_WINDOW_SIZE: 2**31 - 1}))),
+    ],
+)
+def test_what_a_request_has_taken_of_its_window_may_be_granted_again(size: int, said: tuple[bytes, bytes]) -> None:
+    connection = client(initial_window_size=2**31 - 1) if said[0][3] == f.SETTINGS else client()
+    connection.ask(REQUEST, bytes(size))
+    assert connection.receive(b"".join(said), 0.0) == []
+    answer = connection.receive(headers(1, ANSWER) + headers(1, TRAILERS, ends=True), 0.0)
+    assert [type(event) for event in answer] == [Head, Trailers]
 
 
 def test_an_answer_before_the_request_is_whole_ends_the_stream() -> None:

@@ -11,10 +11,15 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from proxy.dialects.milvus.ids import IdMapping
 from proxy.dialects.milvus.messages import common
 from proxy.dialects.milvus.messages import milvus as messages
+from proxy.dialects.milvus.schema import Layout
 from proxy.errors import Unavailable
+from proxy.stores.milvus_collection import MilvusCollection, MilvusCollections
 from proxy.stores.milvus_connection import MilvusConnection
+from proxy.stores.milvus_horizon import Horizon
+from proxy.stores.milvus_survey import Survey
 from proxy.telemetry.tasks import spawn
 
 DEFINITIONS = ("CreateCollection", "DropCollection")
@@ -97,6 +102,24 @@ async def test_collections_are_opened_once_however_long_that_takes(
     await nothing_is_sent_until_all_is_open(milvus, lite)
     lite, _ = await serve(port)
     await nothing_is_sent_until_all_is_open(milvus, lite)
+
+
+async def test_those_who_wait_for_the_handshake_wait_together(
+    connection: tuple[MilvusConnection, SlowLite, int],
+) -> None:
+    """And not one after the other, each in its turn at the collection."""
+    milvus, _, _ = connection
+    collections = MilvusCollections(milvus, Horizon(), "", load_timeout_seconds=1)
+    layout = Layout("id", IdMapping.INTEGER, 0, {})
+    collection = MilvusCollection("c", collections.place("c"), layout, Survey(empty=True))
+
+    async def write() -> None:
+        async with await collections.turn(collection, alone=True):
+            await milvus.version()
+
+    async with asyncio.timeout(2):  # a quarter of a second for all of them, and not for each
+        told = await asyncio.gather(*(write() for _ in range(20)), return_exceptions=True)
+    assert [type(each) for each in told] == [Unavailable] * 20
 
 
 @pytest.mark.parametrize("method", DEFINITIONS)
