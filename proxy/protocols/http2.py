@@ -53,7 +53,7 @@ from proxy.protocols.http2_sending import FrameSender, Stream
 Fields = Sequence[Field] | bytes  # or what hpack.encode has made of them
 
 _ABANDONED = 4096  # streams that we have ended and the peer may still write to
-_STREAMS_AT_FIRST = 100  # that a client opens before it has read how many it may
+_STREAMS_AT_FIRST = 100  # that a client opens before it has read how many it may: any number, unless they are told
 _DRAINING = b"draining"  # payload of a ping
 _REQUIRED = frozenset({b":method", b":scheme", b":path"})
 _ALLOWED = _REQUIRED | {b":authority"}
@@ -521,6 +521,8 @@ class Connection:
         self._allowance.spend(cost.FRAME * (len(payload) // f.SETTING_BYTES))  # one may walk all streams
         # First, so that whoever reads it knows of the windows by which the data behind it is sent.
         self._sender.put(f.frame(f.SETTINGS, f.ACK, 0, b""))
+        if not self._has_settings:
+            self._peer_streams = f.LARGEST_ID  # unless it says otherwise (RFC 9113, 6.5.2)
         for key, value in f.settings_in(payload):
             self._set(key, value)
         if not self._has_settings:

@@ -25,6 +25,7 @@ from proxy.protocols.http2 import Connection, Fields
 from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Ready, Reset, Role, Sent, Trailers
 from proxy.protocols.http2_frames import Code
 from proxy.stores.grpc_exchange import BrokenOff, Exchange, NotSent, meaning_of
+from proxy.stores.waiting import Queue
 
 _PING = b"are you?"
 _PONG_SECONDS = 5.0
@@ -60,7 +61,7 @@ class GrpcUpstream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, Call] = {}
         self._exchanges: dict[int, Exchange] = {}
-        self._room: asyncio.Event = asyncio.Event()  # set when a stream may have become free
+        self._queue = Queue()  # for a stream that becomes free
         self._will_write = False
         self._lost = ""
         self._ping_seconds = ping_seconds
@@ -104,11 +105,12 @@ class GrpcUpstream(asyncio.Protocol):
 
     async def room(self) -> None:
         """Wait until the server takes one more call. Raises NotSent if it never will."""
+        again = False
         while not self._http2.can_open:
             if not self.is_usable:
                 raise NotSent(self._lost or "the server takes no more calls on this connection")
-            self._room.clear()
-            await self._room.wait()
+            await self._queue.wait(again=again)
+            again = True
 
     @property
     def has_room(self) -> bool:
@@ -134,6 +136,8 @@ class GrpcUpstream(asyncio.Protocol):
             self._http2.send_data(stream_id, prefix(message))
             self._http2.send_data(stream_id, message, ends=True)
         self._calls[stream_id] = Call(ended, flows, silence_seconds)
+        if self._queue and self._http2.can_open:  # the server may take more by now than it did
+            self._queue.wake()
         self._write_soon()
         return stream_id
 
@@ -144,7 +148,7 @@ class GrpcUpstream(asyncio.Protocol):
         if self._calls.pop(stream_id, None) is not None:
             self._http2.reset(stream_id, Code.CANCEL)
             self._write_soon()
-            self._room.set()
+            self._queue.wake()
 
     # --- calls that stream -----------------------------------------------------------------------------
 
@@ -174,7 +178,7 @@ class GrpcUpstream(asyncio.Protocol):
         if (exchange := self._exchanges.pop(stream_id, None)) is not None:
             self._http2.reset(stream_id, Code.CANCEL)
             self._write_soon()
-            self._room.set()
+            self._queue.wake()
             exchange.end(BrokenOff("the call was left"))
 
     def _is_of_exchange(self, event: Event) -> bool:
@@ -189,7 +193,7 @@ class GrpcUpstream(asyncio.Protocol):
         exchange.heed(event)
         if exchange.is_over:
             self._exchanges.pop(event.stream_id, None)
-            self._room.set()
+            self._queue.wake()
         return True
 
     def _consume(self, stream_id: int, size_bytes: int) -> None:
@@ -223,9 +227,9 @@ class GrpcUpstream(asyncio.Protocol):
             case Ready():
                 if not self.ready.done():
                     self.ready.set_result(None)
-                self._room.set()
+                self._queue.wake_all()
             case Going():
-                self._room.set()
+                self._queue.wake_all()
             case Broken(why=why):
                 self._lose(f"what the server sent is no HTTP/2: {why}")
 
@@ -257,7 +261,7 @@ class GrpcUpstream(asyncio.Protocol):
 
     def _end(self, stream_id: int, error: CrossfadeError | None) -> None:
         if (call := self._calls.pop(stream_id, None)) is not None:
-            self._room.set()
+            self._queue.wake()
             call.ended(call, error)
 
     def _lose(self, why: str) -> None:
@@ -270,7 +274,7 @@ class GrpcUpstream(asyncio.Protocol):
         if not self.ready.done():
             self.ready.set_exception(NotSent(self._lost))
             self.ready.exception()  # nobody may be waiting
-        self._room.set()
+        self._queue.wake_all()
 
     # --- whether the server is there ---------------------------------------------------------------------
 

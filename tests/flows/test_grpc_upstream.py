@@ -17,6 +17,7 @@ from h2.settings import SettingCodes
 
 from proxy.errors import CrossfadeError, InvalidRequest, Unavailable, Unclear
 from proxy.protocols import grpc
+from proxy.protocols.http2 import Connection
 from proxy.stores import grpc_upstream
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.telemetry.tasks import spawn
@@ -238,6 +239,36 @@ async def test_calls_beyond_what_the_server_takes_at_once_wait_their_turn() -> N
         peers[0].answer(3)
         await second
         assert len(peers) == 1
+
+
+async def test_a_place_that_becomes_free_does_not_stir_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, can_open, callers = 0, vars(Connection)["can_open"], 60
+
+    def counted(connection: Connection) -> bool:
+        nonlocal looks
+        looks += 1
+        return bool(can_open.fget(connection))
+
+    monkeypatch.setattr(Connection, "can_open", property(counted))
+    async with serving(lambda peer, stream_id: peer.answer(stream_id), streams=1) as (forwarder, peers):
+        await forwarder.forward(rpc())  # it is connected
+        looks = 0
+        answers = await asyncio.gather(*(forwarder.forward(rpc()) for _ in range(callers)))
+        assert [answer.body for answer in answers] == [b"x"] * callers
+        assert peers[0].streams == list(range(1, 2 * callers + 3, 2))
+    assert looks < 8 * callers
+
+
+async def test_a_server_that_takes_more_than_it_did_gets_more() -> None:
+    async with serving(lambda peer, stream_id: None, streams=1) as (forwarder, peers):
+        calls = [spawn(forwarder.forward(rpc()), name="call") for _ in range(5)]
+        await asyncio.wait_for(_until(lambda: bool(peers and peers[0].streams)), 10)
+        peers[0].http2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 100})
+        peers[0].answer(1)
+        await asyncio.wait_for(_until(lambda: len(peers[0].streams) == 5), 10)
+        for stream_id in peers[0].streams[1:]:
+            peers[0].answer(stream_id)
+        await asyncio.gather(*calls)
 
 
 async def test_a_server_that_goes_finishes_what_it_has_and_the_next_call_goes_elsewhere() -> None:

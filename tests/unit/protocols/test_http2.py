@@ -110,6 +110,18 @@ def test_the_table_of_field_blocks_is_used_until_the_peer_has_acknowledged_that_
     assert "index 62" in broken(said(connection, ACK, f.frame(f.HEADERS, 5, 5, GOOD + refers))).why
 
 
+def opened(connection: Connection) -> int:
+    while connection.can_open and connection.open_streams < 300:
+        connection.open(REQUEST)
+    return connection.open_streams
+
+
+def test_a_server_takes_as_many_streams_as_it_says_and_any_number_if_it_says_nothing() -> None:
+    assert opened(Connection(Role.CLIENT)) == 100  # before it has said
+    assert opened(client(max_concurrent_streams=3)) == 3
+    assert opened(client()) == 300
+
+
 # --- a call -------------------------------------------------------------------------------------
 
 
