@@ -165,7 +165,7 @@ class Connection:
 
     def ask(self, fields: Fields, data: bytes) -> int:
         """A whole request, as `open` and `send_data` would send it."""
-        block = _block_of(fields)
+        block = fields if isinstance(fields, bytes) else encode(fields)
         stream = self._opened()
         self._sender.whole(stream, block, data)
         return stream.id

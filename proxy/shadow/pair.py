@@ -29,6 +29,7 @@ from proxy.stores import Forwarder, Passage
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Body, GiveUp, Request, Response, plain
 
+_Answer = tuple[AnswerHead, bytes, float]  # and the seconds that it took
 _SUCCESS = {"http": 200, "grpc": 0}
 _log = logging.getLogger("crossfade.shadow")
 
@@ -62,8 +63,8 @@ class Pair:
     held_bytes: int = 0
     is_over: bool = False
     give_up_other: GiveUp | None = None
-    ours: tuple[AnswerHead, bytes, float] | None = None  # and the seconds that it took
-    theirs: tuple[AnswerHead, bytes, float] | None = None
+    ours: _Answer | None = None
+    theirs: _Answer | None = None
 
     @property
     def is_heard(self) -> bool:
@@ -99,7 +100,8 @@ class Pair:
             self.give_up()  # it is the client's to read
         elif not self.is_over and self._keep(body):
             self.ours = head, body, seconds
-            self._compare_both()
+            if self.theirs is not None:
+                self._compare(self.ours, self.theirs)
 
     def answered(self, head: AnswerHead, body: Body) -> None:
         """As of Heard."""
@@ -109,7 +111,8 @@ class Pair:
             self.end("shed")
         elif not self.is_over and self._keep(body):
             self.theirs = head, body, self.other.reader.now() - self.began
-            self._compare_both()
+            if self.ours is not None:
+                self._compare(self.ours, self.theirs)
 
     def failed(self, error: CrossfadeError) -> None:
         """As of Heard."""
@@ -141,10 +144,8 @@ class Pair:
 
     # --- comparing ---------------------------------------------------------------------------------------
 
-    def _compare_both(self) -> None:
-        if self.ours is None or self.theirs is None:
-            return
-        (head, body, seconds), (other_head, other_body, other_seconds) = self.ours, self.theirs
+    def _compare(self, answer: _Answer, other: _Answer) -> None:
+        (head, body, seconds), (other_head, other_body, other_seconds) = answer, other
         reader = self.other.reader
         self.is_over = True
         try:

@@ -136,7 +136,7 @@ class GrpcUpstream(asyncio.Protocol):
             self._http2.send_data(stream_id, prefix(message))
             self._http2.send_data(stream_id, message, ends=True)
         self._calls[stream_id] = Call(ended, flows, silence_seconds)
-        if self._queue and self._http2.can_open:  # the server may take more by now than it did
+        if self._queue.waiting and self._http2.can_open:  # the server may take more by now than it did
             self._queue.wake()
         self._write_soon()
         return stream_id

@@ -11,35 +11,32 @@ class Queue:
     """In one event loop."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # empty: nobody does
 
     async def wait(self, *, again: bool = False) -> None:
         """Until one's turn has come. The place may be somebody else's by then: so wait `again`, before all others."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = None
+        self.waiting[turn] = None
         if again:
-            self._waiting.move_to_end(turn, last=False)
+            self.waiting.move_to_end(turn, last=False)
         try:
             await turn
         except asyncio.CancelledError:
-            if turn in self._waiting:
-                del self._waiting[turn]
+            if turn in self.waiting:
+                del self.waiting[turn]
             elif not turn.cancelled():  # it had come: it is the next one's
                 self.wake()
             raise
 
     def wake(self) -> None:
         """A place has become free: the turn of whoever has waited longest."""
-        while self._waiting:
-            turn, _ = self._waiting.popitem(last=False)
+        while self.waiting:
+            turn, _ = self.waiting.popitem(last=False)
             if not turn.done():
                 turn.set_result(None)
                 return
 
     def wake_all(self) -> None:
         """All have something to learn."""
-        while self._waiting:
+        while self.waiting:
             self.wake()

@@ -36,14 +36,14 @@ async def test_each_place_wakes_whoever_has_waited_longest() -> None:
         await waiters.come("a", "b", "c")
         queue.wake()
         await _settle()
-        assert (waiters.awake, len(queue)) == (["a"], 2)
+        assert (waiters.awake, len(queue.waiting)) == (["a"], 2)
         await waiters.come("a again", again=True)
         queue.wake()
         await _settle()
         assert waiters.awake == ["a", "a again"]
         queue.wake_all()
         await _settle()
-        assert (waiters.awake, len(queue)) == (["a", "a again", "b", "c"], 0)
+        assert (waiters.awake, len(queue.waiting)) == (["a", "a again", "b", "c"], 0)
 
 
 async def test_a_turn_that_comes_with_a_cancellation_is_the_next_ones() -> None:
@@ -54,7 +54,7 @@ async def test_a_turn_that_comes_with_a_cancellation_is_the_next_ones() -> None:
         queue.wake()
         waiters.tasks["a"].cancel()
         await _settle()
-        assert (waiters.awake, len(queue)) == (["b"], 0)
+        assert (waiters.awake, len(queue.waiting)) == (["b"], 0)
 
 
 async def test_who_gives_up_waiting_takes_no_place() -> None:
@@ -65,8 +65,8 @@ async def test_who_gives_up_waiting_takes_no_place() -> None:
         waiters.tasks["a"].cancel()
         queue.wake()  # in the same turn
         await _settle()
-        assert (waiters.awake, len(queue)) == (["b"], 1)
+        assert (waiters.awake, len(queue.waiting)) == (["b"], 1)
         waiters.tasks["c"].cancel()
         await _settle()
-        assert len(queue) == 0
+        assert len(queue.waiting) == 0
         queue.wake()  # for nobody
