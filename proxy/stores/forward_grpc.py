@@ -105,32 +105,32 @@ class GrpcForwarder:
         seconds = max(patience_seconds, self._timeout_seconds)
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
+        block = self._block(request.path, request.headers)  # what cannot be sent does not wait for a place
         answer = _Awaited()
         try:
             free, left = self.sendable(), seconds
             if free is None or (line is not None and line is not free):
                 free, left = await self._free_line(seconds, line)
-            head = self._block(request.path, request.headers) + timeout_block(round(left * 1000))
             watch = _Watch(self, free, seconds, answer, may_flow=False)
-            give_up = watch.begin(head, request.bytes, left)
+            give_up = watch.begin(block + timeout_block(round(left * 1000)), request.bytes, left)
         except NotSent as error:
             raise self.meaning(error) from error
-        except ValueError as error:
-            raise InvalidRequest(f"the request's metadata cannot be passed on: {error}") from error
         return await answer.whole(give_up)
 
     async def _stream(self, request: Request, asked: Frames) -> Response:
         """The answer's beginning; its body is the rest of it, and tells its status in the end."""
+        granted = request.timeout_seconds
+        head_block = _encoded(
+            (  # what is passed on unread has to be what the client can read
+                *(each for each in self._fields(request.path, request.headers) if each[0] != b"grpc-accept-encoding"),
+                *(((b"grpc-encoding", asked.coding),) if asked.coding != b"identity" else ()),
+                *((timeout_field(granted),) if granted is not None else ()),
+            )
+        )
         try:
             line, _ = await self._free_line(self._timeout_seconds)
         except NotSent as error:
             raise self.meaning(error) from error
-        granted = request.timeout_seconds
-        fields = (  # what is passed on unread has to be what the client can read
-            *(each for each in self._fields(request.path, request.headers) if each[0] != b"grpc-accept-encoding"),
-            *(((b"grpc-encoding", asked.coding),) if asked.coding != b"identity" else ()),
-            *((timeout_field(granted),) if granted is not None else ()),
-        )
         line.calls += 1
         pump: asyncio.Task[None] | None = None
 
@@ -140,12 +140,10 @@ class GrpcForwarder:
                 pump.cancel()
 
         try:
-            stream_id, exchange = line.connection.open(fields, over)
-        except (NotSent, ValueError) as error:
+            stream_id, exchange = line.connection.open(head_block, over)
+        except NotSent as error:
             self.leave(line)
-            if isinstance(error, NotSent):
-                raise self.meaning(error) from error
-            raise InvalidRequest(f"the request's metadata cannot be passed on: {error}") from error
+            raise self.meaning(error) from error
         pump = spawn(_pump(asked, line.connection, stream_id), name="messages of a call")
         try:
             head = await exchange.head
@@ -162,7 +160,7 @@ class GrpcForwarder:
         """As of Forwarder."""
         try:
             return _Passage(self, self._block(request.path, request.headers))
-        except ValueError:  # metadata that HTTP/2 does not allow
+        except InvalidRequest:
             return None
 
     def sendable(self) -> _Line | None:
@@ -193,22 +191,25 @@ class GrpcForwarder:
     # --- a call ------------------------------------------------------------------------------------------
 
     def _fields(self, path: str, headers: Headers) -> tuple[Field, ...]:
-        """All but how long the answer is waited for."""
-        return (
-            *self._own,
-            (b":path", path.encode()),
-            (b"te", b"trailers"),
-            (b"content-type", b"application/grpc"),
-            (b"user-agent", b"crossfade"),
-            (b"grpc-accept-encoding", grpc.ACCEPTED_CODINGS),
-            *fields_of(_of_the_client(headers)),
-        )
+        """All but how long the answer is waited for. Raises InvalidRequest."""
+        try:
+            return (
+                *self._own,
+                (b":path", path.encode()),
+                (b"te", b"trailers"),
+                (b"content-type", b"application/grpc"),
+                (b"user-agent", b"crossfade"),
+                (b"grpc-accept-encoding", grpc.ACCEPTED_CODINGS),
+                *fields_of(_of_the_client(headers)),
+            )
+        except UnicodeError as error:
+            raise _not_passed_on(error) from error
 
     def _block(self, path: str, headers: Headers) -> bytes:
-        """The head of a call, but for how long its answer is waited for. Raises ValueError."""
+        """The head of a call, but for how long its answer is waited for. Raises InvalidRequest."""
         block = self._blocks.get((path, headers))
         if block is None:
-            block = encode(self._fields(path, headers))
+            block = _encoded(self._fields(path, headers))
             if len(block) <= _REMEMBERED_BYTES:
                 if len(self._blocks) >= _REMEMBERED:
                     self._blocks.clear()
@@ -318,6 +319,18 @@ class GrpcForwarder:
                 line.connection.close()
 
 
+def _encoded(fields: Iterable[Field]) -> bytes:
+    """Raises InvalidRequest for what HTTP/2 does not allow."""
+    try:
+        return encode(fields)
+    except ValueError as error:
+        raise _not_passed_on(error) from error
+
+
+def _not_passed_on(error: ValueError) -> InvalidRequest:
+    return InvalidRequest(f"the request's metadata cannot be passed on: {error}")
+
+
 class _Passage:
     """A way for calls with the same head, on the fast path."""
 
@@ -385,7 +398,7 @@ class _Watch:
         self._may_flow = may_flow
 
     def begin(self, head: bytes, body: bytes, left_seconds: float) -> GiveUp:
-        """Raises NotSent, ValueError."""
+        """Raises NotSent."""
         flows = self._flows if self._may_flow else None
         self._stream_id = self._line.connection.begin(head, body, self._ended, flows, self._seconds)
         self._line.calls += 1

@@ -12,7 +12,7 @@ Rules of the file:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
@@ -20,7 +20,7 @@ from typing import cast
 from proxy.errors import CrossfadeError
 from proxy.frames import LARGE_BYTES, Frames, write_parts
 from proxy.protocols.grpc import Pieces, coding_in, framed, prefix
-from proxy.protocols.hpack import Field, FieldBlock
+from proxy.protocols.hpack import FieldBlock
 from proxy.protocols.http2 import Connection, Fields
 from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Ready, Reset, Role, Sent, Trailers
 from proxy.protocols.http2_frames import Code
@@ -152,7 +152,7 @@ class GrpcUpstream(asyncio.Protocol):
 
     # --- calls that stream -----------------------------------------------------------------------------
 
-    def open(self, fields: Sequence[Field], ended: Callable[[], None]) -> tuple[int, Exchange]:
+    def open(self, fields: Fields, ended: Callable[[], None]) -> tuple[int, Exchange]:
         """Begin a call that streams; right after `room`. Raises as `begin`."""
         if not self.is_usable:
             raise NotSent(self._lost or "the connection is being closed")

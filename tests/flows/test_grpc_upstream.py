@@ -271,6 +271,18 @@ async def test_a_server_that_takes_more_than_it_did_gets_more() -> None:
         await asyncio.gather(*calls)
 
 
+async def test_what_cannot_be_sent_waits_for_no_place() -> None:
+    """Or the turn that it gets would be lost to those behind it."""
+    async with serving(lambda peer, stream_id: None, streams=1) as (forwarder, peers):
+        first = spawn(forwarder.forward(rpc()), name="first")
+        await asyncio.wait_for(_until(lambda: bool(peers and peers[0].streams)), 10)
+        for name in ("not a name", "\ud800"):
+            with pytest.raises(InvalidRequest, match="metadata cannot be passed on"):
+                await asyncio.wait_for(forwarder.forward(rpc(headers=((name, "x"),))), 10)
+        peers[0].answer(1)
+        await first
+
+
 async def test_a_server_that_goes_finishes_what_it_has_and_the_next_call_goes_elsewhere() -> None:
     async with serving(lambda peer, stream_id: None) as (forwarder, peers):
         first = spawn(forwarder.forward(rpc()), name="first")
