@@ -390,6 +390,9 @@ class HttpPool:
                 _, connection = await self._loop.create_connection(HttpUpstream, self._host, self._port, ssl=self._tls)
         except (OSError, TimeoutError, UnicodeError) as error:  # UnicodeError: of a name that cannot be one
             raise NoConnection(str(error) or f"no connection within {self._connect_seconds:g} s") from error
+        if not connection.is_usable:  # it was made, and lost before whoever waited for it had its turn
+            connection.close()
+            raise NoConnection(connection.lost or "the server closed the connection at once")
         return connection
 
     def _drop_idle(self) -> None:

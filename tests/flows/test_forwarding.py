@@ -19,6 +19,7 @@ from proxy.errors import InvalidRequest, Unavailable, Unclear
 from proxy.stores import Forwarder
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
+from proxy.stores.http_upstream import HttpUpstream
 from proxy.stores.own_key import OwnKeyForwarder
 from proxy.wire import Headers, Request, Response
 from tests.support.event_loops import on_each_loop
@@ -325,6 +326,23 @@ async def test_a_refused_connection_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="takes no connections"):
         await forwarder.forward(http("PUT", "/", body=b"x"))
     await forwarder.close()
+
+
+async def test_a_connection_that_is_lost_as_soon_as_it_is_made_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the server dies just then: nothing has been sent."""
+    made = HttpUpstream.connection_made
+
+    def lost(connection: HttpUpstream, transport: asyncio.BaseTransport) -> None:
+        made(connection, transport)
+        connection.connection_lost(ConnectionResetError("reset by peer"))
+
+    async with forwarding(saying(OK), max_connections=1) as (forwarder, server):
+        with monkeypatch.context() as patched:
+            patched.setattr(HttpUpstream, "connection_made", lost)
+            with pytest.raises(Unavailable, match=r"takes no connections \(reset by peer\)"):
+                await forwarder.forward(http("PUT", "/", body=b"x"))
+        assert not server.received
+        assert (await forwarder.forward(http("PUT", "/", body=b"x"))).status == 200  # in its place
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".invalid"])
