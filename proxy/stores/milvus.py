@@ -264,7 +264,7 @@ class MilvusStore:
             reply = await self._collections.read(known, "Search", request, milvus.SearchResults)
             return hits_of(reply.results, known.layout, vector, search.selection)
 
-        hits = await (read("") if search.filter is None else self._exactly(known, search.filter, read, lite))
+        hits = await self._exactly(known, search.filter, read, lite)
         if search.score_threshold is not None:
             hits = [hit for hit in hits if hit.score >= search.score_threshold]
         return Hits(vector.metric, tuple(hits[search.offset : window]))
