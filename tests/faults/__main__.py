@@ -1,9 +1,11 @@
 """`python -m tests.faults`: plays the matrix and prints it. Exit code 1 if anything was lost, came back, differs, or
-was told wrongly, or if a cell could not be played."""
+was told wrongly, or if a cell could not be played; then what such a cell left behind is kept: the proxy's log, journal
+and configuration, and the data of the engines."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -47,16 +49,16 @@ def main() -> int:
             console.print(cell.name, highlight=False)
         return 0
     results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="faults_") as directory:
-        for number, some in enumerate(_by_engine(chosen)):
-            with _grounds(Path(directory) / f"engines_{number}", some[0]) as grounds:
-                for cell in some:
-                    result = Result(cell)
-                    for _ in range(arguments.runs):
-                        run(grounds, cell, result)
-                    results.append(result)
-                    told = f"[{len(results)}/{len(chosen)}] {cell.name}: {figures(result)}, {result.seconds:.0f} s"
-                    console.print(told, markup=False, highlight=False, style=None if result.sound else "bold red")
+    directory = Path(tempfile.mkdtemp(prefix="faults_"))
+    for number, some in enumerate(_by_engine(chosen)):
+        with _grounds(directory / f"engines_{number}", some[0]) as grounds:
+            for cell in some:
+                result = Result(cell)
+                for _ in range(arguments.runs):
+                    run(grounds, cell, result)
+                results.append(result)
+                told = f"[{len(results)}/{len(chosen)}] {cell.name}: {figures(result)}, {result.seconds:.0f} s"
+                console.print(told, markup=False, highlight=False, style=None if result.sound else "bold red")
     print_matrix(console, results)
     print_errors(console, results)
     print_impossible(console, impossible())
@@ -64,7 +66,11 @@ def main() -> int:
     console.print(summary(results), highlight=False)
     if arguments.json:
         write_json(arguments.json, results, impossible())
-    return 0 if all(result.sound for result in results) else 1
+    if all(result.sound for result in results):
+        shutil.rmtree(directory)
+        return 0
+    console.print(f"kept: {directory}", markup=False, highlight=False)
+    return 1
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Cell]:

@@ -4,6 +4,7 @@ with both vendors' own clients."""
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import traceback
 from collections import Counter
@@ -51,7 +52,8 @@ class Result:
 
 
 def run(grounds: Grounds, cell: Cell, result: Result) -> None:
-    """Play `cell` once and add what came of it to `result`."""
+    """Play `cell` once and add what came of it to `result`. Its directory is kept if it, or a run before, found
+    something."""
     began = time.monotonic()
     result.runs += 1
     try:
@@ -63,6 +65,10 @@ def run(grounds: Grounds, cell: Cell, result: Result) -> None:
                 result.failures.append(f"{type(error).__name__} at {where.name}: {error}")
                 result.notes.append(scene.proxy.log_tail(1500))
             result.notes += scene.notes
+        if result.sound:
+            shutil.rmtree(scene.migration.directory)
+        else:
+            result.notes.append(f"kept in {scene.migration.directory}")
     finally:
         result.seconds += time.monotonic() - began
 
