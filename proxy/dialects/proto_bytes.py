@@ -11,6 +11,8 @@ from typing import Any
 
 _LENGTHS_KEPT = 1024
 _OF_A_LENGTH = 2  # the wire type of strings, bytes, messages and packed numbers
+_MORE = 0x80  # a varint goes on
+_LAST_SHIFT = 56  # of ten bytes, which is all that there may be
 
 
 class Field(dict[int, bytes]):
@@ -44,3 +46,16 @@ def varint_of(value: int) -> bytes:
         value >>= 7
     encoded.append(value)
     return bytes(encoded)
+
+
+def varint_at(wire: bytes, position: int) -> tuple[int, int]:
+    """The number at `position`, and where it ends. Raises IndexError if it is cut short, ValueError if it is too
+    long."""
+    value = shift = 0
+    while (byte := wire[position]) >= _MORE:
+        if shift > _LAST_SHIFT:
+            raise ValueError("a number has more than ten bytes")
+        value |= (byte - _MORE) << shift
+        shift += 7
+        position += 1
+    return value | byte << shift, position + 1

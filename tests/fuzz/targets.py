@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from proxy.dialects.qdrant.grpc_searches import QUERY, SEARCH
 from proxy.protocols.hpack import Decoder, HpackError
 from proxy.protocols.http1 import End, RequestReader
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Head, Role, Trailers
 from proxy.protocols.http2_frames import PREFACE
+from tests.unit.dialects.search_oracle import search_disagreement
 from tests.unit.dialects.unread_oracle import grpc_disagreement, rest_disagreement
 from tests.unit.protocols.http1_dialogues import answer, hear, told
 from tests.unit.protocols.http1_oracle import disagreement, h11_request, h11_response, our_request, our_response
@@ -70,6 +72,12 @@ def grpc_upsert(data: bytes) -> None:
     assert not why, why
 
 
+def grpc_search(data: bytes) -> None:
+    for path in (QUERY, SEARCH):
+        why = search_disagreement(path, data)
+        assert not why, why
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "http1": http1,
     "http2_server": http2_server,
@@ -77,6 +85,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "hpack": hpack,
     "rest_upsert": rest_upsert,
     "grpc_upsert": grpc_upsert,
+    "grpc_search": grpc_search,
 }
 
 

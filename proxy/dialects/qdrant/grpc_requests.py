@@ -10,7 +10,6 @@ vector. A write that cannot be decoded is still keyed by its ids where they can 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,8 +92,7 @@ def count(message: Any) -> Count:
 
 
 def query(message: Any, score_of: ScoreOf) -> Search:
-    """A search by one dense vector, which is taken out of the message; everything else that this method can do is
-    Undecodable, by name."""
+    """A search by one dense vector; everything else that this method can do is Undecodable, by name."""
     asked = _read(message)
     if asked.prefetch:
         raise Undecodable("prefetch")
@@ -106,35 +104,10 @@ def query(message: Any, score_of: ScoreOf) -> Search:
     if kind != "nearest":
         raise Undecodable(_KINDS.get(kind, kind))
     vector = dense_query(asked.query.nearest)
-    asked.ClearField("query")
-    rest = asked.SerializeToString()
-    beside = (_query_beside if len(rest) <= _SHORT else _query_beside.__wrapped__)(rest)
-    least = _least(asked, beside.using, score_of)
-    return Search(  # dataclasses.replace takes thrice as long
-        collection=beside.collection,
-        vector=vector,
-        limit=beside.limit,
-        using=beside.using,
-        offset=beside.offset,
-        filter=beside.filter,
-        score_threshold=least,
-        selection=beside.selection,
-        exact=beside.exact,
-        params=beside.params,
-    )
-
-
-@lru_cache(256)
-def _query_beside(rest: bytes) -> Search:
-    """What a query asks, from all of it but its vector: an application says much the same there again and again. (So
-    several searches share it, and nobody may write into it.) A threshold is left out, since its meaning hangs on the
-    collection's metric."""
-    asked = proto.QueryPoints.FromString(rest)
     limit = asked.limit if asked.HasField("limit") else DEFAULT_LIMIT
-    return _search(asked, b"", asked.using, limit)
+    return _search(asked, vector, asked.using, limit, _least(asked, asked.using, score_of))
 
 
-_SHORT = 2048  # bytes of a request without its vector; a longer one is not kept
 _KINDS = {"nearest_with_mmr": "mmr", "text": "text query"}
 
 
@@ -152,7 +125,7 @@ def _least(asked: Any, using: str, score_of: ScoreOf) -> float | None:
     return score_of(using, asked.score_threshold) if asked.HasField("score_threshold") else None
 
 
-def _search(asked: Any, vector: bytes, using: str, limit: int, least: float | None = None) -> Search:
+def _search(asked: Any, vector: bytes, using: str, limit: int, least: float | None) -> Search:
     exact, params = _search_params(asked.params)
     return Search(
         asked.collection_name,

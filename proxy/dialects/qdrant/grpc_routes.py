@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from google.protobuf.message import DecodeError
 
 from proxy.dialects import Glance
 from proxy.dialects.qdrant import grpc_requests as ask
+from proxy.dialects.qdrant import grpc_searches as searches
 from proxy.dialects.qdrant.collections import index_of_proto, spec_of_proto
 from proxy.dialects.qdrant.grpc_upserts import unread_upsert
 from proxy.dialects.qdrant.messages import proto
@@ -166,6 +168,13 @@ def is_stream(path: str) -> bool:
 
 def glance_of(path: str, body: bytes) -> Glance | None:
     """What a call asks that is a read of data; None for any other, and for what cannot be told."""
+    plain = searches.cut(path, body)
+    if plain is None or len(plain[0]) > searches.SHORT_BYTES:
+        return glance_of_whole(path, body)
+    return _glance_beside(path, plain[0])
+
+
+def glance_of_whole(path: str, body: bytes) -> Glance | None:
     found = _GLANCES.get(path)
     if found is None:
         return None
@@ -176,6 +185,9 @@ def glance_of(path: str, body: bytes) -> Glance | None:
     if message.HasField("read_consistency") or not message.collection_name:
         return None
     return Glance(message.collection_name, found[1], found[2])
+
+
+_glance_beside = lru_cache(256)(glance_of_whole)  # a vector changes nothing of what is looked at
 
 
 def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], ScoreOf]) -> Operation:
@@ -194,6 +206,8 @@ def operation_of(path: str, body: bytes, score_of_collection: Callable[[str], Sc
     try:
         if method.unread is not None and (unread := method.unread(body)) is not None:
             return unread
+        if (plain := searches.asked(path, body, score_of_collection)) is not None:
+            return plain
         message = getattr(proto, method.request).FromString(body)
         collection = getattr(message, "collection_name", None) or None
         return method.read(message, score_of_collection(collection or ""))

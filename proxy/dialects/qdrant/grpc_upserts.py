@@ -22,7 +22,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from google.protobuf.message import DecodeError
 
 from proxy.dialects.descriptors import classes_of
-from proxy.dialects.proto_bytes import Field
+from proxy.dialects.proto_bytes import Field, varint_at
 from proxy.dialects.qdrant.ids import uuid_of
 from proxy.dialects.qdrant.messages import known, proto
 from proxy.dialects.qdrant.payloads import payload_of_proto
@@ -36,7 +36,6 @@ _MOST_FIELDS = 1024  # before the vector; one with more is no plain point
 _VECTOR, _DENSE, _DATA = b"\x0a", b"\xaa\x06", b"\x0a"  # of Vectors, of Vector, of DenseVector (and of Vector, before)
 _VECTORS_TAG = bytes([_VECTORS])
 _MORE = 0x80  # a varint goes on
-_LAST_SHIFT = 56  # of ten bytes, which is all that there may be
 _NOT_FINITE = re.compile(rb"\x11[\x00-\xff]{6}[\xf0-\xff][\x7f\xff]")  # what a double that is none looks like
 
 
@@ -163,13 +162,13 @@ class _Tail(NamedTuple):
 
 
 def _tail(point: bytes) -> _Tail:
-    """Raises Undecodable unless it ends with one dense vector without a name; IndexError if it is cut short."""
+    """Raises Undecodable unless it ends with one dense vector without a name; as `varint_at` does if it is damaged."""
     position = fields = 0
     while (tag := point[position]) != _VECTORS:
         fields += 1
         if tag not in (_ID, _PAYLOAD) or fields > _MOST_FIELDS:
             raise Undecodable
-        length, start = _varint(point, position + 1)
+        length, start = varint_at(point, position + 1)
         position = start + length
     numbers = _numbers(point, position)
     if numbers == len(point):
@@ -185,24 +184,12 @@ def _numbers(wire: bytes, position: int) -> int:
             if tag is _DENSE:
                 continue  # the form before Qdrant 1.16
             raise Undecodable
-        length, position = _varint(wire, position + len(tag))
+        length, position = varint_at(wire, position + len(tag))
         if position + length != end:
             raise Undecodable
     if (end - position) % 4:
         raise Undecodable
     return position
-
-
-def _varint(wire: bytes, position: int) -> tuple[int, int]:
-    """The number at `position`, and where it ends."""
-    value = shift = 0
-    while (byte := wire[position]) >= _MORE:
-        if shift > _LAST_SHIFT:
-            raise Undecodable
-        value |= (byte - _MORE) << shift
-        shift += 7
-        position += 1
-    return value | byte << shift, position + 1
 
 
 def _payload(wire: bytes) -> Mapping[str, Json]:

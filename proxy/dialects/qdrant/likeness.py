@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from proxy.dialects import Likeness
 from proxy.dialects.descriptors import classes_of
+from proxy.dialects.qdrant.grpc_searches import QUERY, SEARCH, cut
 from proxy.dialects.qdrant.messages import proto
 from proxy.wire import Request
 
@@ -28,14 +29,14 @@ _JSON = (("content-type", "application/json"),)
 _TIME_JSON = b'"status":"ok","time":'  # as servers end an answer
 _LONGEST_NUMBER = 32  # characters of a time
 _NUMBER = b"0123456789.eE+-"
-_QUERY, _SEARCH = "/qdrant.Points/Query", "/qdrant.Points/Search"
-_ALONE = frozenset({_QUERY, _SEARCH})  # gRPC: of one search
+_ALONE = frozenset({QUERY, SEARCH})  # gRPC: of one search
+_NO_FIELD = b"\0"  # begins no message
 _TIME_PROTO = 0x11  # field 2, eight bytes
 _TIME_BYTES = 9  # with its tag
 _HITS_PROTO = 0x0A  # field 1, of a length
 _REPLIES: dict[str, tuple[Any, bool]] = {  # (message, whether it is a batch)
-    _QUERY: (proto.QueryResponse, False),
-    _SEARCH: (proto.SearchResponse, False),
+    QUERY: (proto.QueryResponse, False),
+    SEARCH: (proto.SearchResponse, False),
     "/qdrant.Points/QueryBatch": (proto.QueryBatchResponse, True),
     "/qdrant.Points/SearchBatch": (proto.SearchBatchResponse, True),
 }
@@ -124,12 +125,14 @@ def grpc_alone(request: Request, collection: str, called: str) -> Request | None
 
 def grpc_outline(path: str, body: bytes) -> bytes | None:
     """The message without the numbers of its vector; None if it is none, or one of several searches."""
+    if (plain := cut(path, body)) is not None:
+        return _NO_FIELD + plain[0]
     try:
-        if path == _QUERY:
+        if path == QUERY:
             message = proto.QueryPoints.FromString(body)
             if message.query.nearest.dense.data:
                 del message.query.nearest.dense.data[:]
-        elif path == _SEARCH:
+        elif path == SEARCH:
             message = proto.SearchPoints.FromString(body)
             del message.vector[:]
         else:

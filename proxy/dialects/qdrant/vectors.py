@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.dialects.proto_bytes import varint_of
+from proxy.dialects.proto_bytes import varint_at, varint_of
 from proxy.dialects.qdrant.messages import known, proto
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import InvalidRequest
@@ -164,7 +164,7 @@ def dense_of_proto(message: Any) -> bytes:
         return b""
     if wire[:1] != _PACKED_FIELD_1:
         return np.array(message.data, FLOAT32).tobytes()
-    size_bytes, start = _varint(wire, 1)
+    size_bytes, start = varint_at(wire, 1)
     return wire[start : start + size_bytes]
 
 
@@ -196,18 +196,6 @@ def fill_vectors(message: Any, vectors: Mapping[str, Vector]) -> None:
     message.vectors.SetInParent()
     for name, vector in vectors.items():
         fill_vector(message.vectors.vectors[name], vector)
-
-
-def _varint(wire: bytes, start: int) -> tuple[int, int]:
-    """The base-128 number at `start`, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = wire[start]
-        start += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, start
-        shift += 7
 
 
 def dense_query(message: Any) -> bytes:
