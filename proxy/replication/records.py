@@ -344,15 +344,9 @@ AnyRecord = (
 
 # --- bytes ---------------------------------------------------------------------------------------
 # Ids keep their type: integers as integers, strings as strings, UUIDs as 16 bytes. msgspec cannot tell a UUID from
-# a string inside a union, so ids pass through `pack_ids` and `unpack_ids`.
+# a string inside a union when it reads, so ids pass through `unpack_ids`.
 
-
-def _pack(value: Any) -> Any:
-    if isinstance(value, UUID):
-        return value.bytes
-    if isinstance(value, tuple):
-        return [_pack(part) for part in value]
-    return value
+_ENCODER = msgspec.msgpack.Encoder(uuid_format="bytes")
 
 
 def pack_ids(ids: tuple[PointId, ...]) -> list[int | bytes | str]:
@@ -369,19 +363,10 @@ _ID_TUPLES = frozenset({"ids", "dirty", "unclear"})
 
 def encode(record: AnyRecord) -> bytes:
     """msgpack: [tag, {field: value}]."""
-    fields: dict[str, Any] = {}
-    for name in record.__struct_fields__:
-        value = getattr(record, name)
-        if name in _ID_TUPLES:
-            value = pack_ids(value)
-        elif name == "next":
-            value = _pack(value)
-        elif name == "parked":
-            value = [(_pack(point_id), parking.reason, parking.size_bytes) for point_id, parking in value]
-        elif isinstance(value, Outcome | Side):
-            value = value.value
-        fields[name] = value
-    return msgspec.msgpack.encode([record.__struct_config__.tag, fields])
+    fields = msgspec.structs.asdict(record)
+    if parked := fields.get("parked"):
+        fields["parked"] = [(point_id, parking.reason, parking.size_bytes) for point_id, parking in parked]
+    return _ENCODER.encode((record.__struct_config__.tag, fields))
 
 
 def decode(data: bytes) -> AnyRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,8 +42,42 @@ def test_other_records_come_back(record: r.AnyRecord) -> None:
     assert r.decode(r.encode(record)) == record
 
 
-def test_a_record_of_a_newer_version_is_refused() -> None:
-    import msgspec
+def test_their_form_stays_what_it_is() -> None:
+    """Journals that are on disks by now are read for ever."""
+    key = UUID(int=5)
+    end = r.EndPage(
+        route="d",
+        collection="c",
+        begin=3,
+        ids=(7, "7", key),
+        next=key,
+        done=False,
+        parked=((key, r.Parking("big", 9)), (7, r.Parking("odd", 1))),
+    )
+    assert msgspec.msgpack.decode(r.encode(end)) == [
+        "p",
+        {
+            "route": "d",
+            "collection": "c",
+            "begin": 3,
+            "ids": [7, "7", key.bytes],
+            "next": key.bytes,
+            "done": False,
+            "dirty": [],
+            "unclear": [],
+            "parked": [[key.bytes, "big", 9], [7, "odd", 1]],
+            "hold_seconds": 0.0,
+        },
+    ]
+    scope = r.EndScope(route="d", collection="c", begin=3, outcome=Outcome.ACCEPTED)
+    assert msgspec.msgpack.decode(r.encode(scope))[1]["outcome"] == "accepted"
+    begin = r.BeginWrite(route="d", collection="c", owner="A", ids=(1,), primary=Side.SOURCE)
+    assert msgspec.msgpack.decode(r.encode(begin)) == [
+        "W",
+        {"route": "d", "collection": "c", "owner": "A", "ids": [1], "primary": "source"},
+    ]
 
+
+def test_a_record_of_a_newer_version_is_refused() -> None:
     with pytest.raises(ValueError, match="newer version"):
         r.decode(msgspec.msgpack.encode(["??", {}]))
