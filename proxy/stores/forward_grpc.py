@@ -40,10 +40,11 @@ from proxy.protocols.grpc import (
 )
 from proxy.protocols.hpack import Field, FieldBlock, encode
 from proxy.stores import Heard, Passage
+from proxy.stores.awaited import Awaited
 from proxy.stores.grpc_exchange import BrokenOff, NotSent
 from proxy.stores.grpc_upstream import Call, GrpcUpstream
 from proxy.telemetry.tasks import spawn
-from proxy.wire import AnswerHead, Body, GiveUp, Headers, Request, Response
+from proxy.wire import AnswerHead, GiveUp, Headers, Request, Response
 
 _CONNECT_SECONDS = 1.0
 _BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0)  # between tries to connect
@@ -106,7 +107,7 @@ class GrpcForwarder:
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
         block = self._block(request.path, request.headers)  # what cannot be sent does not wait for a place
-        answer = _Awaited()
+        answer = Awaited()
         try:
             free, left = self.sendable(), seconds
             if free is None or (line is not None and line is not free):
@@ -351,35 +352,6 @@ class _Passage:
             return watch.begin(self._block + timeout_block(round(seconds * 1000)), body, seconds)
         except NotSent:
             return None
-
-
-class _Awaited:
-    """Somebody who waits for a whole answer. The `Heard` of its call."""
-
-    __slots__ = ("_answer", "_is_told")
-
-    def __init__(self) -> None:
-        self._answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._is_told = False
-
-    def answered(self, head: AnswerHead, body: Body) -> None:
-        self._is_told = True
-        if not self._answer.done():  # cancelled in this turn
-            self._answer.set_result(head.with_body(body))
-
-    def failed(self, error: CrossfadeError) -> None:
-        self._is_told = True
-        if not self._answer.done():
-            self._answer.set_exception(error)
-            self._answer.exception()  # whoever waits may be cancelled in this turn
-
-    async def whole(self, give_up: GiveUp) -> Response:
-        try:
-            return await self._answer
-        except asyncio.CancelledError:
-            if not self._is_told:
-                give_up()
-            raise
 
 
 class _Watch:

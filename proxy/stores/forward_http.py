@@ -24,18 +24,20 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from proxy.errors import InvalidRequest, RequestError, Unavailable, Unclear
 from proxy.protocols import http1_write
 from proxy.protocols.http1_fields import Field, Fields, Http1Error, end_to_end
 from proxy.protocols.http1_head import ResponseHead
+from proxy.stores.awaited import Awaited
 from proxy.stores.forward_http_bodies import Download, Silence
-from proxy.stores.forward_http_passage import HttpPassage, Server, Silences
+from proxy.stores.forward_http_passage import HttpPassage, Server, Silences, Watch
 from proxy.stores.http_upstream import BrokenOff, HttpPool, HttpUpstream, NoConnection
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Headers, Request, Response
 
 _NOT_FORWARDED = frozenset({b"host", b"expect", b"http2-settings"})  # `expect` is answered by the listener
-_BODILESS_STATUS = frozenset({204, 304})
 _MEMO_BYTES = 256
 
 
@@ -82,26 +84,20 @@ class HttpForwarder:
         """The server's own answer. Raises Unavailable or Unclear; InvalidRequest for a path that is none; and
         whatever RequestError the body's stream raised, in which case the server got only part of the request."""
         chunked, head = self._head(request)
-        silence = Silence(self._timeout_seconds)
+        method = request.method.encode()
         try:
-            async with asyncio.timeout(self._timeout_seconds) as silence.timeout:
-                connection = await self._pool.take()
-                try:
-                    return await self._exchange(connection, request, head, chunked, silence)
-                except BaseException:
-                    connection.close()
-                    self._pool.give_back(connection)
-                    raise
+            if isinstance(request.body, bytes):
+                connection = self._pool.take_idle() or await self._pool.take()
+                answer = Awaited()
+                watch = Watch(self._server, connection, answer, self._collect_bytes)
+                response = await answer.whole(watch.begin(method, head, request.body))
+            else:
+                response = await self._as_it_comes(method, head, request.body, chunked)
         except NoConnection as error:
             raise Unavailable(
                 f"{self._origin} takes no connections ({error}); check that the store runs and is reachable"
             ) from error
-        except TimeoutError as error:
-            raise Unclear(
-                f"{self._origin} was silent for {self._timeout_seconds} s; it may still do the work"
-            ) from error
-        finally:
-            silence.timeout = None
+        return await self._collected(response) if isinstance(response.body, Download) else response
 
     def passage(self, request: Request) -> HttpPassage | None:
         """As of Forwarder."""
@@ -158,18 +154,27 @@ class HttpForwarder:
                 kept.append(field)
         return kept, length
 
-    async def _exchange(
-        self, connection: HttpUpstream, request: Request, head: bytes, chunked: bool, silence: Silence
-    ) -> Response:
-        method = request.method.encode()
+    async def _as_it_comes(self, method: bytes, head: bytes, body: AsyncIterator[bytes], chunked: bool) -> Response:
+        """The answer to a request whose body comes while it is sent. Raises NoConnection, and as `forward`."""
+        silence = Silence(self._timeout_seconds)
         try:
-            if isinstance(request.body, bytes):
-                answer = await connection.send(method, head, request.body)
-            else:
-                answer = await self._while_sending(connection, method, head, request.body, chunked, silence)
+            async with asyncio.timeout(self._timeout_seconds) as silence.timeout:
+                connection = await self._pool.take()
+                try:
+                    answer = await self._while_sending(connection, method, head, body, chunked, silence)
+                except BaseException:
+                    connection.close()
+                    self._pool.give_back(connection)
+                    raise
         except BrokenOff as error:
             raise Unclear(f"{self._origin} gave no answer ({error}); it may have done the work") from error
-        return await self._response(connection, request, answer, silence)
+        except TimeoutError as error:
+            raise Unclear(
+                f"{self._origin} was silent for {self._timeout_seconds} s; it may still do the work"
+            ) from error
+        finally:
+            silence.timeout = None
+        return _answer_head(answer).with_body(self._server.download(connection))
 
     async def _while_sending(
         self,
@@ -198,35 +203,22 @@ class HttpForwarder:
 
     # --- what comes back -----------------------------------------------------------------------------------
 
-    async def _response(
-        self, connection: HttpUpstream, request: Request, head: ResponseHead, silence: Silence
-    ) -> Response:
-        body: bytes | AsyncIterator[bytes] = b""
-        if request.method == "HEAD" or head.status in _BODILESS_STATUS:
-            await connection.read()
-            self._pool.give_back(connection)
-        else:
-            body = await self._download(connection, head.body_bytes, silence)
-        return _answer_head(head).with_body(body)
-
-    async def _download(
-        self, connection: HttpUpstream, length: int | None, silence: Silence
-    ) -> bytes | AsyncIterator[bytes]:
-        body = Download(connection, self._pool, self._origin, self._timeout_seconds)
-        if length is not None and length > self._collect_bytes:
-            return body
+    async def _collected(self, response: Response) -> Response:
+        """With its body as bytes, unless that is too long."""
+        body = response.body
+        assert isinstance(body, Download)
+        if body.stated_bytes is not None and body.stated_bytes > self._collect_bytes:
+            return response
         start: list[bytes] = []
         size = 0
-        silence.begin()
         while size <= self._collect_bytes:
             payload = await body.read()
             if not payload:
-                return start[0] if len(start) == 1 else b"".join(start)
-            silence.begin()
+                return structs.replace(response, body=start[0] if len(start) == 1 else b"".join(start))
             start.append(payload)
             size += len(payload)
         body.put_back(start)
-        return body
+        return response
 
 
 async def _upload(

@@ -1,4 +1,4 @@
-"""How long a store may be silent while the bodies of a forwarded HTTP exchange travel, and its answer's body.
+"""How long a store may be silent while a client's body goes up to it, and its answer's body on its way down.
 
 Time counts against the store only while it is the store's turn: it stands still while the client is slow to send.
 """
@@ -14,7 +14,7 @@ from proxy.stores.http_upstream import BrokenOff, HttpPool, HttpUpstream
 
 
 class Silence:
-    """How long the store may still be silent; `timeout` is only there while its answer is awaited."""
+    """How long the store may still be silent while a body goes up; `timeout` is only there until its answer begins."""
 
     def __init__(self, seconds: float) -> None:
         self.timeout: asyncio.Timeout | None = None
@@ -34,9 +34,13 @@ class Silence:
 
 
 class Download:
-    """An answer's body on its way down; leaving it early closes the connection. Iterating raises Unclear."""
+    """An answer's body on its way down; leaving it early closes the connection. Iterating raises Unclear.
+    `stated_bytes`: how long it is to be, if its head said."""
 
-    def __init__(self, connection: HttpUpstream, pool: HttpPool, origin: str, timeout_seconds: float) -> None:
+    def __init__(
+        self, connection: HttpUpstream, pool: HttpPool, origin: str, timeout_seconds: float, stated_bytes: int | None
+    ) -> None:
+        self.stated_bytes = stated_bytes
         self._connection = connection
         self._pool = pool
         self._origin = origin
@@ -49,14 +53,23 @@ class Download:
         self._start.extend(parts)
 
     async def read(self) -> bytes:
-        """What has arrived, waiting for it if need be; empty at the end."""
+        """What has arrived, waiting for it if need be; empty at the end. Raises Unclear."""
+        if self._start:
+            return self._start.popleft()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._read()
+        except TimeoutError as error:
+            raise Unclear(f"{self._origin} fell silent in the middle of its answer") from error
+
+    async def _read(self) -> bytes:
         try:
             payload = b"" if self._done else await self._connection.read()
         except BrokenOff as error:
-            self._give_up()
+            self.leave()
             raise Unclear(f"{self._origin} broke off its answer ({error})") from error
         except BaseException:
-            self._give_up()
+            self.leave()
             raise
         if not payload:
             self._done = True
@@ -67,23 +80,17 @@ class Download:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._start:
-            return self._start.popleft()
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                payload = await self.read()
-        except TimeoutError as error:
-            raise Unclear(f"{self._origin} fell silent in the middle of its answer") from error
+        payload = await self.read()
         if not payload:
             raise StopAsyncIteration
         return payload
 
     async def aclose(self) -> None:
+        self.leave()
+
+    def leave(self) -> None:
         """Give the rest up; a body read to its end has already given its connection back."""
         self._start.clear()
-        self._give_up()
-
-    def _give_up(self) -> None:
         if not self._done:
             self._done = True
             self._connection.close()

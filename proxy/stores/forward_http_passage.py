@@ -1,4 +1,5 @@
-"""The fast path of HTTP requests with one head: sent on an idle connection, answered without a task.
+"""HTTP requests whose body is there: sent on one connection and answered without a task; and those with one head, which
+can be sent on any that is idle (the fast path).
 
 Rules of the file:
 
@@ -46,6 +47,11 @@ class Server:
             known = self._answers[key] = self.told(head)
         return known
 
+    def download(self, connection: HttpUpstream) -> Download:
+        """The body of an answer whose head has come on that connection."""
+        stated_bytes = connection.head.body_bytes if connection.head is not None else None
+        return Download(connection, self.pool, self.origin, self.silences.seconds, stated_bytes)
+
 
 class HttpPassage(NamedTuple):
     """A `Passage`. `head`: of the request as it goes up, which states `body_bytes`."""
@@ -63,10 +69,7 @@ class HttpPassage(NamedTuple):
         connection = server.pool.take_idle()
         if connection is None:
             return None
-        watch = _Watch(server, connection, heard)
-        server.silences.begin(watch)
-        connection.send_watched(self.method, self.head, body, watch)
-        return watch.give_up
+        return Watch(server, connection, heard).begin(self.method, self.head, body)
 
 
 class Silences:
@@ -75,18 +78,18 @@ class Silences:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._began: dict[_Watch, float] = {}
+        self._began: dict[Watch, float] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, watch: _Watch) -> None:
+    def begin(self, watch: Watch) -> None:
         """Also anew."""
         self._began.pop(watch, None)
         self._began[watch] = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(self.seconds, self._look)
 
-    def end(self, watch: _Watch) -> None:
+    def end(self, watch: Watch) -> None:
         self._began.pop(watch, None)
 
     def close(self) -> None:
@@ -105,15 +108,22 @@ class Silences:
             watch.fell_silent()
 
 
-class _Watch:
-    """One exchange."""
+class Watch:
+    """An exchange, of a request whose body is there. `most_bytes`: an answer that is longer is handed on as it comes,
+    as is one that is longer than a connection holds."""
 
-    __slots__ = ("_connection", "_heard", "_server")
+    __slots__ = ("_connection", "_heard", "_most_bytes", "_server")
 
-    def __init__(self, server: Server, connection: HttpUpstream, heard: Heard) -> None:
+    def __init__(self, server: Server, connection: HttpUpstream, heard: Heard, most_bytes: int | None = None) -> None:
         self._server = server
         self._connection = connection
         self._heard = heard
+        self._most_bytes = most_bytes
+
+    def begin(self, method: bytes, head: bytes, body: bytes) -> GiveUp:
+        self._server.silences.begin(self)
+        self._connection.send_watched(method, head, body, self)
+        return self.give_up
 
     # --- the connection's ----------------------------------------------------------------------------
 
@@ -129,14 +139,20 @@ class _Watch:
             self._heard.answered(server.told(head), body)
         elif connection.lost:
             self._leave()
-            self._heard.failed(self._unclear(f"gave no answer ({connection.lost}); it may have done the work"))
-        elif head is not None and connection.is_full:
+            what = "gave no answer" if head is None else "broke off its answer"
+            self._heard.failed(self._unclear(f"{what} ({connection.lost}); it may have done the work"))
+        elif head is not None and self._is_long(head):
             server.silences.end(self)
             connection.unwatch()
-            seconds = server.silences.seconds
-            self._heard.answered(server.told(head), Download(connection, server.pool, server.origin, seconds))
+            self._heard.answered(server.told(head), server.download(connection))
         elif head is not None:
             server.silences.begin(self)
+
+    def _is_long(self, head: ResponseHead) -> bool:
+        connection, most_bytes = self._connection, self._most_bytes
+        if connection.is_full:
+            return True
+        return most_bytes is not None and max(connection.held_bytes, head.body_bytes or 0) > most_bytes
 
     def fell_silent(self) -> None:
         seconds = self._server.silences.seconds

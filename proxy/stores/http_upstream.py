@@ -129,13 +129,14 @@ class HttpUpstream(asyncio.Protocol):
             and not transport.is_closing()
         )
 
-    def send(self, method: bytes, head: bytes, body: bytes = b"") -> asyncio.Future[ResponseHead]:
-        """Begin an exchange. The future gives the answer's head; BrokenOff if none comes."""
+    def send(self, method: bytes, head: bytes) -> asyncio.Future[ResponseHead]:
+        """Begin an exchange whose body is still to be written. The future gives the answer's head; BrokenOff if none
+        comes."""
         assert self.is_usable
         self._reader.expect(method)
         self._ended = False
         self._answer = asyncio.get_running_loop().create_future()
-        self.write(head, body)
+        self.write(head)
         return self._answer
 
     def send_watched(self, method: bytes, head: bytes, body: bytes, watcher: Watcher) -> None:
@@ -165,6 +166,11 @@ class HttpUpstream(asyncio.Protocol):
         self._waiting = 0
         self._flow()
         return body
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of an answer's body waits here."""
+        return self._waiting
 
     @property
     def is_full(self) -> bool:

@@ -16,7 +16,8 @@ import pytest
 
 from proxy.dialects.qdrant.access import with_key
 from proxy.errors import InvalidRequest, Unavailable, Unclear
-from proxy.stores import Forwarder
+from proxy.protocols.grpc import timeout_block
+from proxy.stores import Forwarder, forward_grpc
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
 from proxy.stores.http_upstream import HttpUpstream
@@ -263,6 +264,15 @@ async def test_a_small_answer_is_bytes_even_if_its_length_was_not_stated() -> No
         response = await forwarder.forward(http("GET", "/"))
         assert (response.headers, response.body) == ((), b"abcdef")
         await forwarder.forward(http("GET", "/"))
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("size_bytes", [MEBIBYTE // 2, MEBIBYTE])
+async def test_an_answer_that_is_more_than_a_connection_holds_is_bytes_all_the_same(size_bytes: int) -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size_bytes + b"x" * size_bytes
+    async with forwarding(saying(answer), timeout_seconds=5) as (forwarder, server):
+        for _ in range(2):
+            assert (await forwarder.forward(http("GET", "/"))).body == b"x" * size_bytes
         assert server.connections == 1
 
 
@@ -760,7 +770,9 @@ async def test_grpc_a_caller_that_is_cancelled_is_cancelled() -> None:
         assert call.cancelled()
 
 
-async def test_grpc_a_time_out_gives_the_connection_up() -> None:
+async def test_grpc_a_time_out_gives_the_connection_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a server that does not keep to what it is granted: one that does may answer first."""
+    monkeypatch.setattr(forward_grpc, "timeout_block", lambda milliseconds: timeout_block(20_000))
     forever = asyncio.Event()
     peers: list[str] = []
     slow = asyncio.Event()
