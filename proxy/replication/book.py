@@ -81,10 +81,15 @@ class Book:
     owners: dict[str, int] = field(default_factory=dict)  # that have the journal open -> position where they joined
 
     def route(self, name: str) -> RouteBook:
-        return self.routes.setdefault(name, RouteBook())
+        route = self.routes.get(name)
+        if route is None:
+            route = self.routes[name] = RouteBook()
+        return route
 
     def apply(self, position: int, record: r.AnyRecord) -> Effects:
         """Take the next record of the journal."""
+        if record.collection:  # most are about keys
+            return _of_collection(self.route(record.route), position, record)
         match record:
             case r.Join(owner=owner):
                 self.owners[owner] = position
@@ -103,7 +108,7 @@ class Book:
         match record:
             case r.SetPhase():
                 return _set_phase(route, position, record, set(self.owners))
-            case r.Release(collection=""):
+            case r.Release():
                 route.starts.pop(record.hold, None)
                 for ledger in route.ledgers.values():
                     ledger.apply(position, record)
@@ -128,11 +133,7 @@ class Book:
                 route.jobs[record.job] = record.state
                 return Effects()
             case _:
-                ledger = route.ledger(record.collection)
-                effects = ledger.apply(position, record)
-                if ledger.blank:  # a name that is no collection must not take memory for ever
-                    del route.ledgers[record.collection]
-                return effects
+                return Effects()
 
     def _move(self, route: RouteBook, position: int, record: r.AnyRecord) -> Effects:
         """The first decision of an epoch counts. A Commit that comes while anything is outstanding is none."""
@@ -164,6 +165,14 @@ class Book:
             for collection, ledger in route.ledgers.items():
                 for interval in ledger.intervals.values():
                     yield name, collection, interval
+
+
+def _of_collection(route: RouteBook, position: int, record: r.AnyRecord) -> Effects:
+    ledger = route.ledger(record.collection)
+    effects = ledger.apply(position, record)
+    if ledger.blank:  # a name that is no collection must not take memory for ever
+        del route.ledgers[record.collection]
+    return effects
 
 
 def _set_phase(route: RouteBook, position: int, record: r.SetPhase, owners: set[str]) -> Effects:

@@ -65,7 +65,7 @@ class Flips:
         self._hook = hook
         self._passable = asyncio.Event()
         self._news = asyncio.Event()
-        self._told = asyncio.Event()  # set once, with the next record
+        self._told: asyncio.Event | None = None  # set once, with the next record, if somebody waits for it
         self._tasks: tuple[asyncio.Task[None], ...] = ()  # while a flip is under way
         if book.flip is not None:
             self._hold(book.flip)
@@ -92,16 +92,22 @@ class Flips:
 
     async def news(self) -> None:
         """Return when the journal has said something more of the route."""
-        told = self._told
-        await told.wait()
+        if self._told is None:
+            self._told = asyncio.Event()
+        await self._told.wait()
 
     # --- what the journal says -----------------------------------------------------------------
 
-    def applied(self, record: r.AnyRecord) -> None:
-        """Every record of the route, and those of owners, after the book has taken it."""
+    def tell(self) -> None:
+        """The journal has said something more of the route."""
         self._news.set()
-        self._told.set()
-        self._told = asyncio.Event()
+        if self._told is not None:
+            self._told.set()
+            self._told = None
+
+    def applied(self, record: r.AnyRecord) -> None:
+        """Every record of the route as a whole, and those of owners, after the book has taken it."""
+        self.tell()
         flip = self._book.flip
         match record:
             case r.Prepare() if flip is not None and self._passable.is_set():

@@ -8,19 +8,36 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable, Iterable
+from contextlib import AbstractAsyncContextManager
 
 from proxy.replication.bulk import assign, has_none_of, remove
 
 
 class _Ticket:
-    __slots__ = ("ahead", "crowded", "turn")
+    """A context manager (one of `contextlib`'s takes thrice as long, and every write has one)."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_keys", "_lanes", "ahead", "crowded", "turn")
+
+    def __init__(self, lanes: Lanes, keys: tuple[Hashable, ...]) -> None:
+        self._lanes = lanes
+        self._keys = keys
         self.ahead = 0  # lanes in which somebody else stands in front
         self.crowded = False  # somebody else is or was in one of its lanes
         self.turn: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> None:
+        self._lanes.enter(self._keys, self)
+        if self.ahead:
+            self.turn = asyncio.get_running_loop().create_future()
+            try:
+                await self.turn
+            except BaseException:
+                self._lanes.leave(self._keys, self)
+                raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lanes.leave(self._keys, self)
 
 
 class Lanes:
@@ -29,24 +46,14 @@ class Lanes:
     def __init__(self) -> None:
         self._lanes: dict[Hashable, _Ticket | deque[_Ticket]] = {}  # who is there alone, or all who are, first to last
 
-    @asynccontextmanager
-    async def hold(self, keys: Iterable[Hashable]) -> AsyncIterator[None]:
-        """Wait until every lane is ours, and keep them for the block. Repeated keys count once."""
-        taken = tuple(dict.fromkeys(keys))
-        ticket = self._enter(taken)
-        try:
-            if ticket.ahead:
-                ticket.turn = asyncio.get_running_loop().create_future()
-                await ticket.turn
-            yield
-        finally:
-            self._leave(taken, ticket)
+    def hold(self, keys: Iterable[Hashable]) -> AbstractAsyncContextManager[None]:
+        """Wait until every lane is ours, and keep them for the block, once. Repeated keys count once."""
+        return _Ticket(self, tuple(dict.fromkeys(keys)))
 
-    def _enter(self, keys: tuple[Hashable, ...]) -> _Ticket:
-        ticket = _Ticket()
+    def enter(self, keys: tuple[Hashable, ...], ticket: _Ticket) -> None:
         if has_none_of(self._lanes, keys):
             assign(self._lanes, keys, ticket)
-            return ticket
+            return
         ticket.crowded = True
         for key in keys:
             lane = self._lanes.get(key)
@@ -58,9 +65,8 @@ class Lanes:
                 lane = self._lanes[key] = deque((lane,))
             ticket.ahead += 1
             lane.append(ticket)
-        return ticket
 
-    def _leave(self, keys: tuple[Hashable, ...], ticket: _Ticket) -> None:
+    def leave(self, keys: tuple[Hashable, ...], ticket: _Ticket) -> None:
         if not ticket.crowded:
             remove(self._lanes, keys)
             return

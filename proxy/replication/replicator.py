@@ -460,6 +460,12 @@ class Replicator:
         self.aliases_changed()
 
     def _applied(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
+        if record.collection:
+            if record.route == self.route:
+                self.flips.tell()
+                self._heed(position, record, effects)
+                self._act(position, record, effects)
+            return
         if record.route not in ("", self.route):
             return
         if isinstance(record, r.Commit) and effects.generation:
@@ -475,14 +481,15 @@ class Replicator:
             return
         if isinstance(record, r.SetPhase) and position in self.book.starts:  # this process journals from here on
             spawn(self._say_that_it_journals(position), name="ready to mirror")
+        self._heed(position, record, effects)
+        if effects.ready_all:
+            for workshop in self._workshops.values():
+                workshop.wake(effects)
+
+    def _heed(self, position: int, record: r.AnyRecord, effects: Effects) -> None:
         self._remember_time(position)
         if effects.held is not None:
             self._holds.add(record.collection, position, effects.held)
-        if record.collection:
-            self._act(position, record, effects)
-        elif effects.ready_all:
-            for workshop in self._workshops.values():
-                workshop.wake(effects)
 
     async def _say_that_it_journals(self, start: int) -> None:
         """Once what was begun before is sent, so that the hold, which begins then, is as long as it may live."""
