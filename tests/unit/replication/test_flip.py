@@ -309,6 +309,16 @@ async def test_who_comes_after_a_prepare_starts_held_and_anyone_aborts_past_the_
     await late.close()
 
 
+async def test_whoever_waits_for_news_hears_the_next_record_and_none_before(two: tuple[Process, Process]) -> None:
+    one, other = two
+    for number in (1, 2):
+        waiting = [spawn(one.flips.news(), name="who waits") for _ in range(2)]
+        await asyncio.sleep(0)
+        assert not any(each.done() for each in waiting)
+        await other.journal.append(r.Mark(**HERE, ids=(number,)))
+        await asyncio.wait_for(asyncio.gather(*waiting), 5)
+
+
 async def test_only_one_flip_at_a_time(two: tuple[Process, Process]) -> None:
     one, other = two
     results = await asyncio.gather(
