@@ -240,6 +240,9 @@ def _by_size(points: dict[PointId, Point | None]) -> Iterator[tuple[int, dict[Po
         yield max(sizes[number] for number in alike), dict(entries[number] for number in alike)
 
 
+_SIZED = (str, list, dict)
+
+
 def _size_bytes(point: Point | None) -> int:
     """An estimate: exact for vectors and for what is not read yet, a flat rate a payload field."""
     if point is None:
@@ -248,7 +251,7 @@ def _size_bytes(point: Point | None) -> int:
     size = 256 + len(point.native)
     if not isinstance(payload, Unread):
         size += 64 * len(payload)
-        size += sum(8 * len(value) for value in payload.values() if isinstance(value, str | list | dict))
+        size += 8 * sum([len(value) for value in payload.values() if isinstance(value, _SIZED)])
     elif payload.wire is not point.native:
         size += len(payload.wire)
     if isinstance(vectors, Unread):

@@ -39,7 +39,7 @@ def _all_fit(spec: CollectionSpec, points: Sequence[Point]) -> bool:
                 return False
             if vectors is point.vectors:  # else it was seen to be finite when it was read
                 buffers.append(vector)
-    return _infinite(b"".join(buffers)) is None
+    return not buffers or _infinite(b"".join(buffers)) is None
 
 
 def misfit(spec: CollectionSpec, point: Point) -> str | None:

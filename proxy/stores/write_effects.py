@@ -92,8 +92,10 @@ def effect_of(write: SimpleWrite, spec: CollectionSpec, known: Known, named: Seq
 
 
 def _upsert(write: Upsert, spec: CollectionSpec, known: Known) -> Effect:
-    test = point_test(write.condition)
-    wanted = [point for point in write.points if _is_wanted(known.get(point.id), test, write.mode)]
+    wanted: Sequence[Point] = write.points
+    if depends_on_state(write):
+        test = point_test(write.condition)
+        wanted = [point for point in wanted if _is_wanted(known.get(point.id), test, write.mode)]
     fitting, reason = fitting_before(spec, wanted)
     return Effect(dict(points_by_id(stored(spec, fitting))), InvalidRequest(reason) if reason else None)
 
