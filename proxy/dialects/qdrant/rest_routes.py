@@ -142,6 +142,11 @@ _HARMLESS_CLUSTER_CHANGES = frozenset({
 
 def route_of(method: str, path: str) -> Route:
     """The route of a request's verb and path. `path` is as sent, percent-encoding included."""
+    return (_known_route if len(path) <= _MEMO_CHARACTERS else _known_route.__wrapped__)(method, path)
+
+
+@lru_cache(1024)
+def _known_route(method: str, path: str) -> Route:
     if method in ("OPTIONS", "TRACE"):
         return Route(None, Administration("preflight"))
     verb = "GET" if method == "HEAD" else method
