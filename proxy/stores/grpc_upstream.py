@@ -106,16 +106,19 @@ class GrpcUpstream(asyncio.Protocol):
     async def room(self) -> None:
         """Wait until the server takes one more call. Raises NotSent if it never will."""
         again = False
-        while not self._http2.can_open:
+        while not self._http2.can_open or (self._queue.due and not again):
             if not self.is_usable:
                 raise NotSent(self._lost or "the server takes no more calls on this connection")
+            if self._http2.can_open:
+                await asyncio.sleep(0)  # those who have waited go first
+                continue
             await self._queue.wait(again=again)
             again = True
 
     @property
     def has_room(self) -> bool:
-        """Whether the server takes one more call now."""
-        return self._http2.can_open and self.is_usable
+        """Whether the server takes one more call now, and nobody has waited for that."""
+        return self._http2.can_open and not self._queue.due and self.is_usable
 
     def begin(
         self,
@@ -136,10 +139,14 @@ class GrpcUpstream(asyncio.Protocol):
             self._http2.send_data(stream_id, prefix(message))
             self._http2.send_data(stream_id, message, ends=True)
         self._calls[stream_id] = Call(ended, flows, silence_seconds)
-        if self._queue.waiting and self._http2.can_open:  # the server may take more by now than it did
-            self._queue.wake()
+        self._wake_next()
         self._write_soon()
         return stream_id
+
+    def _wake_next(self) -> None:
+        """The server may take more by now than it did."""
+        if self._queue.waiting and self._http2.can_open:
+            self._queue.wake()
 
     def give_up(self, stream_id: int) -> None:
         """Nothing more is heard of that call."""
@@ -159,6 +166,7 @@ class GrpcUpstream(asyncio.Protocol):
         stream_id = self._http2.open(fields)
         exchange = Exchange(partial(self._consume, stream_id), partial(self.leave, stream_id), ended)
         self._exchanges[stream_id] = exchange
+        self._wake_next()
         self._write_soon()
         return stream_id, exchange
 

@@ -12,6 +12,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # empty: nobody does
+        self.due = 0  # turns that have come, of whoever has not gone on yet: nobody else is to take their places
 
     async def wait(self, *, again: bool = False) -> None:
         """Until one's turn has come. The place may be somebody else's by then: so wait `again`, before all others."""
@@ -25,8 +26,10 @@ class Queue:
             if turn in self.waiting:
                 del self.waiting[turn]
             elif not turn.cancelled():  # it had come: it is the next one's
+                self.due -= 1
                 self.wake()
             raise
+        self.due -= 1
 
     def wake(self) -> None:
         """A place has become free: the turn of whoever has waited longest."""
@@ -34,6 +37,7 @@ class Queue:
             turn, _ = self.waiting.popitem(last=False)
             if not turn.done():
                 turn.set_result(None)
+                self.due += 1
                 return
 
     def wake_all(self) -> None:

@@ -18,10 +18,10 @@ from h2.settings import SettingCodes
 from proxy.errors import CrossfadeError, InvalidRequest, Unavailable, Unclear
 from proxy.protocols import grpc
 from proxy.protocols.http2 import Connection
-from proxy.stores import grpc_upstream
+from proxy.stores import Passage, grpc_upstream
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.telemetry.tasks import spawn
-from proxy.wire import Request, Response
+from proxy.wire import AnswerHead, Body, Request, Response
 from tests.support.event_loops import on_each_loop
 
 event_loop_policy = on_each_loop()
@@ -257,6 +257,82 @@ async def test_a_place_that_becomes_free_does_not_stir_all_who_wait(monkeypatch:
         assert [answer.body for answer in answers] == [b"x"] * callers
         assert peers[0].streams == list(range(1, 2 * callers + 3, 2))
     assert looks < 8 * callers
+
+
+class Eager:
+    """Sends the next call as soon as one is answered. The `Heard` of its calls."""
+
+    def __init__(self, passage: Passage) -> None:
+        self.passage = passage
+        self.most = 200
+        self.sent = self.heard = 0
+        self.then: Callable[[], object] = self.send
+
+    def send(self) -> None:
+        if self.sent < self.most and self.passage.send(b"eager", None, self) is not None:
+            self.sent += 1
+
+    def answered(self, head: AnswerHead, body: Body) -> None:
+        self.heard += 1
+        self.then()
+
+    def failed(self, error: CrossfadeError) -> None:
+        raise AssertionError(error)
+
+
+async def test_whoever_waits_for_a_place_goes_before_those_who_come_when_it_is_free() -> None:
+    async with serving(lambda peer, stream_id: peer.answer(stream_id), streams=1) as (forwarder, _):
+        await forwarder.forward(rpc())  # it is connected
+        passage = forwarder.passage(rpc())
+        assert passage is not None
+        eager = Eager(passage)
+        eager.send()
+        calls = [spawn(forwarder.forward(rpc()), name="call") for _ in range(3)]
+        async with asyncio.timeout(10):
+            await asyncio.gather(*calls)
+        assert eager.sent == 1
+        eager.most = 2
+        eager.send()  # nobody waits any more
+        assert eager.sent == 2
+        await asyncio.wait_for(_until(lambda: eager.heard == 2), 10)
+
+
+async def test_whoever_looks_for_a_place_in_the_turn_of_somebody_else_waits() -> None:
+    async with serving(lambda peer, stream_id: peer.answer(stream_id), streams=1) as (forwarder, _):
+        await forwarder.forward(rpc())
+        passage, line = forwarder.passage(rpc()), forwarder.line
+        assert passage is not None
+        assert line is not None
+        first = Eager(passage)
+        first.send()
+        second = spawn(forwarder.forward(rpc()), name="second")
+        looking = line.connection.room()  # type: ignore[attr-defined]
+        first.then = lambda: looking.send(None)  # raises StopIteration if it has one at once
+        assert (await second).body == b"x"
+        assert first.heard == 1
+        looking.close()
+
+
+async def test_a_place_that_nobody_took_is_the_next_ones() -> None:
+    async with serving(lambda peer, stream_id: None, streams=1) as (forwarder, peers):
+        connecting = spawn(forwarder.forward(rpc()), name="connecting")
+        await asyncio.wait_for(_until(lambda: bool(peers and peers[0].streams)), 10)
+        peers[0].answer(1)
+        await connecting
+        passage = forwarder.passage(rpc())
+        assert passage is not None
+        first = Eager(passage)
+        first.send()
+        second = spawn(forwarder.forward(rpc()), name="second")
+        first.then = second.cancel  # in the turn in which its own has come
+        await asyncio.wait_for(_until(lambda: peers[0].streams == [1, 3]), 10)
+        peers[0].answer(3)
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        third = spawn(forwarder.forward(rpc()), name="third")
+        await asyncio.wait_for(_until(lambda: peers[0].streams == [1, 3, 5]), 10)
+        peers[0].answer(5)
+        assert (await third).body == b"x"
 
 
 async def test_a_server_that_takes_more_than_it_did_gets_more() -> None:
