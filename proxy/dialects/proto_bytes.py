@@ -11,7 +11,7 @@ from typing import Any
 
 _LENGTHS_KEPT = 1024
 _OF_A_LENGTH = 2  # the wire type of strings, bytes, messages and packed numbers
-_MORE = 0x80  # a varint goes on
+MORE = 0x80  # a varint goes on
 _LAST_SHIFT = 56  # of ten bytes, which is all that there may be
 
 
@@ -52,10 +52,10 @@ def varint_at(wire: bytes, position: int) -> tuple[int, int]:
     """The number at `position`, and where it ends. Raises IndexError if it is cut short, ValueError if it is too
     long."""
     value = shift = 0
-    while (byte := wire[position]) >= _MORE:
+    while (byte := wire[position]) >= MORE:
         if shift > _LAST_SHIFT:
             raise ValueError("a number has more than ten bytes")
-        value |= (byte - _MORE) << shift
+        value |= (byte - MORE) << shift
         shift += 7
         position += 1
     return value | byte << shift, position + 1

@@ -226,7 +226,9 @@ def load(data: bytes) -> Book:
             wish=route["wish"],
             jobs=route["jobs"],
             starts=_starts_in(route["starts"], dict(route.get("unaware", ()))),
-            ledgers={collection: _ledger_in(ledger) for collection, ledger in route["ledgers"].items()},
+            ledgers={  # "" was one by mistake, and nothing would ever close what is open there
+                collection: _ledger_in(ledger) for collection, ledger in route["ledgers"].items() if collection
+            },
         )
         for name, route in state["routes"].items()
     }

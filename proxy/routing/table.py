@@ -24,6 +24,7 @@ class RouteTable:
 
     _routes: tuple[tuple[re.Pattern[str], Route], ...]
     _otherwise: Route | Unrouted
+    _unrouted: Unrouted
 
     @classmethod
     def of(cls, config: Config) -> RouteTable:
@@ -32,10 +33,13 @@ class RouteTable:
             otherwise = config.route(config.default_route)
         unrouted = Unrouted(config.unknown_collections == "refuse", config.source_of_the_rest)
         compiled = tuple((re.compile("|".join(map(translate, route.collections))), route) for route in config.routes)
-        return cls(compiled, otherwise or unrouted)
+        return cls(compiled, otherwise or unrouted, unrouted)
 
     def find(self, collection: str, aliases: Iterable[str] = ()) -> Route | Unrouted:
-        """The first route one of whose patterns matches the resolved `collection` or one of its `aliases`."""
+        """The first route one of whose patterns matches the resolved `collection` or one of its `aliases`. None has "",
+        which is no name of a collection, though a pattern may match it: the source says so to whoever asks for it."""
+        if not collection:
+            return self._unrouted
         names = (collection, *aliases)
         for pattern, route in self._routes:
             for name in names:  # any() takes thrice as long

@@ -63,8 +63,10 @@ class Download:
             raise Unclear(f"{self._origin} fell silent in the middle of its answer") from error
 
     async def _read(self) -> bytes:
+        if self._done:  # its connection may be another request's by now
+            return b""
         try:
-            payload = b"" if self._done else await self._connection.read()
+            payload = await self._connection.read()
         except BrokenOff as error:
             self.leave()
             raise Unclear(f"{self._origin} broke off its answer ({error})") from error

@@ -7,7 +7,8 @@ Rules of the file:
   that begin with the same bytes, whoever asked.
 - Who hears of an answer hears once, unless the request is given up: the answer, or what became of the request
   otherwise.
-- An answer that is longer than a connection holds is handed on as a stream, as on the slow path.
+- An answer that is longer than a connection holds is handed on as a stream. (Of it, `HttpForwarder.forward` collects
+  what it is to collect.)
 - Time is the store's silence, before and within the answer.
 """
 
@@ -95,6 +96,7 @@ class Silences:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None  # whoever still begins is not to wait for ever
 
     def _look(self) -> None:
         self._timer = None

@@ -81,7 +81,7 @@ class HttpUpstream(asyncio.Protocol):
         self._keep = True
         self._lost = ""  # why it is no good
         self._paused = False
-        self.head: ResponseHead | None = None  # of the answer that a watcher waits for
+        self.head: ResponseHead | None = None  # of the last answer
         self.idle_since = 0.0
 
     # --- asyncio's ---------------------------------------------------------------------------------
@@ -166,6 +166,12 @@ class HttpUpstream(asyncio.Protocol):
         self._waiting = 0
         self._flow()
         return body
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a part of the last request is still here: its answer came before the server had read it, which it may
+        never do."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     @property
     def held_bytes(self) -> int:
@@ -361,7 +367,7 @@ class HttpPool:
             return
         self._busy.discard(connection)
         self._places.give_back()
-        if self._closed or not connection.is_usable:
+        if self._closed or not connection.is_usable or connection.is_sending:
             connection.close()
             return
         connection.idle_since = self._loop.time()
@@ -396,9 +402,9 @@ class HttpPool:
                 _, connection = await self._loop.create_connection(HttpUpstream, self._host, self._port, ssl=self._tls)
         except (OSError, TimeoutError, UnicodeError) as error:  # UnicodeError: of a name that cannot be one
             raise NoConnection(str(error) or f"no connection within {self._connect_seconds:g} s") from error
-        if not connection.is_usable:  # it was made, and lost before whoever waited for it had its turn
+        if self._closed or not connection.is_usable:  # lost, before whoever waited for it had its turn
             connection.close()
-            raise NoConnection(connection.lost or "the server closed the connection at once")
+            raise NoConnection("the program is stopping" if self._closed else connection.lost)
         return connection
 
     def _drop_idle(self) -> None:

@@ -50,15 +50,14 @@ def main() -> int:
         return 0
     results: list[Result] = []
     directory = Path(tempfile.mkdtemp(prefix="faults_"))
-    for number, some in enumerate(_by_engine(chosen)):
-        with _grounds(directory / f"engines_{number}", some[0]) as grounds:
-            for cell in some:
-                result = Result(cell)
-                for _ in range(arguments.runs):
-                    run(grounds, cell, result)
-                results.append(result)
-                told = f"[{len(results)}/{len(chosen)}] {cell.name}: {figures(result)}, {result.seconds:.0f} s"
-                console.print(told, markup=False, highlight=False, style=None if result.sound else "bold red")
+    try:
+        _play(chosen, arguments.runs, directory, results, console)
+    finally:
+        sound = len(results) == len(chosen) and all(result.sound for result in results)
+        if sound:
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            console.print(f"kept: {directory}", markup=False, highlight=False)
     print_matrix(console, results)
     print_errors(console, results)
     print_impossible(console, impossible())
@@ -66,11 +65,19 @@ def main() -> int:
     console.print(summary(results), highlight=False)
     if arguments.json:
         write_json(arguments.json, results, impossible())
-    if all(result.sound for result in results):
-        shutil.rmtree(directory)
-        return 0
-    console.print(f"kept: {directory}", markup=False, highlight=False)
-    return 1
+    return 0 if sound else 1
+
+
+def _play(chosen: Sequence[Cell], runs: int, directory: Path, results: list[Result], console: Console) -> None:
+    for number, some in enumerate(_by_engine(chosen)):
+        with _grounds(directory / f"engines_{number}", some[0]) as grounds:
+            for cell in some:
+                result = Result(cell)
+                for _ in range(runs):
+                    run(grounds, cell, result)
+                results.append(result)
+                told = f"[{len(results)}/{len(chosen)}] {cell.name}: {figures(result)}, {result.seconds:.0f} s"
+                console.print(told, markup=False, highlight=False, style=None if result.sound else "bold red")
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Cell]:

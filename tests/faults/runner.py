@@ -65,10 +65,11 @@ def run(grounds: Grounds, cell: Cell, result: Result) -> None:
                 result.failures.append(f"{type(error).__name__} at {where.name}: {error}")
                 result.notes.append(scene.proxy.log_tail(1500))
             result.notes += scene.notes
+            scene.is_kept = not result.sound
         if result.sound:
-            shutil.rmtree(scene.migration.directory)
+            shutil.rmtree(scene.migration.directory, ignore_errors=True)
         else:
-            result.notes.append(f"kept in {scene.migration.directory}")
+            result.notes.append(f"kept in {scene.migration.directory}, of collection {scene.collection}")
     finally:
         result.seconds += time.monotonic() - began
 

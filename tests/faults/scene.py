@@ -52,6 +52,7 @@ class Scene:
     others: list[Another] = field(default_factory=list)  # proxies on the same journal
     moving: Any = None  # what moves the primary, in the phase that does
     notes: list[str] = field(default_factory=list)
+    is_kept: bool = False  # there is something to be found out: both stores stay as they are
 
     @property
     def proxy(self) -> ProxyProcess:
@@ -108,9 +109,11 @@ class Grounds:
             running.callback(migration.proxy.kill)
             collection = migration.name("points")
             fill(migration.direct(), collection)
-            yield Scene(migration, collection, self, disk, running)
+            scene = Scene(migration, collection, self, disk, running)
+            yield scene
             self.heal()
-            migration.direct().delete_collection(collection)
+            if not scene.is_kept:
+                migration.direct().delete_collection(collection)
 
     def heal(self) -> None:
         for relay in (self.rest, self.grpc, self.to_target):

@@ -566,6 +566,77 @@ async def test_closing_ends_what_is_under_way_as_unclear() -> None:
         assert isinstance(call.result(), Unclear)
 
 
+@pytest.mark.parametrize("requests_before", [0, 1])
+async def test_what_waits_for_a_connection_when_it_is_closed_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch, requests_before: int
+) -> None:
+    loop, connecting = asyncio.get_running_loop(), asyncio.Event()
+    connect = loop.create_connection
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        connecting.set()
+        await asyncio.sleep(0.05)
+        return await connect(*arguments, **options)
+
+    async with forwarding(saying(OK), keepalive_seconds=0) as (forwarder, server):
+        for _ in range(requests_before):
+            await forwarder.forward(http("GET", "/before"))
+        monkeypatch.setattr(loop, "create_connection", slowly)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(_raised(forwarder, http("PUT", "/", body=b"x")))
+            await connecting.wait()
+            await forwarder.close()
+        assert isinstance(call.result(), Unavailable)
+    assert len(server.received) == requests_before
+
+
+async def test_a_connection_whose_server_has_not_read_the_request_is_not_used_again() -> None:
+    """It answered before: what was sent next would stand behind what it may never read."""
+    forever = asyncio.Event()
+    heads: list[bytes] = []
+
+    async def answer_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await forever.wait()
+
+    listening = await asyncio.start_server(answer_at_once, "127.0.0.1", 0)
+    forwarder = HttpForwarder(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout_seconds=5)
+    try:
+        for path in ("/large", "/next"):
+            body = b"x" * 30 * MEBIBYTE if path == "/large" else b"x"
+            assert (await forwarder.forward(http("PUT", path, body=body))).status == 413
+        assert heads == [b"/large", b"/next"]
+    finally:
+        await forwarder.close()
+        listening.close()
+        forever.set()
+
+
+async def test_a_body_that_is_read_again_after_its_end_disturbs_nobody() -> None:
+    proceed, size = asyncio.Event(), 2 * MEBIBYTE
+
+    async def script(request: Received, writer: asyncio.StreamWriter) -> None:
+        if request.target == b"/large":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+        else:
+            await proceed.wait()
+            await saying(OK)(request, writer)
+
+    async with forwarding(script) as (forwarder, server):
+        large = await forwarder.forward(http("GET", "/large"))
+        assert len(await content(large)) == size
+        async with asyncio.TaskGroup() as tasks:
+            server.arrival.clear()
+            call = tasks.create_task(forwarder.forward(http("GET", "/next")))
+            await server.arrival.wait()
+            assert await content(large) == b""
+            proceed.set()
+        assert call.result().body == b"ok"
+        assert server.connections == 1
+
+
 # --- gRPC -----------------------------------------------------------------------------------
 
 Behaviour = Callable[[bytes, Any], Coroutine[Any, Any, bytes]]

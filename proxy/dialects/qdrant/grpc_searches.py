@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from proxy.dialects.proto_bytes import varint_at
+from proxy.dialects.proto_bytes import MORE, varint_at
 from proxy.dialects.qdrant import grpc_requests as ask
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.rest_reads import ScoreOf
@@ -27,7 +27,6 @@ from proxy.model import Search
 
 QUERY, SEARCH = "/qdrant.Points/Query", "/qdrant.Points/Search"
 _NAME = 0x0A  # field 1 of both messages
-_MORE = 0x80  # a varint goes on
 _FLOAT_BYTES = 4
 _HEADS = 256
 SHORT_BYTES = 2048  # of what stands beside a vector; more is not kept
@@ -126,7 +125,7 @@ def _read(path: str, beside: bytes) -> Search | None:
 
 def _head(body: bytes, tags: bytes) -> _Head | None:
     """Of a message whose name is shorter than 128 bytes, by walking through it."""
-    if body[0] != _NAME or body[1] >= _MORE:
+    if body[0] != _NAME or body[1] >= MORE:
         return None
     at = name_end = body[1] + 2
     end = None

@@ -22,7 +22,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from google.protobuf.message import DecodeError
 
 from proxy.dialects.descriptors import classes_of
-from proxy.dialects.proto_bytes import Field, varint_at
+from proxy.dialects.proto_bytes import MORE, Field, varint_at
 from proxy.dialects.qdrant.ids import uuid_of
 from proxy.dialects.qdrant.messages import known, proto
 from proxy.dialects.qdrant.payloads import payload_of_proto
@@ -35,7 +35,6 @@ _ID, _PAYLOAD, _VECTORS = 0x0A, 0x1A, 0x22  # of PointStruct
 _MOST_FIELDS = 1024  # before the vector; one with more is no plain point
 _VECTOR, _DENSE, _DATA = b"\x0a", b"\xaa\x06", b"\x0a"  # of Vectors, of Vector, of DenseVector (and of Vector, before)
 _VECTORS_TAG = bytes([_VECTORS])
-_MORE = 0x80  # a varint goes on
 _NOT_FINITE = re.compile(rb"\x11[\x00-\xff]{6}[\xf0-\xff][\x7f\xff]")  # what a double that is none looks like
 
 
@@ -133,7 +132,7 @@ def _ids(heads: Sequence[bytes]) -> list[PointId]:
         raise Undecodable
     # A number is one field of its id; behind each other they are one message. (Of two in one id the first was not
     # written again, and a UUID is no number.)
-    alone = [head[2 : 2 + head[1]] for head in heads if head[0] == _ID and head[1] < _MORE]
+    alone = [head[2 : 2 + head[1]] for head in heads if head[0] == _ID and head[1] < MORE]
     numbers = list(_Numbers.FromString(b"".join(alone)).num)
     if len(numbers) == len(heads):
         return numbers

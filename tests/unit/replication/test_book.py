@@ -27,6 +27,15 @@ def test_a_name_that_is_no_collection_takes_no_memory() -> None:
     assert book.route("docs").ledgers == {}
 
 
+def test_what_is_no_name_of_a_collection_has_no_ledger_and_loses_one_that_it_had() -> None:
+    book = Book()
+    book.apply(1, begin(""))
+    assert book.route("docs").at_rest
+    book.route("docs").ledger("").apply(2, begin(""))  # as earlier versions did
+    book.apply(3, begin("c"))
+    assert list(load(dump(book)).route("docs").ledgers) == ["c"]
+
+
 def test_a_collection_that_was_written_to_is_remembered() -> None:
     book = Book()
     book.apply(1, begin("c"))

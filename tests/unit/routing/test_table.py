@@ -46,6 +46,14 @@ def test_unknown_collections() -> None:
     assert found(RouteTable.of(parsed(mirrored)), "x") == "logs"
 
 
+def test_no_route_has_what_is_no_name() -> None:
+    every = '  - {name: all, collections: ["*"], source: old, target: third}\n'
+    for mirrored in ("", "unknown_collections: mirror\ndefault_route: all\n"):
+        table = RouteTable.of(parsed(BASE + every + mirrored))
+        assert found(table, "x") == "all"
+        assert found(table, "") == Unrouted(refused=False, source="old")
+
+
 def test_without_routes_everything_is_unknown() -> None:
     text = BASE.partition("routes:")[0] + "default_source: old\n"
     assert found(RouteTable.of(parsed(text)), "docs") == Unrouted(False, "old")
