@@ -53,7 +53,7 @@ def readers(migration: Migration, name: str) -> Iterator[Callable[[], Counter[st
 
     def read(grpc: bool) -> int:
         client, done = migration.client(grpc=grpc), 0
-        while not ended.is_set():
+        while not (done and ended.is_set()):
             assert client.count(name).count == POINTS
             assert len(client.query_points(name, query=vector(done), limit=5).points) == 5
             assert client.retrieve(name, [done % POINTS])

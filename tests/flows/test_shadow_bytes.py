@@ -432,5 +432,12 @@ def test_more_than_may_be_under_way_are_shed_and_the_client_does_not_wait(
     report(migration, 3)
     tap.mood = "mute"
     ask(client, name, 10)
-    assert poll(lambda: migration.counts("shadow_reads")[("shed",)] == 8, PATIENCE_SECONDS)
-    assert poll(lambda: migration.counts("shadow_reads")[("error",)] == 2, PATIENCE_SECONDS)
+
+    def outcomes() -> tuple[int, int]:
+        counted = migration.counts("shadow_reads")
+        return counted[("shed",)], counted[("error",)]
+
+    assert poll(lambda: sum(outcomes()) == 10, PATIENCE_SECONDS)
+    shed, failed = outcomes()
+    assert shed > 0
+    assert failed >= 2  # more, if the ten take longer than one may live
