@@ -403,8 +403,9 @@ class HttpPool:
         except (OSError, TimeoutError, UnicodeError) as error:  # UnicodeError: of a name that cannot be one
             raise NoConnection(str(error) or f"no connection within {self._connect_seconds:g} s") from error
         if self._closed or not connection.is_usable:  # lost, before whoever waited for it had its turn
+            why = "the program is stopping" if self._closed else connection.lost
             connection.close()
-            raise NoConnection("the program is stopping" if self._closed else connection.lost)
+            raise NoConnection(why or "the server closed the connection at once")
         return connection
 
     def _drop_idle(self) -> None:
