@@ -132,7 +132,7 @@ class Book:
             case r.SaveJob():
                 route.jobs[record.job] = record.state
                 return Effects()
-            case _:
+            case _:  # about keys of "", which is no collection: earlier versions journalled such writes
                 return Effects()
 
     def _move(self, route: RouteBook, position: int, record: r.AnyRecord) -> Effects:

@@ -97,7 +97,7 @@ class HttpForwarder:
             raise Unavailable(
                 f"{self._origin} takes no connections ({error}); check that the store runs and is reachable"
             ) from error
-        return await self._collected(response) if isinstance(response.body, Download) else response
+        return await self._collected(response, response.body) if isinstance(response.body, Download) else response
 
     def passage(self, request: Request) -> HttpPassage | None:
         """As of Forwarder."""
@@ -203,10 +203,8 @@ class HttpForwarder:
 
     # --- what comes back -----------------------------------------------------------------------------------
 
-    async def _collected(self, response: Response) -> Response:
+    async def _collected(self, response: Response, body: Download) -> Response:
         """With its body as bytes, unless that is too long."""
-        body = response.body
-        assert isinstance(body, Download)
         if body.stated_bytes is not None and body.stated_bytes > self._collect_bytes:
             return response
         start: list[bytes] = []

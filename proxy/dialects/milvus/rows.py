@@ -71,11 +71,6 @@ def encode_points(points: Iterable[Point], layout: Layout) -> Rows:
 
 def _vectors(point: Point, layout: Layout) -> tuple[bytes, ...]:
     """In the order of the layout. Raises UnrepresentableError unless they are just those that it has."""
-    if len(point.vectors) == len(layout.vectors) == 1:  # most have one
-        [(name, expected)] = layout.vectors.items()
-        vector = point.vectors.get(name)
-        if type(vector) is bytes and len(vector) == expected.size * _FLOAT32_BYTES:
-            return (vector,)
     if unknown := [name for name in point.vectors if name not in layout.vectors]:
         raise UnrepresentableError(f"the collection has no vector {unknown[0]!r}")
     found: list[bytes] = []
