@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.model.filters import Filter
 from proxy.model.points import Json, Point, PointId, looked
@@ -25,12 +25,14 @@ Target = Ids | Where
 @dataclass(frozen=True, slots=True)
 class Upsert:
     """Put whole points. `condition`: only where the stored point matches; `mode`: upsert, insert_only,
-    update_only. With either, the write alone does not determine the state it leaves."""
+    update_only. With either, the write alone does not determine the state it leaves. `native`: the request as a client
+    of its vendor sent it, which says nothing but these points, each of which is as it came too; b"" where it is not."""
 
     collection: str
     points: tuple[Point, ...]
     condition: Filter | None = None
     mode: str = "upsert"
+    native: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

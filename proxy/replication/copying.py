@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import orjson
 
 from proxy.errors import CollectionNotFound, CrossfadeError, Unclear
-from proxy.model import MultiVector, Point, PointId, SparseVector, UnreadVector, looked
+from proxy.model import MultiVector, Point, PointId, SparseVector, UnreadVector, Upsert, looked
 from proxy.replication.records import Parking
-from proxy.stores import Store
+from proxy.stores import Capabilities, Store, TakesNative
 
 
 @dataclass(slots=True)
@@ -32,10 +32,18 @@ class CopyReport:
         (self.unclear if isinstance(error, Unclear) else self.dirty).update(ids)
 
 
-async def copy_states(store: Store, collection: str, states: Mapping[PointId, Point | None]) -> CopyReport:
-    """Make `collection` hold exactly `states` for these keys; None means absent."""
+async def copy_states(
+    store: Store, collection: str, states: Mapping[PointId, Point | None], upserts: Sequence[Upsert] = ()
+) -> CopyReport:
+    """Make `collection` hold exactly `states` for these keys (None means absent), and the points of `upserts`, which
+    have their `native`."""
     report = CopyReport()
     present = [point for point in states.values() if point is not None]
+    for upsert in upserts:
+        if _fits(upsert, store.capabilities):
+            await _put(store, collection, upsert.points, report, upsert)
+        else:
+            present += upsert.points
     absent = [point_id for point_id, point in states.items() if point is None]
     for points in batches(present, store.capabilities.max_batch_points, store.capabilities.max_batch_bytes):
         await _put(store, collection, points, report)
@@ -43,9 +51,18 @@ async def copy_states(store: Store, collection: str, states: Mapping[PointId, Po
     return report
 
 
-async def _put(store: Store, collection: str, points: Sequence[Point], report: CopyReport) -> None:
+def _fits(upsert: Upsert, limits: Capabilities) -> bool:
+    return len(upsert.points) <= limits.max_batch_points and len(upsert.native) <= limits.max_batch_bytes
+
+
+async def _put(
+    store: Store, collection: str, points: Sequence[Point], report: CopyReport, upsert: Upsert | None = None
+) -> None:
+    """`upsert`: that has just these points, and its `native`."""
     ids = [point.id for point in points]
     try:
+        if upsert is not None and isinstance(store, TakesNative) and await store.upsert_native(collection, upsert):
+            return
         written = await store.upsert(collection, points)
     except CollectionNotFound as error:
         report.missing_collection = True

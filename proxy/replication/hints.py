@@ -6,6 +6,7 @@ reconciliation that takes exactly that mark off. Memory is bounded; what does no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,7 +31,9 @@ from proxy.model import (
     Write,
     looked,
 )
-from proxy.replication.bulk import assign
+from proxy.replication.bulk import assign, remove
+
+_SHARE_OF_WHOLE = 0.25  # of the memory of hints, for requests beside their points
 
 
 def left_by(write: Write) -> dict[PointId, Point | None]:
@@ -146,31 +149,49 @@ class _Left:
     point_bytes: int  # of the largest; none has less than half of it
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A write of which all that it left may still be what is there: then the client's request says it."""
+
+    upsert: Upsert
+    left: tuple[_Left, ...]
+
+
 @dataclass(slots=True)
 class Taken:
-    """What is known of the keys of a reconciliation: states that are (None: absent), points whose state has to be
-    worked out (`Keeping.states`), and keys of which nothing is."""
+    """What is known of the keys of a reconciliation: upserts whose points are as they came (`Upsert.native`), states
+    (None: absent), points whose state has to be worked out (`Keeping.states`), and keys of which nothing is."""
 
+    upserts: list[Upsert] = field(default_factory=list)
     states: dict[PointId, Point | None] = field(default_factory=dict)
     written: list[tuple[Keeping, list[Point]]] = field(default_factory=list)
     unknown: list[PointId] = field(default_factory=list)
 
 
 class Hints:
-    """At most `limit_bytes` of vectors and (roughly) payload; the oldest goes first.
+    """At most `limit_bytes` of vectors, (roughly) payload and requests; the oldest goes first.
 
     What was written is kept as it came, and its state is worked out when a reconciliation takes it: while the secondary
-    is away, most never are.
+    is away, most never are. Requests are kept beside their points (within `limit_bytes`, and a quarter of it for all):
+    most are copied at once, and then the same bytes go to the secondary; where memory is short, they go first.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
         self._known: dict[PointId, _Left] = {}  # the oldest first
+        self._whole: dict[int, _Whole] = {}  # by their marks
+        self._whole_bytes = 0
 
-    def put(self, mark: int, left: Mapping[PointId, Point | None], keeping: Keeping | None) -> tuple[int, int]:
+    def put(
+        self,
+        mark: int,
+        left: Mapping[PointId, Point | None],
+        keeping: Keeping | None,
+        write: Write | None = None,
+    ) -> tuple[int, int]:
         """Keep what the mark at position `mark` stands for; points only if it is certain how the primary keeps them.
-        How many of them are kept, and how many hints had to go for them."""
+        `write`: that left it. How many of them are kept, and how many hints had to go for them."""
         self._drop(self._known.keys() & left.keys())
         points: dict[PointId, Point | None]
         if keeping is None:
@@ -179,14 +200,29 @@ class Hints:
             points = keeping.those_that_may_be_certain(left)
         if not points:
             return 0, 0
+        kept = []
         for point_bytes, alike in _by_size(points):
             self.size_bytes += point_bytes * len(alike)
-            assign(self._known, alike, _Left(mark, alike, keeping, point_bytes))
+            kept.append(_Left(mark, alike, keeping, point_bytes))
+            assign(self._known, alike, kept[-1])
+        takes_native = keeping is not None and keeping.takes_native
+        if takes_native and isinstance(write, Upsert) and write.native and len(write.points) == len(points):
+            self._put_whole(mark, _Whole(write, tuple(kept)))
         return len(points), self._shrink()
+
+    def _put_whole(self, mark: int, whole: _Whole) -> None:
+        self._whole[mark] = whole
+        size = len(whole.upsert.native)
+        self.size_bytes += size
+        self._whole_bytes += size
+        while self._whole_bytes > self.limit_bytes * _SHARE_OF_WHOLE:
+            self._drop_whole(next(iter(self._whole)))
 
     def take(self, taken: Mapping[PointId, int | None]) -> Taken:
         """What the hints of exactly these marks say of their keys. They are gone afterwards, used or not."""
         found = Taken()
+        if self._whole:
+            taken = self._take_whole(taken, found)
         for point_id, mark in taken.items():
             left = self._known.pop(point_id, None)
             if left is None:
@@ -204,8 +240,33 @@ class Hints:
                 found.written[-1][1].append(point)
         return found
 
+    def _take_whole(self, taken: Mapping[PointId, int | None], found: Taken) -> Mapping[PointId, int | None]:
+        """Those writes of which all keys are taken; the keys of others. (A mark is one write's, so as many keys with it
+        as the write has are all.)"""
+        counts = Counter(taken.values())
+        for mark in self._whole.keys() & counts.keys():
+            upsert, left = self._drop_whole(mark)  # that is lacking one by now, or when this is taken
+            if counts[mark] == len(upsert.points):
+                found.upserts.append(upsert)
+                for each in left:
+                    self.size_bytes -= each.point_bytes * len(each.points)
+                    remove(self._known, each.points)
+                del counts[mark]
+        if not counts:
+            return {}
+        return {point_id: mark for point_id, mark in taken.items() if mark in counts}
+
+    def _drop_whole(self, mark: int) -> tuple[Upsert, tuple[_Left, ...]]:
+        whole = self._whole.pop(mark)
+        size = len(whole.upsert.native)
+        self.size_bytes -= size
+        self._whole_bytes -= size
+        return whole.upsert, whole.left
+
     def _shrink(self) -> int:
         """How many had to go. (In one walk: each that begins at the head of a dict passes all that is gone there.)"""
+        while self._whole and self.size_bytes > self.limit_bytes:
+            self._drop_whole(next(iter(self._whole)))
         size_bytes = self.size_bytes
         too_many: list[PointId] = []
         for point_id, left in self._known.items():
@@ -224,7 +285,8 @@ class Hints:
 
     def clear(self) -> None:
         self._known.clear()
-        self.size_bytes = 0
+        self._whole.clear()
+        self.size_bytes = self._whole_bytes = 0
 
 
 def _by_size(points: dict[PointId, Point | None]) -> Iterator[tuple[int, dict[PointId, Point | None]]]:

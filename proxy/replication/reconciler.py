@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from proxy.errors import CollectionNotFound, CrossfadeError, Foreign, Throttled, Untranslatable
-from proxy.model import Point, PointId, Side
+from proxy.model import Point, PointId, Side, Upsert
 from proxy.replication import records as r
 from proxy.replication.bulk import has_none_of, remove
 from proxy.replication.copying import CopyReport, copy_states
@@ -201,7 +201,7 @@ class Reconciler:
         try:
             if taken and not site.ledger.claimed:
                 await site.claim()
-            states = await self._states(taken)
+            states, upserts = await self._states(taken)
         except (Foreign, Untranslatable) as error:
             await site.park(str(error))
             return CopyReport(dirty=set(taken))
@@ -210,7 +210,7 @@ class Reconciler:
         await site.hook("reconciliation read")
         if site.secondary_side is not to:  # in an emergency: what was read is the wrong way round
             return CopyReport(dirty=set(taken))
-        report = await copy_states(site.secondary, site.secondary_name, states)
+        report = await copy_states(site.secondary, site.secondary_name, states, upserts)
         await site.hook("reconciliation written")
         if report.missing_collection:
             report.error = await self._restore_collection(report.error)
@@ -218,8 +218,11 @@ class Reconciler:
             await self._suspect_shape(report)
         return report
 
-    async def _states(self, taken: Mapping[PointId, int | None]) -> dict[PointId, Point | None]:
-        """What the primary holds: from hints where they are certain, else read after making earlier writes visible."""
+    async def _states(
+        self, taken: Mapping[PointId, int | None]
+    ) -> tuple[dict[PointId, Point | None], Sequence[Upsert]]:
+        """What the primary holds: from hints where they are certain, else read after making earlier writes visible. And
+        upserts, which are what it holds of their keys."""
         site = self._site
         hinted = site.hints.take(taken)
         states, unknown = hinted.states, hinted.unknown
@@ -231,7 +234,8 @@ class Reconciler:
                 states |= known
                 unknown += [point.id for point in some if point.id not in known]
                 await asyncio.sleep(0)  # vectors are read by now: let others have their turn
-        site.metrics.hints.add(site.route, "used", amount=len(states))
+        used = len(states) + sum(len(upsert.points) for upsert in hinted.upserts)
+        site.metrics.hints.add(site.route, "used", amount=used)
         site.metrics.hints.add(site.route, "missing", amount=len(unknown))
         if unknown:
             if site.ledger.acknowledged_at > self._settled_at:
@@ -243,7 +247,7 @@ class Reconciler:
             except CollectionNotFound:
                 found = {}
             states.update((point_id, found.get(point_id)) for point_id in unknown)
-        return states
+        return states, hinted.upserts
 
     async def _suspect_shape(self, report: CopyReport) -> None:
         """Points that do not fit may be due to a collection that somebody has made anew in another shape: then it is

@@ -30,6 +30,7 @@ from proxy.model import (
     PointId,
     Search,
     Selection,
+    Upsert,
     Write,
     Written,
 )
@@ -151,6 +152,16 @@ class PrimaryStore(Store, Protocol):
     async def define(self, definition: Definition) -> bool:
         """Carry out a definition; False where there was nothing to do. Raises CollectionNotFound, CollectionExists,
         AliasNotFound, Untranslatable (nothing was changed)."""
+        ...
+
+
+@runtime_checkable
+class TakesNative(Protocol):
+    """A store that clients of its vendor could send their requests to."""
+
+    async def upsert_native(self, collection: str, upsert: Upsert) -> bool:
+        """Put the points by the request that they came in (`Upsert.native`); as `Store.upsert` otherwise. False:
+        it was refused (a part may have been put), and nothing is under way; as points one hears of each."""
         ...
 
 

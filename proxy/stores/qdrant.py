@@ -29,12 +29,13 @@ from proxy.dialects.qdrant.grpc_writes import (
     delete_call,
     point_bytes,
     representable,
+    sent_again,
     upsert_call,
     write_call,
 )
 from proxy.dialects.qdrant.ids import id_of_proto, proto_of_id
 from proxy.dialects.qdrant.messages import proto
-from proxy.dialects.qdrant.rest_upserts import is_spliceable
+from proxy.dialects.qdrant.rest_upserts import in_json, is_spliceable
 from proxy.dialects.qdrant.scores import vendor_threshold
 from proxy.dialects.qdrant.selections import fill_selection
 from proxy.dialects.qdrant.undecodable import Undecodable
@@ -60,6 +61,7 @@ from proxy.model import (
     PointId,
     Search,
     Selection,
+    Upsert,
     Write,
     Written,
 )
@@ -193,7 +195,7 @@ class QdrantStore:
         refused: dict[PointId, str] = {}
         points = [point for point in points if not point.native] if len(messages) < len(points) else ()
         as_json = [point for point in points if is_spliceable(point)] if self._rest is not None else []
-        if self._rest is not None and as_json and await self._rest.upsert(collection, as_json):
+        if self._rest is not None and as_json and await self._rest.upsert(collection, in_json(collection, as_json)):
             points = [point for point in points if not is_spliceable(point)]
         turn = asyncio.get_running_loop().time
         began = turn()
@@ -209,13 +211,24 @@ class QdrantStore:
             refused |= await self._upsert(collection, messages)
         return WriteReport(refused)
 
+    async def upsert_native(self, collection: str, upsert: Upsert) -> bool:
+        if is_spliceable(upsert.points[0]):
+            return self._rest is not None and await self._rest.upsert(collection, upsert)
+        response = await self._send(*sent_again(collection, upsert.native))
+        if _is_refused(response):
+            return False
+        if response.status != 0:
+            raise problem_of(response, write=None)
+        applied(parsed(proto.PointsOperationResponse, response).result)
+        return True
+
     async def _upsert(self, collection: str, messages: Mapping[PointId, bytes]) -> dict[PointId, str]:
         """What the server refuses for good, by id. A refusal for the collection's limits is raised: it may pass."""
         response = await self._send(*upsert_call(collection, list(messages.values())))
         if response.status == 0:
             applied(parsed(proto.PointsOperationResponse, response).result)
             return {}
-        if response.status != refusals.INVALID_ARGUMENT or response.message.startswith("Bad request: "):
+        if not _is_refused(response):
             raise problem_of(response, write=None)
         if len(messages) == 1:
             return dict.fromkeys(messages, response.message)
@@ -359,6 +372,11 @@ class QdrantStore:
         if self._line is None:
             self._line = GrpcForwarder(self._address, tls=self._tls, timeout_seconds=self._timeout_seconds)
         return await self._line.forward(Request("grpc", "", path, self._headers, message))
+
+
+def _is_refused(response: Response) -> bool:
+    """Whether the server says no to the points for good: not to those that do not fit the collection's limits."""
+    return response.status == refusals.INVALID_ARGUMENT and not response.message.startswith("Bad request: ")
 
 
 def _consistency_of(level: str | int | None) -> Any:

@@ -21,7 +21,6 @@ from msgspec import structs
 
 from proxy.dialects import Call, Outcome
 from proxy.dialects.qdrant.rest import QdrantRest
-from proxy.dialects.qdrant.rest_upserts import upsert_body
 from proxy.errors import CollectionNotFound, Unavailable, Unclear
 from proxy.model import Fetch, Json, Point, Points, Selection, Upsert
 from proxy.stores.forward_http import HttpForwarder
@@ -51,13 +50,13 @@ class QdrantJson:
         again = await self._read(Fetch(collection, tuple(rounded), selection))
         return tuple(again.get(point.id, point) for point in points if point.id in again or point.id not in rounded)
 
-    async def upsert(self, collection: str, points: Sequence[Point]) -> bool:
-        """Put points that came as JSON, and wait until they are applied. False if that has not come about, but nothing
-        is under way: gRPC does it, or tells what is in the way. Raises Unclear."""
+    async def upsert(self, collection: str, upsert: Upsert) -> bool:
+        """Put points by a request in JSON, and wait until they are applied. False if that has not come about, but
+        nothing is under way: gRPC does it, or tells what is in the way. Raises Unclear."""
         if asyncio.get_running_loop().time() < self._not_before:
             return False
         try:
-            response = await self._ask("PUT", collection, upsert_body(points), "wait=true&ordering=strong")
+            response = await self._ask("PUT", collection, upsert.native, "wait=true&ordering=strong")
         except Unavailable:
             return self._avoid()
         except Unclear:
@@ -65,8 +64,7 @@ class QdrantJson:
             raise
         if 300 <= response.status < 400:
             return self._avoid()
-        call = Call(Request("http", "PUT", ""), Upsert(collection, tuple(points)))
-        judgement = self._dialect.judge(call, response)
+        judgement = self._dialect.judge(Call(Request("http", "PUT", ""), upsert), response)
         if judgement.outcome is Outcome.UNKNOWN or judgement.acknowledged:
             self._avoid()
             raise Unclear(f"the update was answered with HTTP {response.status}; it may still be applied")

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from qdrant_client import grpc as theirs
 
+from proxy.dialects.qdrant.grpc_upserts import unread_upsert
 from proxy.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -248,6 +249,29 @@ async def test_one_bad_point_does_not_take_the_batch_with_it(server: Server, sto
     assert report.refused.keys() == {2, "text", 5}
     assert report.refused[2] == DIMENSION
     assert stored == [1, 3]
+
+
+async def test_a_request_goes_on_as_it_came(server: Server, store: QdrantStore) -> None:
+    theirs_sent = theirs.UpsertPoints(collection_name="theirs")
+    for number in (1, 2):
+        theirs_sent.points.add(id={"num": number}).vectors.vector.dense.data.extend((0.5, 1.5))
+    upsert = unread_upsert(theirs_sent.SerializeToString())
+    assert upsert is not None
+    server.answers["Points/Upsert"] = COMPLETED
+    assert await store.upsert_native("docs", upsert)
+    [(_, body, _)] = server.seen
+    sent = theirs.UpsertPoints.FromString(body)
+    assert (sent.collection_name, sent.wait, sent.points) == ("docs", True, theirs_sent.points)
+    server.answers["Points/Upsert"] = Refusal(grpc.StatusCode.INVALID_ARGUMENT, DIMENSION)
+    assert not await store.upsert_native("docs", upsert)
+    server.answers["Points/Upsert"] = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "Bad request: Forbidden: too much")
+    with pytest.raises(Refused):
+        await store.upsert_native("docs", upsert)
+    server.answers["Points/Upsert"] = theirs.PointsOperationResponse(
+        result=theirs.UpdateResult(operation_id=5, status=theirs.UpdateStatus.Acknowledged)
+    )
+    with pytest.raises(Unclear):
+        await store.upsert_native("docs", upsert)
 
 
 async def test_limits_of_the_collection_are_no_fault_of_a_point(server: Server, store: QdrantStore) -> None:

@@ -13,7 +13,8 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from proxy.dialects.qdrant import grpc_writes
-from proxy.model import Point
+from proxy.model import Point, Upsert
+from proxy.stores.qdrant import QdrantStore
 from proxy.stores.qdrant_json import QdrantJson
 from tests.support.migration import Migration, Migrations
 from tests.support.qdrant_engines import QdrantEmulator
@@ -34,11 +35,16 @@ class Ways:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.points: Counter[str] = Counter()
-        as_json, exact = QdrantJson.upsert, grpc_writes.exact_point
+        as_json, exact, native = QdrantJson.upsert, grpc_writes.exact_point, QdrantStore.upsert_native
 
-        async def upsert(store: QdrantJson, collection: str, points: Sequence[Point]) -> bool:
-            taken = await as_json(store, collection, points)
-            self.points["json" if taken else "refused as json"] += len(points)
+        async def upsert(store: QdrantJson, collection: str, upsert: Upsert) -> bool:
+            taken = await as_json(store, collection, upsert)
+            self.points["json" if taken else "refused as json"] += len(upsert.points)
+            return taken
+
+        async def upsert_native(store: QdrantStore, collection: str, upsert: Upsert) -> bool:
+            taken = await native(store, collection, upsert)
+            self.points["as they came" if taken else "refused as they came"] += len(upsert.points)
             return taken
 
         def made_anew(point: Point) -> Any:
@@ -46,6 +52,7 @@ class Ways:
             return exact(point)
 
         monkeypatch.setattr(QdrantJson, "upsert", upsert)
+        monkeypatch.setattr(QdrantStore, "upsert_native", upsert_native)
         monkeypatch.setattr(grpc_writes, "exact_point", made_anew)
 
 
@@ -105,7 +112,9 @@ def test_points_go_on_as_they_came(migrations: Migrations, ways: Ways, distance:
         client.upsert(name, points(payload, number * POINTS))
     settled(migration, target, name)
     read = 2 * POINTS  # whose payloads have something called "vector"
-    assert ways.points == Counter({} if grpc else {"json": 2 * POINTS, "made anew": read})
+    assert migration.counts("hints")[("used",)] == 4 * POINTS
+    came = 4 * POINTS if grpc else 2 * POINTS
+    assert ways.points == Counter({"as they came": came} | ({} if grpc else {"json": came, "made anew": read}))
     assert migration.verify()["different"] == 0
 
 

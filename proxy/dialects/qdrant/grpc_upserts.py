@@ -111,6 +111,7 @@ def unread_upsert(body: bytes) -> Upsert | None:
                 for point_id, point, head in zip(ids, points, heads, strict=True)
             ]
         ),
+        native=body,
     )
 
 

@@ -95,6 +95,13 @@ def upsert_call(collection: str, points: Sequence[bytes]) -> tuple[str, bytes]:
     return path, b"".join((message.SerializeToString(), *_POINTS.each(points)))
 
 
+def sent_again(collection: str, native: bytes) -> tuple[str, bytes]:
+    """An upsert as a client sent it (`Upsert.native`), to that collection and as writes are sent here: of what a
+    message has twice the last counts."""
+    path, message = _alone("Upsert", proto.UpsertPoints(), collection)
+    return path, native + message.SerializeToString()
+
+
 def delete_call(collection: str, ids: Sequence[PointId]) -> CallOf:
     return _alone("Delete", proto.DeletePoints(points=_selector(Ids(tuple(ids)))), collection)
 

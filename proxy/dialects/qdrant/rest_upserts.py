@@ -43,7 +43,7 @@ def unread_upsert(collection: str, body: bytes, small_bytes: int = SMALL_BYTES) 
         points = tuple([_point(number, value, lists) for number, value in enumerate(asked["points"])])
     except (ValueError, TypeError, Undecodable):
         return None
-    return Upsert(collection, points)
+    return Upsert(collection, points, native=body)
 
 
 class JsonVector(UnreadVector, gc=False):
@@ -53,18 +53,18 @@ class JsonVector(UnreadVector, gc=False):
 
 
 def is_spliceable(point: Point) -> bool:
-    """Whether `upsert_body` takes it."""
+    """Whether `in_json` takes it, and the request that it came in is JSON."""
     return isinstance(point.vectors, JsonVector)
 
 
-def upsert_body(points: Sequence[Point]) -> bytes:
-    """The JSON of an upsert of points that came as JSON, their vectors as they came."""
+def in_json(collection: str, points: Sequence[Point]) -> Upsert:
+    """An upsert of points that came as JSON, as a client could send it, their vectors as they came."""
     parts: list[bytes] = []
     for point in points:
         assert isinstance(point.vectors, JsonVector)
         fields = orjson.dumps({"id": json_of_id(point.id), "payload": point.payload})
         parts += (b",", fields[:-1], b',"vector":', point.vectors.wire, b"}")
-    return b"".join((b'{"points":[', *parts[1:], b"]}"))
+    return Upsert(collection, tuple(points), native=b"".join((b'{"points":[', *parts[1:], b"]}")))
 
 
 def _cut(body: bytes) -> tuple[bytes, list[bytes]] | None:

@@ -15,7 +15,7 @@ import pytest
 from proxy.dialects.proto_bytes import varint_of
 from proxy.dialects.qdrant import grpc_upserts, rest_upserts
 from proxy.dialects.qdrant.grpc import QdrantGrpc
-from proxy.dialects.qdrant.grpc_writes import point_bytes, upsert_call
+from proxy.dialects.qdrant.grpc_writes import point_bytes, sent_again, upsert_call
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.rest import QdrantRest
 from proxy.errors import InvalidRequest
@@ -137,10 +137,11 @@ def test_rest_it_can_be_sent_on_as_it_came() -> None:
     payload = {"b": 2**64, "text": "ü", "x": 1.0}
     found = unread(body_of(points(payload)))
     assert found is not None
-    again = unread(rest_upserts.upsert_body(found.points))
-    assert again == found
+    assert found.native == body_of(points(payload))
+    put_together = rest_upserts.in_json("c", found.points)
+    assert unread(put_together.native) == found == put_together
     wires = [point.vectors.wire for point in found.points if isinstance(point.vectors, UnreadVector)]
-    assert all(wire in rest_upserts.upsert_body(found.points) for wire in wires)
+    assert all(wire in put_together.native for wire in wires)
 
 
 # --- gRPC ------------------------------------------------------------------------------------------------
@@ -268,6 +269,17 @@ def test_grpc_it_is_sent_on_as_it_came() -> None:
     assert list(sent.points)[:-1] == list(message.points)
     assert sent.points[-1].id.uuid == str(known.id)
     assert len(sent.points) == len(message.points) + 1
+
+
+def test_grpc_the_whole_request_is_sent_on_with_another_collection_and_order() -> None:
+    message = message_of(VALUES)
+    message.wait, message.ordering.type = False, 1
+    operation = grpc_upserts.unread_upsert(message.SerializeToString())
+    assert operation is not None
+    path, wire = sent_again("other", operation.native)
+    sent = proto.UpsertPoints.FromString(wire)
+    assert (path, sent.collection_name, sent.wait, sent.ordering.type) == ("/qdrant.Points/Upsert", "other", True, 2)
+    assert list(sent.points) == list(message.points)
 
 
 # --- whatever comes --------------------------------------------------------------------------------------

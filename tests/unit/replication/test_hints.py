@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,6 +155,77 @@ def test_memory_is_bounded_however_unlike_the_points_of_a_write_are() -> None:
     marks: dict[PointId, int | None] = {1000 + number: number for number in range(200)}
     held = sum(len(points) for _, points in hints.take(marks).written)
     assert 1 <= held <= 1_000_000 // 50_000
+
+
+def upsert(*ids: int, native: bytes = b"native") -> Upsert:
+    return Upsert("c", tuple(Point(number, {"": f32(1, 2)}, native=b"point") for number in ids), native=native)
+
+
+SPARSE = Point(2, {"": SparseVector((1,), f32(1))})
+NATIVE = Keeping(CollectionSpec({"": VectorSpec(2, Metric.DOT)}), normalizes_cosine=False, takes_native=True)
+
+
+def test_a_write_of_which_all_keys_are_taken_is_taken_as_it_came() -> None:
+    hints, first, second = Hints(10_000), upsert(1, 2), upsert(3, 4, 5)
+    hints.put(5, left_by(first), NATIVE, first)
+    hints.put(6, left_by(second), NATIVE, second)
+    found = hints.take({2: 5, 3: 6, 1: 5, 9: None, 4: 6})
+    assert found.upserts == [first]
+    assert found.upserts[0].native == b"native"
+    assert found.states.keys() == {3, 4}
+    assert found.unknown == [9]
+    found = hints.take({5: 6})  # the last of it, and not all
+    assert not found.upserts
+    assert found.states.keys() == {5}
+    assert hints.size_bytes == 0
+    assert hints.take({1: 5, 2: 5}).unknown == [1, 2]
+
+
+def test_a_write_of_which_a_key_was_written_again_is_taken_by_its_points() -> None:
+    hints, first, second = Hints(10_000), upsert(1, 2), upsert(2, 3)
+    hints.put(5, left_by(first), NATIVE, first)
+    hints.put(6, left_by(second), NATIVE, second)
+    found = hints.take({1: 5, 2: 6, 3: 6})
+    assert found.upserts == [second]
+    assert found.states.keys() == {1}
+    assert hints.size_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("keeping", "write", "certain"),
+    [
+        (Keeping(NATIVE.spec, normalizes_cosine=False), upsert(1, 2), (1, 2)),
+        (Keeping(CollectionSpec({}), normalizes_cosine=False, takes_native=True), upsert(1, 2), (1, 2)),
+        (None, upsert(1, 2), (1, 2)),
+        (NATIVE, upsert(1, 2, native=b""), (1, 2)),
+        (NATIVE, upsert(1, 2), (1,)),
+        (NATIVE, replace(upsert(1, 2), points=(*upsert(1).points, SPARSE)), (1, 2)),
+        (NATIVE, Delete("c", Ids((1, 2))), (1, 2)),
+    ],
+    ids=["another vendor", "kept otherwise", "not known", "not as it came", "in part", "not all alike", "a delete"],
+)
+def test_no_other_write_is_taken_as_it_came(keeping: Keeping | None, write: Write, certain: tuple[int, ...]) -> None:
+    hints, left = Hints(10_000), left_by(write)
+    hints.put(5, {number: left[number] for number in certain}, keeping, write)
+    assert not hints.take({1: 5, 2: 5}).upserts
+
+
+def test_requests_take_a_quarter_of_the_memory_at_most_and_go_before_points() -> None:
+    hints = Hints(40_000)
+    for number in range(10):
+        write = upsert(number, native=bytes(4000))
+        hints.put(number, left_by(write), NATIVE, write)
+        assert hints.size_bytes <= 10_000 + 300 * (number + 1)
+    hints.limit_bytes = 9000
+    hints.put(10, {10: None}, None)
+    assert hints.size_bytes <= 9000
+    found = hints.take({number: number for number in range(10)})
+    assert ([write.points[0].id for write in found.upserts], len(found.states)) == ([9], 9)
+    hints.limit_bytes = 40_000
+    hints.put(11, left_by(write), NATIVE, write)
+    hints.clear()
+    assert hints.size_bytes == 0
+    assert not hints.take({9: 11}).upserts
 
 
 def test_what_is_too_much_goes_in_one_walk() -> None:
