@@ -59,6 +59,7 @@ from proxy.serving.live import Breaker, LiveRoute, settings_of
 from proxy.serving.names import Elsewhere
 from proxy.serving.primaries import Front
 from proxy.serving.reads import Reader
+from proxy.serving.store_limit import StoreLimit
 from proxy.serving.switchboard import Switchboard
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
@@ -252,6 +253,7 @@ class App:
     def _build(self, config: Config) -> None:
         self.stores: dict[str, Store] = {name: open_store(store) for name, store in config.stores.items()}
         sources = dict.fromkeys([*(route.source for route in config.routes), config.source_of_the_rest])
+        self.limits = {name: StoreLimit(name, self.clock) for name in config.stores}
         self.upstreams = {name: self._upstream(config, name) for name in sources}
         targets = dict.fromkeys(route.target for route in config.routes)
         self.beside = {name: open_forwarders(config.stores[name]) for name in targets}
@@ -272,13 +274,15 @@ class App:
         self.sweeper = Sweeper(self.jobs, self.membership, self.routes, self.clock)
         self.exposition = Exposition(self.metrics)
         self.figures = Figures(self.metrics, self.journal, self.routes, self.stores, self.clock)
+        self.metrics.store_in_flight.watch(lambda: [((name,), float(at.in_flight)) for name, at in self.limits.items()])
+        self.metrics.store_limit.watch(lambda: [((name,), at.limit) for name, at in self.limits.items()])
 
     def _upstream(self, config: Config, name: str) -> Upstream:
         store = self.stores[name]
         forwarders: Mapping[Transport, Forwarder] = open_forwarders(config.stores[name])
         if isinstance(config.stores[name], QdrantEdgeConfig):
             forwarders = front_of(store)
-        return Upstream.of(name, store, forwarders, self.clock)
+        return Upstream.of(name, store, forwarders, self.clock, self.limits[name])
 
     def _live_route(self, config: Config, route: Route) -> LiveRoute:
         pair = StorePair(
@@ -311,6 +315,7 @@ class App:
             clock=self.clock,
             breaker=Breaker(self.clock),
             drift=Drift(replicator, self.clock, lambda: self.collections_of(self.routes[route.name])),
+            target_limit=self.limits[route.target],
             front=self._front(route),
             target_forwarders=self.beside[route.target],
         )
@@ -329,7 +334,7 @@ class App:
         else:
             return None
         names = NameMap(partial(target_name, route), partial(source_name, route))
-        return GuardedFront(QdrantFront(primary, primary.metric_of, names=names))
+        return GuardedFront(QdrantFront(primary, primary.metric_of, names=names), self.limits[route.target])
 
     def _hold_seconds(self, route: str, side: Side) -> float:
         """How long a request to a store of `route` may live; the longest, if the route is not configured any more."""

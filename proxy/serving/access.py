@@ -25,6 +25,7 @@ from proxy.dialects import Call, Dialect
 from proxy.errors import CrossfadeError, Unauthorized
 from proxy.model import Result
 from proxy.serving.primaries import Front
+from proxy.serving.store_limit import StoreLimit
 from proxy.serving.upstream import Upstream
 from proxy.telemetry.metrics import Metrics
 from proxy.wire import Access, Request, Response
@@ -102,18 +103,20 @@ class Gatekeeper:
 
 @dataclass(frozen=True, slots=True)
 class GuardedFront:
-    """The target as the primary: it carries out nothing for a client whose key only the source could check."""
+    """The target as the primary: it carries out nothing for a client whose key only the source could check, and no more
+    at once than `limit` allows."""
 
     front: Front
+    limit: StoreLimit
 
     async def answer(self, call: Call) -> Result:
-        """As of Front. Raises Unauthorized, before anything was asked or changed."""
+        """As of Front. Raises Unauthorized and Overloaded, before anything was asked or changed."""
         if call.request.access == "unchecked":
             raise Unauthorized(
                 "auth.mode is ask-primary, but the target is the primary by now, and does not know the source's keys: "
                 "set auth.mode to keys"
             )
-        return await self.front.answer(call)
+        return await self.limit.keep(type(call.operation).__name__, lambda: self.front.answer(call))
 
     def refuse(self, request: Request, error: CrossfadeError) -> Response:
         return self.front.refuse(request, error)

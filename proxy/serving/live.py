@@ -17,6 +17,7 @@ from proxy.replication.writer import Primary
 from proxy.routing import LagGate
 from proxy.serving.drift import Drift
 from proxy.serving.primaries import Front, about, native, translated
+from proxy.serving.store_limit import StoreLimit
 from proxy.serving.upstream import Upstream
 from proxy.shadow import ShadowReader
 from proxy.stores import Forwarder, Store
@@ -64,6 +65,7 @@ class LiveRoute:
     clock: Clock
     breaker: Breaker
     drift: Drift
+    target_limit: StoreLimit
     front: Front | None = None  # the target, answering in the source's vendor's words; None if it cannot
     target_forwarders: Mapping[Transport, Forwarder] = field(default_factory=dict)  # of its vendor's own protocols
     _gates: dict[str, _Gate] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from proxy.errors import (
     CrossfadeError,
     InvalidRequest,
     NotServed,
+    Overloaded,
     Unauthorized,
     Unclear,
     Unstorable,
@@ -27,7 +28,7 @@ from proxy.replication.writer import Primary
 from proxy.serving.upstream import Upstream
 from proxy.wire import Request, Response, plain, readable
 
-_UNTOUCHED = (CollectionNotFound, CollectionExists, NotServed, Unauthorized, Unstorable, Untranslatable)
+_UNTOUCHED = (CollectionNotFound, CollectionExists, NotServed, Overloaded, Unauthorized, Unstorable, Untranslatable)
 
 
 class Front(Protocol):

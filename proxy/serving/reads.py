@@ -18,6 +18,7 @@ from proxy.errors import (
     CollectionNotFound,
     InvalidRequest,
     NotServed,
+    Overloaded,
     Refused,
     Throttled,
     Unavailable,
@@ -219,6 +220,9 @@ class Reader:
         except (Refused, CollectionNotFound, InvalidRequest):
             self._metrics.fallbacks.add(name, "refused")
             return "secondary refused"
+        except Overloaded:  # it works, and is asked enough
+            self._metrics.fallbacks.add(name, "overloaded")
+            return "secondary overloaded"
         except (Unavailable, Unclear, Throttled, TimeoutError) as error:
             route.breaker.failed()
             self._metrics.store_errors.add(route.replicator.stores.label(route.primary_side.other), failure_kind(error))
@@ -257,7 +261,8 @@ class Reader:
             assert route.front is not None  # a gate of cutover
             result = await route.front.answer(about(asked.call, asked.collection))
         else:
-            result = await ask(route, asked.read, asked.collection, Side.TARGET)
+            kind = type(asked.read).__name__
+            result = await route.target_limit.keep(kind, lambda: ask(route, asked.read, asked.collection, Side.TARGET))
         seconds = route.clock.now() - began
         if isinstance(asked.read, Scroll) and isinstance(result, Page):
             self._scrolls.remember(asked.collection, asked.read, result.next)

@@ -8,7 +8,9 @@ however slow a single answer is, and a store that is being overrun is relieved a
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from proxy.clock import Clock
 from proxy.errors import Overloaded
@@ -20,6 +22,7 @@ _SLOW_SECONDS = 0.05  # more than usual, at least
 _FALLS = 0.1  # of the difference, by an answer
 _RISES_A_SECOND = 0.02  # of itself: what has become slow for good is usual after a minute or two
 _KINDS = 64
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -32,6 +35,17 @@ class StoreLimit:
     in_flight: int = 0
     _usual: dict[str, tuple[float, float]] = field(default_factory=dict)  # seconds, and when that was learned
     _cut_at: float = float("-inf")
+
+    async def keep(self, kind: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives, if there is room for it; `kind` as of `leave`. Raises Overloaded, and what `ask` raises."""
+        began = self.enter()
+        answered = False
+        try:
+            answer = await ask()
+            answered = True
+        finally:
+            self.leave(kind, began, answered=answered)
+        return answer
 
     def enter(self) -> float:
         """When it was, for `leave`. Raises Overloaded: nothing was sent."""

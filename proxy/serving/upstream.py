@@ -26,19 +26,21 @@ class Upstream:
     door: AliasDoor = field(default_factory=AliasDoor)
 
     @classmethod
-    def of(cls, name: str, store: Store, forwarders: Mapping[Transport, Forwarder], clock: Clock) -> Upstream:
-        return cls(name, store, forwarders, Names(store, clock), StoreLimit(name, clock))
+    def of(
+        cls,
+        name: str,
+        store: Store,
+        forwarders: Mapping[Transport, Forwarder],
+        clock: Clock,
+        limit: StoreLimit | None = None,
+    ) -> Upstream:
+        """`limit`: of the store, where others ask it too."""
+        return cls(name, store, forwarders, Names(store, clock), limit or StoreLimit(name, clock))
 
     async def forward(self, request: Request) -> Response:
         """The source's own answer. Raises Unavailable (Overloaded, if it is asked too much) or Unclear."""
-        began = self.limit.enter()
-        answered = False
-        try:
-            response = await self.forwarders[request.transport].forward(request)
-            answered = True
-        finally:
-            self.limit.leave(_kind(request), began, answered=answered)
-        return response
+        forwarder = self.forwarders[request.transport]
+        return await self.limit.keep(_kind(request), lambda: forwarder.forward(request))
 
     def passage(self, request: Request) -> Passage | None:
         """As of Forwarder."""

@@ -140,6 +140,10 @@ class Metrics:
 
         # Stores, by their name in the configuration.
         self.store_up = gauge("store_up", "store", "1 while the store answers its probe")
+        self.store_in_flight = gauge("store_in_flight", "store", "Requests of clients that the store is asked now")
+        self.store_limit = gauge(
+            "store_limit", "store", "How many it is asked at once at most, which falls as it gets slower under them"
+        )
         self.store_errors = count("store_errors", "store kind", "Calls that failed: unavailable, unclear, refused, ...")
 
         # Configuration and process.

@@ -16,6 +16,7 @@ from proxy.model import Count, Counted, Match, Result, Scroll
 from proxy.serving.access import Gatekeeper, GuardedFront
 from proxy.serving.live import Breaker
 from proxy.serving.reads import Scrolls
+from proxy.serving.store_limit import StoreLimit
 from proxy.serving.upstream import Upstream
 from proxy.stores import Forwarder, Passage
 from proxy.stores.memory import MemoryStore
@@ -158,7 +159,7 @@ async def test_the_target_as_primary_answers_nobody_whom_only_the_source_could_c
     auth: Auth, is_answered: bool
 ) -> None:
     admitted = Gatekeeper(auth, ManualClock(), Metrics()).admit(DIALECT, request("one"))
-    asking = GuardedFront(Everything()).answer(Call(admitted, Count("docs")))
+    asking = GuardedFront(Everything(), StoreLimit("new", ManualClock())).answer(Call(admitted, Count("docs")))
     if is_answered:
         assert await asking == Counted(1)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import Overloaded
+from proxy.errors import Overloaded, Unavailable
 from proxy.serving.store_limit import StoreLimit
 from tests.support.clock import ManualClock
 
@@ -90,6 +90,28 @@ def test_what_is_usual_is_learned_by_kind() -> None:
     for began in begun[500:]:
         limit.leave("upsert", began, answered=True)
     assert limit.limit == 1024
+
+
+async def test_whatever_becomes_of_a_request_it_makes_room() -> None:
+    limit = StoreLimit("old", Hands())
+
+    async def nested() -> str:
+        limit.limit = 1
+        with pytest.raises(Overloaded):
+            await limit.keep("search", unheard)
+        return "answered"
+
+    async def unheard() -> str:
+        raise AssertionError("there was no room")
+
+    async def fails() -> str:
+        raise Unavailable("connection refused")
+
+    assert await limit.keep("search", nested) == "answered"
+    with pytest.raises(Unavailable, match="connection refused"):
+        await limit.keep("upsert", fails)
+    assert limit.in_flight == 0
+    assert await limit.keep("search", nested) == "answered"
 
 
 def test_who_is_given_up_makes_room() -> None:
