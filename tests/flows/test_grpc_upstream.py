@@ -195,7 +195,7 @@ async def test_a_call_that_is_cancelled_in_the_turn_of_its_end_ends_once(
     async with serving(lambda peer, stream_id: None) as (forwarder, peers):
         call, other = (spawn(forwarder.forward(rpc()), name="call") for _ in range(2))
         await asyncio.wait_for(_until(lambda: bool(peers) and len(peers[0].streams) == 2), 10)
-        line = forwarder.sendable()
+        line = forwarder.lines.sendable()
         assert line is not None
         end(peers[0])
         what_comes = peers[0].http2.data_to_send()
@@ -206,7 +206,7 @@ async def test_a_call_that_is_cancelled_in_the_turn_of_its_end_ends_once(
         with pytest.raises(asyncio.CancelledError):
             await call
         assert line.calls == 1
-        forwarder.retire(line)
+        forwarder.lines.retire(line)
         peers[0].answer(3)
         await other
         assert line.calls == 0
