@@ -19,15 +19,15 @@ import asyncio
 import logging
 import socket
 import struct
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache, partial
 from http import HTTPStatus
 from random import random
 from typing import Protocol, cast
 
-from proxy.errors import BodyTooLarge, InvalidRequest
+from proxy.listeners import http_body
 from proxy.listeners.admission import Admission
+from proxy.listeners.http_body import BodyStream
 from proxy.listeners.http_reply import Framing, head_of, neutral
 from proxy.protocols import http1_write
 from proxy.protocols.http1 import End, Malformed, RequestEvent, RequestReader
@@ -36,10 +36,8 @@ from proxy.protocols.http1_head import RequestHead
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Body, Caller, GiveUp, PassThrough, Request, Response
 
-_BODY_BYTES = 256 * 1024  # that wait for the handler
 _JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
 _HEAD_SECONDS = 30.0  # for a head that has begun
-_SILENCE_SECONDS = 60.0  # of a client in the middle of its body
 _LINGER_SECONDS = 2.0  # for a client to read its last answer, while what it still sends is read past
 _MEMO_BYTES = 256
 _log = logging.getLogger("crossfade.listeners.http")
@@ -209,15 +207,15 @@ class HttpConnection(asyncio.Protocol):
         body = self._body
         assert body is not None
         size = head.body_bytes
-        is_awaited = size is not None and size <= _BODY_BYTES and not head.expects_continue
+        is_awaited = size is not None and size <= http_body.WAITING_BYTES and not head.expects_continue
         if body.ended or body.is_broken or not is_awaited or self._is_too_many():
             self._begin(head, body)
         else:
-            self._after(_SILENCE_SECONDS, self._miss_body)
+            self._after(http_body.SILENCE_SECONDS, self._miss_body)
 
     def _miss_body(self) -> None:
         if self._head is not None and self._body is not None:
-            self._body.fail(f"nothing of it came for {_SILENCE_SECONDS:g} s")
+            self._body.fail(f"nothing of it came for {http_body.SILENCE_SECONDS:g} s")
             self._begin(self._head, self._body)
 
     def _begin_whole(self, key: bytes, head: RequestHead, payload: bytes) -> None:
@@ -451,96 +449,6 @@ class HttpConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, act) if act is not None else None
-
-
-class BodyStream:
-    """A body while it comes. Its reader gets InvalidRequest if it does not come whole, BodyTooLarge past the limit."""
-
-    __slots__ = ("_changed", "_continue", "_error", "_limit_bytes", "_moved", "_parts", "_read", "_waiting", "ended")
-
-    def __init__(
-        self, changed: Callable[[], None], grant_continue: Callable[[], None] | None, limit_bytes: int | None
-    ) -> None:
-        self._changed = changed
-        self._continue = grant_continue
-        self._limit_bytes = limit_bytes
-        self._parts: deque[bytes] = deque()
-        self._waiting = 0  # bytes
-        self._read = 0
-        self._error = ""
-        self._moved: asyncio.Future[None] | None = None
-        self.ended = False
-
-    @classmethod
-    def of(cls, payload: bytes) -> BodyStream:
-        """One that has come whole."""
-        body = cls(lambda: None, None, None)
-        if payload:
-            body.feed(payload)
-        body.end()
-        return body
-
-    @property
-    def is_full(self) -> bool:
-        return self._waiting > _BODY_BYTES
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether the rest of it will not come."""
-        return bool(self._error)
-
-    def feed(self, payload: bytes) -> None:
-        self._continue = None
-        self._parts.append(payload)
-        self._waiting += len(payload)
-        self._wake()
-
-    def end(self) -> None:
-        self.ended = True
-        self._wake()
-
-    def fail(self, why: str) -> None:
-        self._error = why
-        self._wake()
-
-    def cancel_continue(self) -> None:
-        """The answer comes first."""
-        self._continue = None
-
-    def whole(self) -> bytes:
-        """All of it, once it has ended."""
-        parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._parts:
-            if self._error:
-                raise InvalidRequest(f"the request ended before its body was complete ({self._error})")
-            if self.ended:
-                raise StopAsyncIteration
-            if self._continue is not None:
-                self._continue()
-                self._continue = None
-            self._moved = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout(_SILENCE_SECONDS):
-                    await self._moved
-            except TimeoutError:
-                self._error = f"nothing of it came for {_SILENCE_SECONDS:g} s"
-        payload = self._parts.popleft()
-        self._waiting -= len(payload)
-        self._read += len(payload)
-        if self._limit_bytes is not None and self._read > self._limit_bytes:
-            raise BodyTooLarge(self._limit_bytes)
-        self._changed()
-        return payload
-
-    def _wake(self) -> None:
-        if self._moved is not None and not self._moved.done():
-            self._moved.set_result(None)
 
 
 def _request(head: RequestHead, body: Body, client: str, draw: float, caller: Caller | None = None) -> Request:

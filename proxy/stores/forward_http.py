@@ -33,7 +33,8 @@ from proxy.protocols.http1_head import ResponseHead
 from proxy.stores.awaited import Awaited
 from proxy.stores.forward_http_bodies import Download, Silence
 from proxy.stores.forward_http_passage import HttpPassage, Server, Silences, Watch
-from proxy.stores.http_upstream import BrokenOff, HttpPool, HttpUpstream, NoConnection
+from proxy.stores.http_pool import HttpPool, NoConnection
+from proxy.stores.http_upstream import BrokenOff, HttpUpstream
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Headers, Request, Response
 

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 
 from proxy.errors import Unclear
-from proxy.stores.http_upstream import BrokenOff, HttpPool, HttpUpstream
+from proxy.stores.http_pool import HttpPool
+from proxy.stores.http_upstream import BrokenOff, HttpUpstream
 
 
 class Silence:

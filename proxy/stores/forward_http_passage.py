@@ -22,7 +22,8 @@ from proxy.errors import CrossfadeError, Unclear
 from proxy.protocols.http1_head import ResponseHead
 from proxy.stores import Heard
 from proxy.stores.forward_http_bodies import Download
-from proxy.stores.http_upstream import HttpPool, HttpUpstream
+from proxy.stores.http_pool import HttpPool
+from proxy.stores.http_upstream import HttpUpstream
 from proxy.wire import AnswerHead, GiveUp
 
 _KNOWN_ANSWERS = 512

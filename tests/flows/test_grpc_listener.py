@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from proxy.errors import BodyTooLarge
-from proxy.listeners import grpc_listener
+from proxy.listeners import grpc_connection
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.protocols import http2_frames as f
 from proxy.protocols.grpc import framed
@@ -160,7 +160,7 @@ async def test_who_speaks_something_else_is_hung_up_on(first: bytes) -> None:
 
 
 async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpc_listener, "_GREETING_SECONDS", 0.1)
+    monkeypatch.setattr(grpc_connection, "_GREETING_SECONDS", 0.1)
     async with listening() as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         assert await asyncio.wait_for(reader.read(), 10)  # its greeting, to the end
@@ -248,8 +248,8 @@ async def test_a_flood_is_cut_off() -> None:
 
 async def test_a_client_that_does_not_heed_is_left_alone_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """It neither answers the ping nor closes its connection."""
-    monkeypatch.setattr(grpc_listener, "_HEEDING_SECONDS", 0.1)
-    monkeypatch.setattr(grpc_listener, "_CLOSING_SECONDS", 0.1)
+    monkeypatch.setattr(grpc_connection, "_HEEDING_SECONDS", 0.1)
+    monkeypatch.setattr(grpc_connection, "_CLOSING_SECONDS", 0.1)
     listener = GrpcListener(echo, "127.0.0.1", 0)
     await listener.start()
     async with connected(listener):
@@ -258,8 +258,8 @@ async def test_a_client_that_does_not_heed_is_left_alone_after_a_while(monkeypat
 
 async def test_what_a_slow_client_has_not_read_yet_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its window takes the whole answer at once, so for HTTP/2 all is said."""
-    monkeypatch.setattr(grpc_listener, "_HEEDING_SECONDS", 0.05)
-    monkeypatch.setattr(grpc_listener, "_CLOSING_SECONDS", 0.05)
+    monkeypatch.setattr(grpc_connection, "_HEEDING_SECONDS", 0.05)
+    monkeypatch.setattr(grpc_connection, "_CLOSING_SECONDS", 0.05)
     answer = bytes(30_000_000)
 
     async def handler(_: Request) -> Response:
@@ -419,7 +419,7 @@ async def test_a_connection_that_was_accepted_just_before_a_stop_is_served() -> 
 async def test_a_client_that_goes_and_stays_does_not_keep_a_listener_from_stopping(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(grpc_listener, "_CLOSING_SECONDS", 0.3)
+    monkeypatch.setattr(grpc_connection, "_CLOSING_SECONDS", 0.3)
     listener = GrpcListener(echo, "127.0.0.1", 0)
     await listener.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
@@ -461,7 +461,7 @@ async def test_what_a_client_sends_after_it_said_that_it_goes_is_not_done_in_sec
 
 async def test_a_busy_client_that_hears_late_of_a_drain_gets_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it goes on to send meanwhile is not taken, and is no flood."""
-    monkeypatch.setattr(grpc_listener, "_HEEDING_SECONDS", 0.05)
+    monkeypatch.setattr(grpc_connection, "_HEEDING_SECONDS", 0.05)
     begun, proceed = asyncio.Event(), asyncio.Event()
 
     async def handler(_: Request) -> Response:

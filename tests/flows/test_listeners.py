@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from proxy.errors import BodyTooLarge, InvalidRequest, RequestError
-from proxy.listeners import http_connection
+from proxy.listeners import http_body, http_connection
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
 from proxy.listeners.shared_listener import SharedListener
@@ -495,7 +495,7 @@ async def test_a_head_that_does_not_come_to_its_end_is_given_up(monkeypatch: pyt
 
 
 async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(http_body, "SILENCE_SECONDS", 0.2)
 
     async def handler(request: Request) -> Response:
         try:
