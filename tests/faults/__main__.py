@@ -27,6 +27,7 @@ from tests.faults.report import (
 )
 from tests.faults.runner import Result, run
 from tests.faults.scene import Grounds
+from tests.support.qdrant_engines import QdrantEmulator
 
 # A full Milvus that is stopped for longer than its leases live does not come back by itself; one that is killed waits
 # for them to expire.
@@ -40,6 +41,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1, help="how often each cell is played")
     parser.add_argument("--json", type=Path, help="write the cells there")
     parser.add_argument("--no-full-milvus", action="store_true", help="Milvus Lite alone")
+    parser.add_argument("--target", choices=("milvus", "qdrant"), default="milvus", help="the vendor of the target")
     parser.add_argument("--list", action="store_true", help="name the cells and end")
     arguments = parser.parse_args()
     console = Console(width=max(150, Console().width))
@@ -82,7 +84,8 @@ def _play(chosen: Sequence[Cell], runs: int, directory: Path, results: list[Resu
 
 def _chosen(arguments: argparse.Namespace) -> list[Cell]:
     phases = [name for name in arguments.phases.split(",") if name]
-    every = [*cells("lite"), *([] if arguments.no_full_milvus else cells("milvus"))]
+    milvus = [*cells("lite"), *([] if arguments.no_full_milvus else cells("milvus"))]
+    every = list(cells("qdrant")) if arguments.target == "qdrant" else milvus
     return [cell for cell in every if arguments.only in cell.name and (not phases or cell.phase.name in phases)]
 
 
@@ -99,6 +102,8 @@ def _stops_milvus(cell: Cell) -> bool:
 
 
 def _grounds(directory: Path, cell: Cell) -> AbstractContextManager[Grounds]:
+    if cell.engine == "qdrant":
+        return Grounds(directory, QdrantEmulator(directory / "target"))
     if cell.engine == "lite":
         return Grounds(directory, MilvusLite(directory / "target", workers=1))
     leases = _LONG_LEASES if _stops_milvus(cell) else _SHORT_LEASES

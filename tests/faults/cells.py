@@ -1,7 +1,8 @@
 """What there is: every fault in every phase, and for what cannot exist the reason.
 
 The engines are the Qdrant emulator (Qdrant's own engine behind our front) and Milvus Lite; the full Milvus server
-plays those faults of the target that concern the program itself: killed, stopped, slow.
+plays those faults of the target that concern the program itself: killed, stopped, slow. A second Qdrant as the target
+plays them all if it is asked to (`--target qdrant`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.faults.checker import Payload
 from tests.faults.injection import FAULTS, FLIP_HOOKS, PAGE_HOOKS, WRITE_HOOKS, Fault, needs_compiler
 from tests.faults.phases import PHASES, Phase
 
-Engine = Literal["lite", "milvus"]
+Engine = Literal["lite", "milvus", "qdrant"]
+ENGINES: dict[Engine, str] = {"lite": "Milvus Lite", "milvus": "Milvus 2.3.5", "qdrant": "Qdrant"}
 _WITH_FULL_MILVUS = ("target kill -9", "target stopped", "target slow")
+_LARGE: Payload = {"text": "large enough that vectors are left unread" * 128}
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,16 @@ class Cell:
 
     @property
     def fault_name(self) -> str:
-        return self.fault.name + (" (Milvus 2.3.5)" if self.engine == "milvus" else "")
+        return self.fault.name + ("" if self.engine == "lite" else f" ({ENGINES[self.engine]})")
 
     @property
     def area(self) -> str:
         return self.fault.area
+
+    @property
+    def payload(self) -> Payload:
+        """What points that are written whole have besides: a second Qdrant gets large requests as they came."""
+        return _LARGE if self.engine == "qdrant" else {}
 
     @property
     def name(self) -> str:
@@ -43,7 +52,7 @@ def cells(engine: Engine = "lite") -> Iterator[Cell]:
         if engine == "milvus" and fault.name not in _WITH_FULL_MILVUS:
             continue
         for phase in PHASES:
-            if why_not(fault, phase) is None and not (engine == "milvus" and not phase.mirrored):
+            if why_not(fault, phase) is None and (engine == "lite" or phase.mirrored):
                 yield Cell(fault, phase, engine)
 
 

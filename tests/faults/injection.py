@@ -171,13 +171,14 @@ class Overloaded(Fault):
     def strike(self, scene: Scene) -> None:
         throttles = self.what == "429"
         code = grpc.StatusCode.RESOURCE_EXHAUSTED if throttles else grpc.StatusCode.UNAVAILABLE
-        if self.area == "source":
-            rest, by_grpc = scene.relays("source")
+        relays = scene.relays(self.area)
+        if len(relays) > 1:  # a Qdrant's
+            rest, by_grpc = relays
             rest.divert(self._standing_in.enter_context(http_stand_in(int(self.what))))
             by_grpc.divert(self._standing_in.enter_context(grpc_stand_in(code)))
         else:
             stand_in = milvus_stand_in() if throttles else grpc_stand_in(code)
-            scene.grounds.to_target.divert(self._standing_in.enter_context(stand_in))
+            relays[0].divert(self._standing_in.enter_context(stand_in))
 
     def heal(self, scene: Scene) -> None:
         for relay in scene.relays(self.area):
@@ -245,12 +246,14 @@ class LogTruncated(JournalCut):
 
     def strike(self, scene: Scene) -> None:
         log = scene.migration.directory / "data/journal.db-wal"
-        scene.grounds.to_target.strike(Mode.HELD)
+        for relay in scene.relays("target"):
+            relay.strike(Mode.HELD)
         before = log.stat().st_size
         _attempted(scene, 2 * _FELT_ATTEMPTS, 0.0)
         scene.proxy.kill()
         _cut(log, before, scene)
-        scene.grounds.to_target.heal()
+        for relay in scene.relays("target"):
+            relay.heal()
 
 
 class DatabaseTruncated(JournalCut):

@@ -80,6 +80,7 @@ class Writer:
     collection: str
     filters: bool = True  # whether groups are changed by filter, or by their ids
     fresh: bool = True  # whether new points are written every turn
+    more: Payload = field(default_factory=dict)  # of points that are written whole
     history: dict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     told: list[tuple[Kind, str]] = field(default_factory=list)  # what was no success, and its text
     acknowledged: int = 0
@@ -163,7 +164,7 @@ class Writer:
             case 0:
                 answer = self._upsert({key: {"turn": turn, "group": group.name} for key in group.keys})
             case 1:
-                set_to = {key: {"turn": turn, "group": group.name} for key in group.keys}
+                set_to = {key: {"turn": turn, "group": group.name, **self.more} for key in group.keys}
                 answer = self._attempt(set_to, lambda: self.client.set_payload(self.collection, {"turn": turn}, chosen))
             case _:
                 gone: dict[int, State] = dict.fromkeys(group.keys)
@@ -181,6 +182,7 @@ class Writer:
     # --- one write -----------------------------------------------------------------------------------
 
     def _upsert(self, states: Mapping[int, Payload], wait: bool = True) -> Said:
+        states = {key: {**payload, **self.more} for key, payload in states.items()}
         points = [point(key, payload) for key, payload in states.items()]
         return self._attempt(states, lambda: self.client.upsert(self.collection, points, wait=wait))
 
@@ -205,8 +207,12 @@ class Writer:
 class Load:
     """All writers at work, until `end`."""
 
-    def __init__(self, clients: Sequence[QdrantClient], collection: str, filters: bool, fresh: bool) -> None:
-        self.writers = [Writer(number, client, collection, filters, fresh) for number, client in enumerate(clients)]
+    def __init__(
+        self, clients: Sequence[QdrantClient], collection: str, filters: bool, fresh: bool, more: Payload
+    ) -> None:
+        self.writers = [
+            Writer(number, client, collection, filters, fresh, more) for number, client in enumerate(clients)
+        ]
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(len(self.writers))
         self._running = [self._pool.submit(self._write, writer) for writer in self.writers]
@@ -245,13 +251,19 @@ class Load:
 
 @contextmanager
 def load(
-    migration: Migration, collection: str, filters: bool, fresh: bool = True, others: Sequence[Another] = ()
+    migration: Migration,
+    collection: str,
+    filters: bool,
+    fresh: bool = True,
+    others: Sequence[Another] = (),
+    more: Payload | None = None,
 ) -> Iterator[Load]:
-    """The last writer speaks gRPC. With several proxies each write of a writer goes through the next one."""
+    """The last writer speaks gRPC. With several proxies each write of a writer goes through the next one. `more`: of
+    the payload of points that are written whole."""
     proxies: list[Migration | Another] = [migration, *others]
     by_rest = [in_turn([proxy.client() for proxy in proxies]) for _ in range(_WRITERS - 1)]
     by_grpc = in_turn([proxy.client(grpc=True, grpc_options=dict(_IMPATIENT)) for proxy in proxies])
-    running = Load([*by_rest, by_grpc], collection, filters, fresh)
+    running = Load([*by_rest, by_grpc], collection, filters, fresh, more or {})
     try:
         yield running
     finally:

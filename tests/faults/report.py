@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.faults.cells import ENGINES
 from tests.faults.phases import PHASES
 from tests.faults.runner import Result
 
@@ -42,6 +43,9 @@ def print_matrix(console: Console, results: Sequence[Result]) -> None:
         console.print(table)
 
 
+_SHOWN = 2000  # of a line, which may have whole payloads in it; JSON has it all
+
+
 def print_findings(console: Console, results: Sequence[Result]) -> None:
     """Every finding that should not be, a few lines a cell."""
     for result in results:
@@ -50,7 +54,7 @@ def print_findings(console: Console, results: Sequence[Result]) -> None:
         console.print(f"[bold]{result.cell.name}[/bold]")
         for title in ("lost", "resurrected", "differences", "wrong_errors", "failures", "notes"):
             for line in getattr(result, title)[:4]:
-                console.print(f"  {title}: {line}", markup=False, highlight=False)
+                console.print(f"  {title}: {line[:_SHOWN]}", markup=False, highlight=False)
 
 
 def print_errors(console: Console, results: Sequence[Result]) -> None:
@@ -89,7 +93,7 @@ def as_json(results: Sequence[Result], impossible: Mapping[str, str]) -> str:
             "area": result.cell.area,
             "fault": result.cell.fault.name,
             "phase": result.cell.phase.name,
-            "target": "Milvus 2.3.5" if result.cell.engine == "milvus" else "Milvus Lite",
+            "target": ENGINES[result.cell.engine],
             "runs": result.runs,
             "acknowledged": result.acknowledged,
             "lost": len(result.lost),

@@ -19,7 +19,7 @@ from tests.faults.expectations import allowed, missed, wrong
 from tests.faults.load import Load, load, old_points
 from tests.faults.scene import Grounds, Scene
 from tests.faults.told import Kind
-from tests.support.both_stores import Points, differences, in_source, in_target, milvus_of
+from tests.support.both_stores import Points, differences, in_source, of_target
 
 _BEFORE, _AFTER = 50, 50  # acknowledged writes of each writer before the fault and after it
 
@@ -81,7 +81,7 @@ def _play(scene: Scene, cell: Cell, result: Result) -> None:
     phase.prepare(scene)
     fault.arm(scene)
     try:
-        with load(scene.migration, scene.collection, fault.filters, others=scene.others) as writers:
+        with load(scene.migration, scene.collection, fault.filters, others=scene.others, more=cell.payload) as writers:
             scene.load = writers
             if fault.patient:
                 writers.wait_for(_BEFORE)
@@ -121,8 +121,7 @@ def _look(scene: Scene, writers: Load, mirrored: bool, result: Result) -> None:
     here = in_source(migration.direct(), collection)
     result.take(check("source", old_points(), writers.history, payloads(here)))
     if mirrored:
-        with milvus_of(migration) as milvus:
-            there = in_target(milvus, collection)
+        there = of_target(migration, collection)
         result.take(check("target", old_points(), writers.history, payloads(there)))
         result.differences += differences(migration, collection)
 

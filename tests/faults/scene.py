@@ -66,8 +66,8 @@ class Scene:
         return self.grounds.source if side == "source" else self.grounds.target
 
     def relays(self, side: str) -> tuple[FaultRelay, ...]:
-        grounds = self.grounds
-        return (grounds.rest, grounds.grpc) if side == "source" else (grounds.to_target,)
+        """In front of each of its ports."""
+        return self.grounds.to_source if side == "source" else self.grounds.to_target
 
 
 class Grounds:
@@ -82,10 +82,18 @@ class Grounds:
     def __enter__(self) -> Self:
         self._running.enter_context(self.source)
         self._running.enter_context(self.target)
-        self.rest = self._running.enter_context(FaultRelay(self.source.rest_port))
-        self.grpc = self._running.enter_context(FaultRelay(self.source.grpc_port))
-        self.to_target = self._running.enter_context(FaultRelay(int(self.target.address.rpartition(":")[2])))
+        self.to_source = self._relays(self.source)
+        self.to_target = self._relays(self.target)
         return self
+
+    def _relays(self, engine: Target) -> tuple[FaultRelay, ...]:
+        """REST and gRPC of a Qdrant, the one port of a Milvus."""
+        ports: tuple[int, ...]
+        if isinstance(engine, QdrantEmulator):
+            ports = (engine.rest_port, engine.grpc_port)
+        else:
+            ports = (int(engine.address.rpartition(":")[2]),)
+        return tuple(self._running.enter_context(FaultRelay(port)) for port in ports)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -116,7 +124,7 @@ class Grounds:
                 migration.direct().delete_collection(collection)
 
     def heal(self) -> None:
-        for relay in (self.rest, self.grpc, self.to_target):
+        for relay in (*self.to_source, *self.to_target):
             relay.heal()
         for engine in (self.source, self.target):
             engine.resume()
@@ -124,10 +132,10 @@ class Grounds:
 
     def _through_relays(self, config: dict[str, Any]) -> None:
         stores = config["stores"]
-        stores["old"] |= {
-            "url": f"http://127.0.0.1:{self.rest.port}",
-            "grpc_url": f"http://127.0.0.1:{self.grpc.port}",
-        }
-        stores["new"] |= {"address": f"127.0.0.1:{self.to_target.port}"}
+        for store, relays in ((stores["old"], self.to_source), (stores["new"], self.to_target)):
+            if store["kind"] == "qdrant":
+                store |= zip(("url", "grpc_url"), (f"http://127.0.0.1:{relay.port}" for relay in relays), strict=True)
+            else:
+                store["address"] = f"127.0.0.1:{relays[0].port}"
         for store in stores.values():
             store |= {"timeout_seconds": TIMEOUT_SECONDS, "longest_request_seconds": LONGEST_REQUEST_SECONDS}

@@ -1,4 +1,4 @@
-"""Both stores, point by point, as the official clients of both vendors see them: qdrant-client and pymilvus.
+"""Both stores, point by point, as the official clients of their vendors see them: qdrant-client and pymilvus.
 
 Deliberately not our own `verify`, and without our own adapters: what an application would find after it has moved.
 The form in which a point stands in Milvus is that of docs/milvus.md.
@@ -16,6 +16,7 @@ from pymilvus import MilvusClient, MilvusException
 from qdrant_client import QdrantClient
 
 from tests.support.migration import Migration
+from tests.support.qdrant_engines import QdrantEmulator
 
 DIRECTION_TOLERANCE = 1e-6  # of 1 - cosine
 _ESCAPED = "_crossfade_key_"
@@ -40,6 +41,7 @@ def _connected(uri: str) -> MilvusClient:
 def milvus_of(migration: Migration) -> Iterator[MilvusClient]:
     """pymilvus at the target, with a connection of its own: one that it keeps and shares sends more pings than Milvus
     Lite allows, and is closed."""
+    assert not isinstance(migration.target, QdrantEmulator)
     client = _connected(f"http://{migration.target.address}")
     try:
         yield client
@@ -81,12 +83,21 @@ def in_target(client: MilvusClient, collection: str) -> Points:
     return found
 
 
+def of_target(migration: Migration, collection: str) -> Points:
+    """Of whichever vendor it is. Empty if there is no such collection."""
+    if isinstance(migration.target, QdrantEmulator):
+        return _if_there(migration.at_target(), collection)
+    with milvus_of(migration) as milvus:
+        return in_target(milvus, collection)
+
+
+def _if_there(client: QdrantClient, collection: str) -> Points:
+    return in_source(client, collection) if client.collection_exists(collection) else {}
+
+
 def differences(migration: Migration, collection: str) -> list[str]:
     """What is not the same in the two stores, a line each. Empty also means: neither has the collection."""
-    direct = migration.direct()
-    here = in_source(direct, collection) if direct.collection_exists(collection) else {}
-    with milvus_of(migration) as milvus:
-        there = in_target(milvus, collection)
+    here, there = _if_there(migration.direct(), collection), of_target(migration, collection)
     lines = [f"{point_id} is missing on the target" for point_id in here.keys() - there.keys()]
     lines += [f"{point_id} is only on the target" for point_id in there.keys() - here.keys()]
     for point_id in here.keys() & there.keys():

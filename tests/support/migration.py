@@ -41,7 +41,7 @@ ROUTE = "docs"
 PATIENCE_SECONDS = 40.0
 _numbers = itertools.count(1)
 
-Target = MilvusLite | MilvusServer
+Target = MilvusLite | MilvusServer | QdrantEmulator
 
 
 # --- stopping the protocol at a named point --------------------------------------------------------
@@ -236,6 +236,11 @@ class Migration:
         """The official client, at the source itself."""
         return self.client_at(self.source.rest_port, self.source.grpc_port, grpc=grpc, **options)
 
+    def at_target(self) -> QdrantClient:
+        """The official client, at a target that is a Qdrant."""
+        assert isinstance(self.target, QdrantEmulator)
+        return self.client_at(self.target.rest_port, self.target.grpc_port)
+
     def async_client(self, *, grpc: bool = False) -> AsyncQdrantClient:
         """At the proxy; the caller closes it."""
         return AsyncQdrantClient(
@@ -402,23 +407,21 @@ def _configuration(
         ],
         "control": {"address": f"127.0.0.1:{control_port}"},
         "stores": {
-            "old": {
-                "kind": "qdrant",
-                "url": source.url,
-                "grpc_url": f"http://{source.grpc_address}",
-                "timeout_seconds": 2,
-                "longest_request_seconds": 1,
-            },
-            "new": {
-                "kind": "milvus",
-                "address": target.address,
-                "index": {"type": "FLAT"},
-                "timeout_seconds": 2,
-                "longest_request_seconds": 1,
-            },
+            "old": {**_of_qdrant(source), "timeout_seconds": 2, "longest_request_seconds": 1},
+            "new": {**_of_target(target), "timeout_seconds": 2, "longest_request_seconds": 1},
         },
         "routes": [{"name": ROUTE, "collections": [f"{prefix}*"], "source": "old", "target": "new"}],
     }
+
+
+def _of_target(target: Target) -> dict[str, Any]:
+    if isinstance(target, QdrantEmulator):
+        return _of_qdrant(target)
+    return {"kind": "milvus", "address": target.address, "index": {"type": "FLAT"}}
+
+
+def _of_qdrant(engine: QdrantEmulator) -> dict[str, Any]:
+    return {"kind": "qdrant", "url": engine.url, "grpc_url": f"http://{engine.grpc_address}"}
 
 
 @pytest.fixture
