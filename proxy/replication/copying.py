@@ -6,7 +6,7 @@ what is certain afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -14,7 +14,7 @@ import orjson
 from proxy.errors import CollectionNotFound, CrossfadeError, Unclear
 from proxy.model import MultiVector, Point, PointId, SparseVector, UnreadVector, Upsert, looked
 from proxy.replication.records import Parking
-from proxy.stores import Capabilities, Store, TakesNative
+from proxy.stores import Capabilities, Store, TakesNative, WriteReport
 
 
 @dataclass(slots=True)
@@ -39,14 +39,20 @@ async def copy_states(
     have their `native`."""
     report = CopyReport()
     present = [point for point in states.values() if point is not None]
+    absent = [point_id for point_id, point in states.items() if point is None]
     for upsert in upserts:
-        if _fits(upsert, store.capabilities):
-            await _put(store, collection, upsert.points, report, upsert)
+        if report.error is not None:  # each would wait for a store that does not answer
+            report.dirty.update(point.id for point in upsert.points)
+        elif isinstance(store, TakesNative) and _fits(upsert, store.capabilities):
+            await _put(store.upsert_native(collection, upsert), upsert.points, report)
         else:
             present += upsert.points
-    absent = [point_id for point_id, point in states.items() if point is None]
+    if report.error is not None:
+        report.dirty.update(point.id for point in present)
+        report.dirty.update(absent)
+        return report
     for points in batches(present, store.capabilities.max_batch_points, store.capabilities.max_batch_bytes):
-        await _put(store, collection, points, report)
+        await _put(store.upsert(collection, points), points, report)
     await _remove(store, collection, absent + list(report.parked), report)
     return report
 
@@ -55,15 +61,10 @@ def _fits(upsert: Upsert, limits: Capabilities) -> bool:
     return len(upsert.points) <= limits.max_batch_points and len(upsert.native) <= limits.max_batch_bytes
 
 
-async def _put(
-    store: Store, collection: str, points: Sequence[Point], report: CopyReport, upsert: Upsert | None = None
-) -> None:
-    """`upsert`: that has just these points, and its `native`."""
+async def _put(putting: Awaitable[WriteReport], points: Sequence[Point], report: CopyReport) -> None:
     ids = [point.id for point in points]
     try:
-        if upsert is not None and isinstance(store, TakesNative) and await store.upsert_native(collection, upsert):
-            return
-        written = await store.upsert(collection, points)
+        written = await putting
     except CollectionNotFound as error:
         report.missing_collection = True
         report.failed(ids, error)

@@ -6,7 +6,7 @@ reconciliation that takes exactly that mark off. Memory is bounded; what does no
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +34,7 @@ from proxy.model import (
 from proxy.replication.bulk import assign, remove
 
 _SHARE_OF_WHOLE = 0.25  # of the memory of hints, for requests beside their points
+_WHOLE_POINTS, _WHOLE_BYTES = 32, 64 * 1024  # of a request, from which on it is worth a call of its own
 
 
 def left_by(write: Write) -> dict[PointId, Point | None]:
@@ -151,7 +152,7 @@ class _Left:
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """A write of which all that it left may still be what is there: then the client's request says it."""
+    """A write of which the hints of all keys are there: then the client's request says what it left."""
 
     upsert: Upsert
     left: tuple[_Left, ...]
@@ -172,15 +173,16 @@ class Hints:
     """At most `limit_bytes` of vectors, (roughly) payload and requests; the oldest goes first.
 
     What was written is kept as it came, and its state is worked out when a reconciliation takes it: while the secondary
-    is away, most never are. Requests are kept beside their points (within `limit_bytes`, and a quarter of it for all):
-    most are copied at once, and then the same bytes go to the secondary; where memory is short, they go first.
+    is away, most never are. Large requests are kept beside their points, as long as none of these is taken or written
+    over: most are copied at once, and then the same bytes go to the secondary. They take a quarter of the memory at
+    most, and go first where it is short. (Small ones are put together by their points: each would be a call.)
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
         self._known: dict[PointId, _Left] = {}  # the oldest first
-        self._whole: dict[int, _Whole] = {}  # by their marks
+        self._whole: OrderedDict[int, _Whole] = OrderedDict()  # by their marks, the oldest first
         self._whole_bytes = 0
 
     def put(
@@ -191,7 +193,8 @@ class Hints:
         write: Write | None = None,
     ) -> tuple[int, int]:
         """Keep what the mark at position `mark` stands for; points only if it is certain how the primary keeps them.
-        `write`: that left it. How many of them are kept, and how many hints had to go for them."""
+        `write`: that left it, if a reconciliation may take all of it. How many of them are kept, and how many hints had
+        to go for them."""
         self._drop(self._known.keys() & left.keys())
         points: dict[PointId, Point | None]
         if keeping is None:
@@ -206,16 +209,18 @@ class Hints:
             kept.append(_Left(mark, alike, keeping, point_bytes))
             assign(self._known, alike, kept[-1])
         takes_native = keeping is not None and keeping.takes_native
-        if takes_native and isinstance(write, Upsert) and write.native and len(write.points) == len(points):
+        if takes_native and isinstance(write, Upsert) and len(write.points) == len(points):
             self._put_whole(mark, _Whole(write, tuple(kept)))
         return len(points), self._shrink()
 
     def _put_whole(self, mark: int, whole: _Whole) -> None:
+        size, most = len(whole.upsert.native), self.limit_bytes * _SHARE_OF_WHOLE
+        if not _WHOLE_BYTES <= size <= most or len(whole.upsert.points) < _WHOLE_POINTS:
+            return
         self._whole[mark] = whole
-        size = len(whole.upsert.native)
         self.size_bytes += size
         self._whole_bytes += size
-        while self._whole_bytes > self.limit_bytes * _SHARE_OF_WHOLE:
+        while self._whole_bytes > most:
             self._drop_whole(next(iter(self._whole)))
 
     def take(self, taken: Mapping[PointId, int | None]) -> Taken:
@@ -228,6 +233,7 @@ class Hints:
             if left is None:
                 found.unknown.append(point_id)
                 continue
+            self._drop_whole(left.mark)
             self.size_bytes -= left.point_bytes
             point = left.points.pop(point_id)
             if left.mark != mark:
@@ -245,10 +251,11 @@ class Hints:
         as the write has are all.)"""
         counts = Counter(taken.values())
         for mark in self._whole.keys() & counts.keys():
-            upsert, left = self._drop_whole(mark)  # that is lacking one by now, or when this is taken
-            if counts[mark] == len(upsert.points):
-                found.upserts.append(upsert)
-                for each in left:
+            whole = self._whole[mark]
+            if counts[mark] == len(whole.upsert.points):
+                self._drop_whole(mark)
+                found.upserts.append(whole.upsert)
+                for each in whole.left:
                     self.size_bytes -= each.point_bytes * len(each.points)
                     remove(self._known, each.points)
                 del counts[mark]
@@ -256,12 +263,12 @@ class Hints:
             return {}
         return {point_id: mark for point_id, mark in taken.items() if mark in counts}
 
-    def _drop_whole(self, mark: int) -> tuple[Upsert, tuple[_Left, ...]]:
-        whole = self._whole.pop(mark)
-        size = len(whole.upsert.native)
-        self.size_bytes -= size
-        self._whole_bytes -= size
-        return whole.upsert, whole.left
+    def _drop_whole(self, mark: int) -> None:
+        """The request of that write, if it is there."""
+        if (whole := self._whole.pop(mark, None)) is not None:
+            size = len(whole.upsert.native)
+            self.size_bytes -= size
+            self._whole_bytes -= size
 
     def _shrink(self) -> int:
         """How many had to go. (In one walk: each that begins at the head of a dict passes all that is gone there.)"""
@@ -280,6 +287,7 @@ class Hints:
     def _drop(self, ids: Iterable[PointId]) -> None:
         for point_id in ids:
             left = self._known.pop(point_id)
+            self._drop_whole(left.mark)
             self.size_bytes -= left.point_bytes
             del left.points[point_id]
 

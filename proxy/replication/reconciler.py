@@ -93,12 +93,24 @@ class Reconciler:
         ledger = self._site.ledger
         if self._closing or ledger.blocked:
             return (), False
-        first = tuple(islice(self._ready, self._site.settings.batch_points))
+        first = self._first(ledger)
         if has_none_of(self._restless, first) and self._in_flight.isdisjoint(first) and ledger.may_be_copied(first):
             remove(self._ready, first)
             self._in_flight.update(first)
             return first, False
         return self._pick_one_by_one(ledger)
+
+    def _first(self, ledger: Ledger) -> tuple[PointId, ...]:
+        """Those that are ready longest, up to the end of a write: what is copied as a whole costs least."""
+        most = self._site.settings.batch_points
+        first = list(islice(self._ready, most + 1))
+        if len(first) <= most:
+            return tuple(first)
+        mark = ledger.marks.get(first.pop())
+        if ledger.marks.get(first[0]) != mark:
+            while ledger.marks.get(first[-1]) == mark:
+                first.pop()
+        return tuple(first)
 
     def _pick_one_by_one(self, ledger: Ledger) -> tuple[tuple[PointId, ...], bool]:
         batch: list[PointId] = []

@@ -122,7 +122,8 @@ class Writer:
             left = left_by(accepted.write)
             if len(certain) < len(left):
                 left = {point_id: left[point_id] for point_id in certain if point_id in left}
-            kept, dropped = self.site.hints.put(position, left, accepted.keeping, accepted.write)
+            whole = accepted.write if len(left) <= self.site.settings.batch_points else None
+            kept, dropped = self.site.hints.put(position, left, accepted.keeping, whole)
             self.site.metrics.hints.add(self.site.route, "kept", amount=kept)
             self.site.metrics.hints.add(self.site.route, "dropped", amount=dropped)
 

@@ -28,7 +28,7 @@ from proxy.replication.writer import Primary
 from proxy.serving.upstream import Upstream
 from proxy.wire import Request, Response, plain, readable
 
-_UNTOUCHED = (CollectionNotFound, CollectionExists, NotServed, Overloaded, Unauthorized, Unstorable, Untranslatable)
+_UNTOUCHED = (CollectionNotFound, CollectionExists, NotServed, Unauthorized, Unstorable, Untranslatable)
 
 
 class Front(Protocol):
@@ -83,7 +83,7 @@ class _Translated:
             return self._refused(error, Outcome.UNTOUCHED)
         try:
             result = await self.front.answer(self.call)
-        except Unclear:
+        except (Unclear, Overloaded):
             raise
         except _UNTOUCHED as error:
             return self._refused(error, Outcome.UNTOUCHED)

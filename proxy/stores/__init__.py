@@ -159,9 +159,8 @@ class PrimaryStore(Store, Protocol):
 class TakesNative(Protocol):
     """A store that clients of its vendor could send their requests to."""
 
-    async def upsert_native(self, collection: str, upsert: Upsert) -> bool:
-        """Put the points by the request that they came in (`Upsert.native`); as `Store.upsert` otherwise. False:
-        it was refused (a part may have been put), and nothing is under way; as points one hears of each."""
+    async def upsert_native(self, collection: str, upsert: Upsert) -> WriteReport:
+        """As `Store.upsert`, by the request that the points came in (`Upsert.native`)."""
         ...
 
 

@@ -191,12 +191,24 @@ class QdrantStore:
     # --- writes ---------------------------------------------------------------------------
 
     async def upsert(self, collection: str, points: Sequence[Point]) -> WriteReport:
-        messages = {point.id: point.native for point in points if point.native}
-        refused: dict[PointId, str] = {}
-        points = [point for point in points if not point.native] if len(messages) < len(points) else ()
         as_json = [point for point in points if is_spliceable(point)] if self._rest is not None else []
         if self._rest is not None and as_json and await self._rest.upsert(collection, in_json(collection, as_json)):
             points = [point for point in points if not is_spliceable(point)]
+        return await self._by_grpc(collection, points)
+
+    async def upsert_native(self, collection: str, upsert: Upsert) -> WriteReport:
+        points = upsert.points
+        if not is_spliceable(points[0]):
+            response = await self._send(*sent_again(collection, upsert.native))
+            return WriteReport(await self._refused(collection, {point.id: point.native for point in points}, response))
+        if self._rest is not None and await self._rest.upsert(collection, upsert):
+            return WriteReport()
+        return await self._by_grpc(collection, points)
+
+    async def _by_grpc(self, collection: str, points: Sequence[Point]) -> WriteReport:
+        messages = {point.id: point.native for point in points if point.native}
+        refused: dict[PointId, str] = {}
+        points = [point for point in points if not point.native] if len(messages) < len(points) else ()
         turn = asyncio.get_running_loop().time
         began = turn()
         for point in points:
@@ -211,24 +223,20 @@ class QdrantStore:
             refused |= await self._upsert(collection, messages)
         return WriteReport(refused)
 
-    async def upsert_native(self, collection: str, upsert: Upsert) -> bool:
-        if is_spliceable(upsert.points[0]):
-            return self._rest is not None and await self._rest.upsert(collection, upsert)
-        response = await self._send(*sent_again(collection, upsert.native))
-        if _is_refused(response):
-            return False
-        if response.status != 0:
-            raise problem_of(response, write=None)
-        applied(parsed(proto.PointsOperationResponse, response).result)
-        return True
-
     async def _upsert(self, collection: str, messages: Mapping[PointId, bytes]) -> dict[PointId, str]:
-        """What the server refuses for good, by id. A refusal for the collection's limits is raised: it may pass."""
+        """What the server refuses for good, by id."""
         response = await self._send(*upsert_call(collection, list(messages.values())))
+        return await self._refused(collection, messages, response)
+
+    async def _refused(
+        self, collection: str, messages: Mapping[PointId, bytes], response: Response
+    ) -> dict[PointId, str]:
+        """As of `_upsert`, by the answer to all of them. A refusal for the collection's limits is raised: it may
+        pass."""
         if response.status == 0:
             applied(parsed(proto.PointsOperationResponse, response).result)
             return {}
-        if not _is_refused(response):
+        if response.status != refusals.INVALID_ARGUMENT or response.message.startswith("Bad request: "):
             raise problem_of(response, write=None)
         if len(messages) == 1:
             return dict.fromkeys(messages, response.message)
@@ -372,11 +380,6 @@ class QdrantStore:
         if self._line is None:
             self._line = GrpcForwarder(self._address, tls=self._tls, timeout_seconds=self._timeout_seconds)
         return await self._line.forward(Request("grpc", "", path, self._headers, message))
-
-
-def _is_refused(response: Response) -> bool:
-    """Whether the server says no to the points for good: not to those that do not fit the collection's limits."""
-    return response.status == refusals.INVALID_ARGUMENT and not response.message.startswith("Bad request: ")
 
 
 def _consistency_of(level: str | int | None) -> Any:

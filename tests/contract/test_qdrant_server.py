@@ -45,6 +45,7 @@ from proxy.model import (
     Where,
     Written,
 )
+from proxy.stores import WriteReport
 from proxy.stores.qdrant import QdrantStore
 
 VECTOR = np.array([1, 0, 0, 0], "<f4").tobytes()
@@ -251,6 +252,10 @@ async def test_one_bad_point_does_not_take_the_batch_with_it(server: Server, sto
     assert stored == [1, 3]
 
 
+def ids_in(body: bytes) -> list[int]:
+    return [point.id.num for point in theirs.UpsertPoints.FromString(body).points]
+
+
 async def test_a_request_goes_on_as_it_came(server: Server, store: QdrantStore) -> None:
     theirs_sent = theirs.UpsertPoints(collection_name="theirs")
     for number in (1, 2):
@@ -258,12 +263,14 @@ async def test_a_request_goes_on_as_it_came(server: Server, store: QdrantStore) 
     upsert = unread_upsert(theirs_sent.SerializeToString())
     assert upsert is not None
     server.answers["Points/Upsert"] = COMPLETED
-    assert await store.upsert_native("docs", upsert)
+    assert await store.upsert_native("docs", upsert) == WriteReport()
     [(_, body, _)] = server.seen
     sent = theirs.UpsertPoints.FromString(body)
     assert (sent.collection_name, sent.wait, sent.points) == ("docs", True, theirs_sent.points)
-    server.answers["Points/Upsert"] = Refusal(grpc.StatusCode.INVALID_ARGUMENT, DIMENSION)
-    assert not await store.upsert_native("docs", upsert)
+    refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, DIMENSION)
+    server.answers["Points/Upsert"] = lambda body: refusal if 2 in ids_in(body) else COMPLETED
+    assert (await store.upsert_native("docs", upsert)).refused == {2: DIMENSION}
+    assert [ids_in(body) for _, body, _ in server.seen[1:]] == [[1, 2], [1], [2]]
     server.answers["Points/Upsert"] = Refusal(grpc.StatusCode.INVALID_ARGUMENT, "Bad request: Forbidden: too much")
     with pytest.raises(Refused):
         await store.upsert_native("docs", upsert)

@@ -64,6 +64,13 @@ def test_what_is_too_much_for_the_primary_is_refused_and_changes_nothing(migrati
             ask()
         assert "RESOURCE_EXHAUSTED" in str(refused.value) or isinstance(refused.value, ResourceExhaustedResponse)
     allow(migration, primary, 1)
+    told_by_the_proxy = [labels for labels in migration.counts("requests") if "Overloaded" in labels]
+    assert sorted(labels[1:] for labels in told_by_the_proxy) == [
+        ("grpc", "count", "Overloaded", "refused"),
+        ("grpc", "delete", "Overloaded", "refused"),
+        ("rest", "count", "Overloaded", "refused"),
+        ("rest", "upsert", "Overloaded", "refused"),
+    ]
     assert migration.counts("writes") - before == {("upsert", "untouched"): 1, ("delete", "untouched"): 1}
     assert by_grpc.count(name).count == 1
     assert httpx.put(f"{points}?wait=true", json=body).status_code == 200

@@ -96,8 +96,8 @@ def upsert_call(collection: str, points: Sequence[bytes]) -> tuple[str, bytes]:
 
 
 def sent_again(collection: str, native: bytes) -> tuple[str, bytes]:
-    """An upsert as a client sent it (`Upsert.native`), to that collection and as writes are sent here: of what a
-    message has twice the last counts."""
+    """An upsert as a client sent it (`Upsert.native`), to that collection and as writes are sent here: what stands
+    behind a message is merged into it, and of a field that can be there once the last counts."""
     path, message = _alone("Upsert", proto.UpsertPoints(), collection)
     return path, native + message.SerializeToString()
 

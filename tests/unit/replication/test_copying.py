@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from proxy.errors import Unavailable
+from proxy.errors import StoreError, Unavailable, Unclear
 from proxy.model import CollectionSpec, Metric, Point, Upsert, VectorSpec
 from proxy.replication.copying import copy_states
 from proxy.stores import Capabilities, Store, WriteReport
@@ -18,11 +18,10 @@ OTHER = Point(3, {"": VECTOR})
 
 
 class Native(MemoryStore):
-    """Takes requests, unless it is told to refuse them."""
+    """Takes requests."""
 
-    def __init__(self, *, refuses: bool = False, **limits: int) -> None:
+    def __init__(self, **limits: int) -> None:
         super().__init__()
-        self.refuses = refuses
         self.requests: list[bytes] = []
         self.put: list[object] = []
         self._limits = limits
@@ -32,11 +31,9 @@ class Native(MemoryStore):
         known = super().capabilities
         return Capabilities(known.vendor, known.metrics, **self._limits)  # type: ignore[arg-type]
 
-    async def upsert_native(self, collection: str, upsert: Upsert) -> bool:
+    async def upsert_native(self, collection: str, upsert: Upsert) -> WriteReport:
         self.requests.append(upsert.native)
-        if not self.refuses:
-            await MemoryStore.upsert(self, collection, upsert.points)
-        return not self.refuses
+        return await MemoryStore.upsert(self, collection, upsert.points)
 
     async def upsert(self, collection: str, points: Sequence[Point], *, whole: bool = False) -> WriteReport:
         self.put += [point.id for point in points]
@@ -56,12 +53,11 @@ async def ids(store: Store) -> list[object]:
     ("store", "requests", "put"),
     [
         (Native(), [b"request"], [3]),
-        (Native(refuses=True), [b"request"], [1, 2, 3]),
         (Native(max_batch_points=1), [], [3, 1, 2]),
         (Native(max_batch_bytes=6), [], [3, 1, 2]),
         (Native(max_batch_bytes=7), [b"request"], [3]),
     ],
-    ids=["taken", "refused", "too many points", "too many bytes", "just small enough"],
+    ids=["taken", "too many points", "too many bytes", "just small enough"],
 )
 async def test_a_request_is_sent_as_it_came_if_it_may_be(store: Native, requests: list[bytes], put: list[int]) -> None:
     await made(store)
@@ -77,11 +73,32 @@ async def test_a_store_that_takes_no_requests_gets_points() -> None:
     assert await ids(store) == [1, 2]
 
 
-async def test_what_fails_is_told_of_every_point() -> None:
-    class Away(Native):
-        async def upsert_native(self, collection: str, upsert: Upsert) -> bool:
-            raise Unavailable("connection refused")
+async def test_points_of_a_request_that_the_store_cannot_hold_are_parked() -> None:
+    class Picky(Native):
+        async def upsert_native(self, collection: str, upsert: Upsert) -> WriteReport:
+            return WriteReport({2: "it is too long"})
 
-    report = await copy_states(await made(Away()), "docs", {}, [SENT])
-    assert report.dirty == {1, 2}
-    assert isinstance(report.error, Unavailable)
+    report = await copy_states(await made(Picky()), "docs", {}, [SENT])
+    assert report.parked.keys() == {2}
+
+
+@pytest.mark.parametrize(
+    ("error", "unclear", "dirty"),
+    [(Unavailable("refused"), set(), {1, 2, 3, 4, 5}), (Unclear("silent"), {1, 2}, {3, 4, 5})],
+)
+async def test_after_a_request_that_fails_nothing_else_is_sent(
+    error: StoreError, unclear: set[int], dirty: set[int]
+) -> None:
+    """Or each would wait for a store that does not answer."""
+
+    class Away(Native):
+        async def upsert_native(self, collection: str, upsert: Upsert) -> WriteReport:
+            self.requests.append(upsert.native)
+            raise error
+
+    store = Away()
+    await made(store)
+    other = Upsert("theirs", (Point(5, {"": VECTOR}),), native=b"other")
+    report = await copy_states(store, "docs", {3: OTHER, 4: None}, [SENT, other])
+    assert (report.unclear, report.dirty, report.error) == (unclear, dirty, error)
+    assert (store.requests, store.put) == ([b"request"], [])

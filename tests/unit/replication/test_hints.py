@@ -157,75 +157,129 @@ def test_memory_is_bounded_however_unlike_the_points_of_a_write_are() -> None:
     assert 1 <= held <= 1_000_000 // 50_000
 
 
-def upsert(*ids: int, native: bytes = b"native") -> Upsert:
-    return Upsert("c", tuple(Point(number, {"": f32(1, 2)}, native=b"point") for number in ids), native=native)
+LARGE = bytes(64 * 1024)
 
 
-SPARSE = Point(2, {"": SparseVector((1,), f32(1))})
+def upsert(first: int, number: int = 32, native: bytes = LARGE) -> Upsert:
+    """Of so many points, from that id on."""
+    ids = range(first, first + number)
+    return Upsert("c", tuple(Point(each, {"": f32(1, 2)}, native=b"point") for each in ids), native=native)
+
+
+def put(hints: Hints, mark: int, write: Upsert) -> None:
+    hints.put(mark, left_by(write), NATIVE, write)
+
+
+def marked(write: Upsert, mark: int) -> dict[PointId, int | None]:
+    return {point.id: mark for point in write.points}
+
+
+SPARSE = Point(131, {"": SparseVector((1,), f32(1))})
 NATIVE = Keeping(CollectionSpec({"": VectorSpec(2, Metric.DOT)}), normalizes_cosine=False, takes_native=True)
 
 
 def test_a_write_of_which_all_keys_are_taken_is_taken_as_it_came() -> None:
-    hints, first, second = Hints(10_000), upsert(1, 2), upsert(3, 4, 5)
-    hints.put(5, left_by(first), NATIVE, first)
-    hints.put(6, left_by(second), NATIVE, second)
-    found = hints.take({2: 5, 3: 6, 1: 5, 9: None, 4: 6})
+    hints, first, second = Hints(1_000_000), upsert(100), upsert(200)
+    put(hints, 5, first)
+    put(hints, 6, second)
+    found = hints.take({**marked(first, 5), 200: 6, 9: None, 201: 6})
     assert found.upserts == [first]
-    assert found.upserts[0].native == b"native"
-    assert found.states.keys() == {3, 4}
+    assert found.upserts[0].native is LARGE
+    assert found.states.keys() == {200, 201}
     assert found.unknown == [9]
-    found = hints.take({5: 6})  # the last of it, and not all
+    found = hints.take(dict.fromkeys(range(202, 232), 6))  # the last of it, and not all
     assert not found.upserts
-    assert found.states.keys() == {5}
+    assert len(found.states) == 30
     assert hints.size_bytes == 0
-    assert hints.take({1: 5, 2: 5}).unknown == [1, 2]
+    assert not hints.take(marked(first, 5)).states
 
 
 def test_a_write_of_which_a_key_was_written_again_is_taken_by_its_points() -> None:
-    hints, first, second = Hints(10_000), upsert(1, 2), upsert(2, 3)
-    hints.put(5, left_by(first), NATIVE, first)
-    hints.put(6, left_by(second), NATIVE, second)
-    found = hints.take({1: 5, 2: 6, 3: 6})
+    hints, first, second = Hints(1_000_000), upsert(100), upsert(131)
+    put(hints, 5, first)
+    put(hints, 6, second)
+    found = hints.take({**marked(first, 5), **marked(second, 6)})
     assert found.upserts == [second]
-    assert found.states.keys() == {1}
+    assert found.states.keys() == set(range(100, 131))
     assert hints.size_bytes == 0
+
+
+def test_a_write_of_which_a_key_was_written_again_after_its_mark_was_taken_is_not_sent_again() -> None:
+    hints, first, second = Hints(1_000_000), upsert(100), upsert(131)
+    put(hints, 5, first)
+    taken = marked(first, 5)  # by a BEGIN, and then:
+    put(hints, 6, second)
+    found = hints.take(taken)
+    assert not found.upserts
+    assert (len(found.states), found.unknown) == (31, [131])
+
+
+def test_of_what_is_written_over_nothing_is_kept() -> None:
+    hints = Hints(10_000_000)
+    put(hints, 0, upsert(100))
+    size = hints.size_bytes
+    for mark in range(1, 20):
+        put(hints, mark, upsert(100))
+        assert hints.size_bytes == size
+    small: dict[PointId, Point | None] = {100: Point(100, {"": f32(1, 2)}, native=b"point")}
+    hints.put(20, small, NATIVE)
+    assert hints.size_bytes == size - len(LARGE)
 
 
 @pytest.mark.parametrize(
     ("keeping", "write", "certain"),
     [
-        (Keeping(NATIVE.spec, normalizes_cosine=False), upsert(1, 2), (1, 2)),
-        (Keeping(CollectionSpec({}), normalizes_cosine=False, takes_native=True), upsert(1, 2), (1, 2)),
-        (None, upsert(1, 2), (1, 2)),
-        (NATIVE, upsert(1, 2, native=b""), (1, 2)),
-        (NATIVE, upsert(1, 2), (1,)),
-        (NATIVE, replace(upsert(1, 2), points=(*upsert(1).points, SPARSE)), (1, 2)),
-        (NATIVE, Delete("c", Ids((1, 2))), (1, 2)),
+        (Keeping(NATIVE.spec, normalizes_cosine=False), upsert(100), 32),
+        (Keeping(CollectionSpec({}), normalizes_cosine=False, takes_native=True), upsert(100), 32),
+        (None, upsert(100), 32),
+        (NATIVE, upsert(100, native=b""), 32),
+        (NATIVE, upsert(100, native=LARGE[1:]), 32),
+        (NATIVE, upsert(100, 31), 31),
+        (NATIVE, upsert(100), 31),
+        (NATIVE, replace(upsert(100), points=(*upsert(100, 31).points, SPARSE)), 32),
+        (NATIVE, Delete("c", Ids(tuple(range(100, 132)))), 32),
     ],
-    ids=["another vendor", "kept otherwise", "not known", "not as it came", "in part", "not all alike", "a delete"],
+    ids=[
+        "another vendor",
+        "kept otherwise",
+        "not known",
+        "not as it came",
+        "small",
+        "few points",
+        "in part",
+        "not all alike",
+        "a delete",
+    ],
 )
-def test_no_other_write_is_taken_as_it_came(keeping: Keeping | None, write: Write, certain: tuple[int, ...]) -> None:
-    hints, left = Hints(10_000), left_by(write)
-    hints.put(5, {number: left[number] for number in certain}, keeping, write)
-    assert not hints.take({1: 5, 2: 5}).upserts
+def test_no_other_write_is_taken_as_it_came(keeping: Keeping | None, write: Write, certain: int) -> None:
+    hints, left = Hints(1_000_000), left_by(write)
+    hints.put(5, {number: left[number] for number in range(100, 100 + certain)}, keeping, write)
+    assert not hints.take(dict.fromkeys(left, 5)).upserts
 
 
 def test_requests_take_a_quarter_of_the_memory_at_most_and_go_before_points() -> None:
-    hints = Hints(40_000)
-    for number in range(10):
-        write = upsert(number, native=bytes(4000))
-        hints.put(number, left_by(write), NATIVE, write)
-        assert hints.size_bytes <= 10_000 + 300 * (number + 1)
-    hints.limit_bytes = 9000
-    hints.put(10, {10: None}, None)
-    assert hints.size_bytes <= 9000
-    found = hints.take({number: number for number in range(10)})
-    assert ([write.points[0].id for write in found.upserts], len(found.states)) == ([9], 9)
-    hints.limit_bytes = 40_000
-    hints.put(11, left_by(write), NATIVE, write)
+    hints = Hints(10 * len(LARGE))
+    writes = [upsert(100 * number) for number in range(10)]
+    put(hints, 10, upsert(5000, native=b""))
+    points_bytes = hints.size_bytes
+    for number, write in enumerate(writes):
+        put(hints, number, write)
+        assert hints.size_bytes <= 2.5 * len(LARGE) + points_bytes * (number + 2)
+    put(hints, 11, upsert(6000, native=bytes(3 * len(LARGE))))  # too large, and in nobody's way
+    assert [hints.take(marked(write, number)).upserts for number, write in enumerate(writes)] == [[]] * 8 + [
+        [write] for write in writes[8:]
+    ]
+    put(hints, 12, writes[0])
+    hints.limit_bytes = hints.size_bytes
+    hints.put(13, {9999: None}, None)
+    assert hints.size_bytes < len(LARGE)
+    found = hints.take(marked(writes[0], 12))
+    assert (found.upserts, len(found.states)) == ([], 32)
+    hints.limit_bytes = 1_000_000
+    put(hints, 14, writes[0])
     hints.clear()
     assert hints.size_bytes == 0
-    assert not hints.take({9: 11}).upserts
+    assert not hints.take(marked(writes[0], 14)).upserts
 
 
 def test_what_is_too_much_goes_in_one_walk() -> None:
