@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.faults.checker import Payload
 from tests.faults.injection import FAULTS, FLIP_HOOKS, PAGE_HOOKS, WRITE_HOOKS, Fault, needs_compiler
+from tests.faults.load import Size
 from tests.faults.phases import PHASES, Phase
 
 Engine = Literal["lite", "milvus", "qdrant"]
 ENGINES: dict[Engine, str] = {"lite": "Milvus Lite", "milvus": "Milvus 2.3.5", "qdrant": "Qdrant"}
 _WITH_FULL_MILVUS = ("target kill -9", "target stopped", "target slow")
-_LARGE: Payload = {"text": "large enough that vectors are left unread" * 128}
+_LARGE = Size({"text": "as large as what is sent on as it came" * 54}, group=33, fresh=33)
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Cell:
         return self.fault.area
 
     @property
-    def payload(self) -> Payload:
-        """What points that are written whole have besides: a second Qdrant gets large requests as they came."""
-        return _LARGE if self.engine == "qdrant" else {}
+    def size(self) -> Size:
+        """A second Qdrant gets large requests as they came."""
+        return _LARGE if self.engine == "qdrant" else Size()
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ Each key has one writer, whose writes carry a turn. What a writer does with its 
   request that lands late can meet a newer one);
 - *partial*: set_payload, overwrite_payload, a batch, a whole point, by turns. After an unclear answer the writer leaves
   the point alone and takes another: what it may hold stays one of two things;
-- *group*: three points written in one request, changed by filter, deleted by filter; left alone in the same way;
+- *group*: points (`Size.group`) written in one request, changed by filter, deleted by filter; left alone in the same way;
 - *fresh*: new points each turn, never written again (some without waiting, some deleted once by id). What was told
   about such a write can be held against the store for ever.
 """
@@ -33,7 +33,6 @@ from tests.support.owners import Another, in_turn
 DIM = 4
 OLD_POINTS = 240
 _WRITERS = 3
-_FRESH = 8
 _THINKING_SECONDS = 0.01  # of a writer between two turns, so that the target can follow
 _PAUSE_SECONDS = 0.05  # of a writer that was refused
 _IMPATIENT = {f"grpc.{which}_reconnect_backoff_ms": 100 for which in ("initial", "min", "max")}
@@ -62,9 +61,22 @@ def _group(name: str) -> models.Filter:
     return models.Filter(must=[models.FieldCondition(key="group", match=models.MatchValue(value=name))])
 
 
+@dataclass(frozen=True)
+class Size:
+    """How large what is written is. `payload`: of points that are written whole, besides. `group`: points of one.
+    `fresh`: new points of a turn."""
+
+    payload: Payload = field(default_factory=dict)
+    group: int = 3
+    fresh: int = 8
+
+
+_SMALL = Size()
+
+
 @dataclass(slots=True)
 class Group:
-    """Three points that are written together; `step` is what comes next."""
+    """Points that are written together; `step` is what comes next."""
 
     name: str
     keys: tuple[int, ...]
@@ -80,7 +92,7 @@ class Writer:
     collection: str
     filters: bool = True  # whether groups are changed by filter, or by their ids
     fresh: bool = True  # whether new points are written every turn
-    more: Payload = field(default_factory=dict)  # of points that are written whole
+    size: Size = _SMALL
     history: dict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     told: list[tuple[Kind, str]] = field(default_factory=list)  # what was no success, and its text
     acknowledged: int = 0
@@ -114,7 +126,7 @@ class Writer:
         return self._upsert({key: {"turn": self.turn, "kind": "whole"}}) is Said.THERE
 
     def _write_fresh(self) -> bool:
-        keys = [next(self._keys) for _ in range(_FRESH)]
+        keys = [next(self._keys) for _ in range(self.size.fresh)]
         answer = self._upsert({key: {"turn": self.turn, "kind": "fresh"} for key in keys}, wait=self.turn % 4 != 0)
         if answer is Said.THERE:
             self._fresh.append(keys[0])
@@ -164,7 +176,7 @@ class Writer:
             case 0:
                 answer = self._upsert({key: {"turn": turn, "group": group.name} for key in group.keys})
             case 1:
-                set_to = {key: {"turn": turn, "group": group.name, **self.more} for key in group.keys}
+                set_to = {key: {"turn": turn, "group": group.name, **self.size.payload} for key in group.keys}
                 answer = self._attempt(set_to, lambda: self.client.set_payload(self.collection, {"turn": turn}, chosen))
             case _:
                 gone: dict[int, State] = dict.fromkeys(group.keys)
@@ -176,13 +188,13 @@ class Writer:
         return answer is Said.THERE
 
     def _new_group(self) -> Group:
-        keys = tuple(next(self._keys) for _ in range(3))
+        keys = tuple(next(self._keys) for _ in range(self.size.group))
         return Group(f"{self.number}-{keys[0]}", keys)
 
     # --- one write -----------------------------------------------------------------------------------
 
     def _upsert(self, states: Mapping[int, Payload], wait: bool = True) -> Said:
-        states = {key: {**payload, **self.more} for key, payload in states.items()}
+        states = {key: {**payload, **self.size.payload} for key, payload in states.items()}
         points = [point(key, payload) for key, payload in states.items()]
         return self._attempt(states, lambda: self.client.upsert(self.collection, points, wait=wait))
 
@@ -208,10 +220,10 @@ class Load:
     """All writers at work, until `end`."""
 
     def __init__(
-        self, clients: Sequence[QdrantClient], collection: str, filters: bool, fresh: bool, more: Payload
+        self, clients: Sequence[QdrantClient], collection: str, filters: bool, fresh: bool, size: Size
     ) -> None:
         self.writers = [
-            Writer(number, client, collection, filters, fresh, more) for number, client in enumerate(clients)
+            Writer(number, client, collection, filters, fresh, size) for number, client in enumerate(clients)
         ]
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(len(self.writers))
@@ -256,14 +268,13 @@ def load(
     filters: bool,
     fresh: bool = True,
     others: Sequence[Another] = (),
-    more: Payload | None = None,
+    size: Size = _SMALL,
 ) -> Iterator[Load]:
-    """The last writer speaks gRPC. With several proxies each write of a writer goes through the next one. `more`: of
-    the payload of points that are written whole."""
+    """The last writer speaks gRPC. With several proxies each write of a writer goes through the next one."""
     proxies: list[Migration | Another] = [migration, *others]
     by_rest = [in_turn([proxy.client() for proxy in proxies]) for _ in range(_WRITERS - 1)]
     by_grpc = in_turn([proxy.client(grpc=True, grpc_options=dict(_IMPATIENT)) for proxy in proxies])
-    running = Load([*by_rest, by_grpc], collection, filters, fresh, more or {})
+    running = Load([*by_rest, by_grpc], collection, filters, fresh, size)
     try:
         yield running
     finally:

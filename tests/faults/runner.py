@@ -81,7 +81,7 @@ def _play(scene: Scene, cell: Cell, result: Result) -> None:
     phase.prepare(scene)
     fault.arm(scene)
     try:
-        with load(scene.migration, scene.collection, fault.filters, others=scene.others, more=cell.payload) as writers:
+        with load(scene.migration, scene.collection, fault.filters, others=scene.others, size=cell.size) as writers:
             scene.load = writers
             if fault.patient:
                 writers.wait_for(_BEFORE)
