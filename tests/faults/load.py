@@ -6,7 +6,7 @@ Each key has one writer, whose writes carry a turn. What a writer does with its 
   request that lands late can meet a newer one);
 - *partial*: set_payload, overwrite_payload, a batch, a whole point, by turns. After an unclear answer the writer leaves
   the point alone and takes another: what it may hold stays one of two things;
-- *group*: points (`Size.group`) written in one request, changed by filter, deleted by filter; left alone in the same way;
+- *group*: points (`Size.group`) written in one request, then changed and deleted by filter; left alone in the same way;
 - *fresh*: new points each turn, never written again (some without waiting, some deleted once by id). What was told
   about such a write can be held against the store for ever.
 """
