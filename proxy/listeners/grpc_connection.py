@@ -109,6 +109,8 @@ class GrpcCall:
 
 
 class GrpcConnection(asyncio.Protocol):
+    """See the file's head."""
+
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._http2 = Connection(Role.SERVER)

@@ -41,15 +41,15 @@ async def copy_states(
     present = [point for point in states.values() if point is not None]
     absent = [point_id for point_id, point in states.items() if point is None]
     for upsert in upserts:
-        if report.error is not None:  # each would wait for a store that does not answer
+        if report.error is not None:  # the others may wait as long, one after the other
             report.dirty.update(point.id for point in upsert.points)
         elif isinstance(store, TakesNative) and _fits(upsert, store.capabilities):
             await _put(store.upsert_native(collection, upsert), upsert.points, report)
         else:
             present += upsert.points
     if report.error is not None:
-        report.dirty.update(point.id for point in present)
-        report.dirty.update(absent)
+        report.dirty.update((point.id for point in present), absent, report.parked)
+        report.parked.clear()  # older versions of them are still there
         return report
     for points in batches(present, store.capabilities.max_batch_points, store.capabilities.max_batch_bytes):
         await _put(store.upsert(collection, points), points, report)

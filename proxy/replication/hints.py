@@ -246,6 +246,10 @@ class Hints:
                 found.written[-1][1].append(point)
         return found
 
+    def has_whole(self, mark: int | None) -> bool:
+        """Whether `take` gives the request of the write with that mark, if all of its keys are taken."""
+        return mark in self._whole
+
     def _take_whole(self, taken: Mapping[PointId, int | None], found: Taken) -> Mapping[PointId, int | None]:
         """Those writes of which all keys are taken; the keys of others. (A mark is one write's, so as many keys with it
         as the write has are all.)"""

@@ -101,13 +101,13 @@ class Reconciler:
         return self._pick_one_by_one(ledger)
 
     def _first(self, ledger: Ledger) -> tuple[PointId, ...]:
-        """Those that are ready longest, up to the end of a write: what is copied as a whole costs least."""
+        """Those that are ready longest; up to the end of a write, if the next one can be copied by its request."""
         most = self._site.settings.batch_points
         first = list(islice(self._ready, most + 1))
         if len(first) <= most:
             return tuple(first)
         mark = ledger.marks.get(first.pop())
-        if ledger.marks.get(first[0]) != mark:
+        if self._site.hints.has_whole(mark) and ledger.marks.get(first[0]) != mark:
             while ledger.marks.get(first[-1]) == mark:
                 first.pop()
         return tuple(first)

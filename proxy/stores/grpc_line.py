@@ -92,6 +92,7 @@ class GrpcLines:
                 line.connection.close()
 
     async def close(self) -> None:
+        """Calls under way break off."""
         self._closed = True
         for connection in (*([self._line.connection] if self._line else []), *self._retired):
             connection.close()

@@ -2,7 +2,7 @@
 
 The engines are the Qdrant emulator (Qdrant's own engine behind our front) and Milvus Lite; the full Milvus server
 plays those faults of the target that concern the program itself: killed, stopped, slow. A second Qdrant as the target
-plays them all if it is asked to (`--target qdrant`).
+plays all that are of a route that mirrors, if it is asked to (`--target qdrant`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from tests.faults.cells import ENGINES
 from tests.faults.phases import PHASES
 from tests.faults.runner import Result
 
+_SHOWN_CHARACTERS = 2000  # of a line, which may have whole payloads in it; JSON has it all
+
 
 def figures(result: Result) -> str:
     """`3 runs · 812 acks · 0/0/0/0 ok`, and how many errors clients saw if they saw any."""
@@ -43,9 +45,6 @@ def print_matrix(console: Console, results: Sequence[Result]) -> None:
         console.print(table)
 
 
-_SHOWN = 2000  # of a line, which may have whole payloads in it; JSON has it all
-
-
 def print_findings(console: Console, results: Sequence[Result]) -> None:
     """Every finding that should not be, a few lines a cell."""
     for result in results:
@@ -54,7 +53,7 @@ def print_findings(console: Console, results: Sequence[Result]) -> None:
         console.print(f"[bold]{result.cell.name}[/bold]")
         for title in ("lost", "resurrected", "differences", "wrong_errors", "failures", "notes"):
             for line in getattr(result, title)[:4]:
-                console.print(f"  {title}: {line[:_SHOWN]}", markup=False, highlight=False)
+                console.print(f"  {title}: {line[:_SHOWN_CHARACTERS]}", markup=False, highlight=False)
 
 
 def print_errors(console: Console, results: Sequence[Result]) -> None:

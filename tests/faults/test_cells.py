@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from qdrant_client import models
+from qdrant_client.conversions.conversion import RestToGrpc
+from qdrant_client.grpc import UpsertPoints
 
 from examples.engines import MilvusLite
+from proxy.dialects.qdrant import grpc_upserts, rest_upserts
+from proxy.model import CollectionSpec, Metric, VectorSpec
+from proxy.replication.hints import Hints, Keeping, left_by
 from tests.faults.cells import cells
+from tests.faults.load import DIM, point
 from tests.faults.runner import Result, run
 from tests.faults.scene import Grounds
 from tests.support.qdrant_engines import QdrantEmulator
@@ -57,6 +64,19 @@ def test_nothing_is_lost_and_nothing_wrong_is_told(grounds: Grounds, name: str) 
 @pytest.mark.parametrize("name", BETWEEN_QDRANTS)
 def test_nor_between_two_of_one_vendor(between_qdrants: Grounds, name: str) -> None:
     check(between_qdrants, name)
+
+
+def test_what_is_written_between_them_is_large_enough_to_go_on_as_it_came() -> None:
+    size = _CELLS[BETWEEN_QDRANTS[0]].size
+    written = [point(key, {"turn": 1, "kind": "fresh", **size.payload}) for key in range(size.fresh)]
+    by_rest = models.PointsList(points=written).model_dump_json(exclude_unset=True).encode()
+    by_grpc = UpsertPoints(collection_name="c", points=list(map(RestToGrpc.convert_point_struct, written)))
+    keeping = Keeping(CollectionSpec({"": VectorSpec(DIM, Metric.COSINE)}), normalizes_cosine=False, takes_native=True)
+    for upsert in (rest_upserts.unread_upsert("c", by_rest), grpc_upserts.unread_upsert(by_grpc.SerializeToString())):
+        assert upsert is not None
+        hints = Hints(64 * 1024 * 1024)
+        hints.put(5, left_by(upsert), keeping, upsert)
+        assert hints.has_whole(5)
 
 
 def check(grounds: Grounds, name: str) -> None:

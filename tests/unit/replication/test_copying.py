@@ -78,8 +78,26 @@ async def test_points_of_a_request_that_the_store_cannot_hold_are_parked() -> No
         async def upsert_native(self, collection: str, upsert: Upsert) -> WriteReport:
             return WriteReport({2: "it is too long"})
 
-    report = await copy_states(await made(Picky()), "docs", {}, [SENT])
+    store = await made(Picky())
+    await MemoryStore.upsert(store, "docs", [SENT.points[1]])
+    report = await copy_states(store, "docs", {}, [SENT])
     assert report.parked.keys() == {2}
+    assert await ids(store) == []  # nor an older version
+
+
+async def test_what_would_be_parked_is_dirty_if_its_older_version_stays() -> None:
+    class Leaving(Native):
+        async def upsert_native(self, collection: str, upsert: Upsert) -> WriteReport:
+            if upsert is SENT:
+                return WriteReport({2: "it is too long"})
+            raise Unavailable("connection refused")
+
+    store = await made(Leaving())
+    await MemoryStore.upsert(store, "docs", [SENT.points[1]])
+    other = Upsert("theirs", (Point(5, {"": VECTOR}),), native=b"other")
+    report = await copy_states(store, "docs", {}, [SENT, other])
+    assert (report.dirty, report.parked) == ({2, 5}, {})
+    assert await ids(store) == [2]
 
 
 @pytest.mark.parametrize(
