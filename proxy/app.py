@@ -282,7 +282,7 @@ class App:
         forwarders: Mapping[Transport, Forwarder] = open_forwarders(config.stores[name])
         if isinstance(config.stores[name], QdrantEdgeConfig):
             forwarders = front_of(store)
-        return Upstream.of(name, store, forwarders, self.clock, self.limits[name])
+        return Upstream.of(store, forwarders, self.clock, self.limits[name])
 
     def _live_route(self, config: Config, route: Route) -> LiveRoute:
         pair = StorePair(

@@ -26,16 +26,9 @@ class Upstream:
     door: AliasDoor = field(default_factory=AliasDoor)
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        store: Store,
-        forwarders: Mapping[Transport, Forwarder],
-        clock: Clock,
-        limit: StoreLimit | None = None,
-    ) -> Upstream:
-        """`limit`: of the store, where others ask it too."""
-        return cls(name, store, forwarders, Names(store, clock), limit or StoreLimit(name, clock))
+    def of(cls, store: Store, forwarders: Mapping[Transport, Forwarder], clock: Clock, limit: StoreLimit) -> Upstream:
+        """`limit`: of the store, for all who ask it."""
+        return cls(limit.name, store, forwarders, Names(store, clock), limit)
 
     async def forward(self, request: Request) -> Response:
         """The source's own answer. Raises Unavailable (Overloaded, if it is asked too much) or Unclear."""

@@ -84,6 +84,16 @@ def between(migrations: Migrations) -> tuple[Migration, QdrantClient]:
     return migration, migration.client_at(target.rest_port, target.grpc_port)
 
 
+def mirrored(migration: Migration) -> str:
+    """A collection that both have, whose vectors are kept as they are."""
+    migration.mirror()
+    name = migration.name("c")
+    size = models.VectorParams(size=DIM, distance=models.Distance.DOT)
+    migration.client().create_collection(name, vectors_config=size)
+    migration.rest()
+    return name
+
+
 def points(payload: dict[str, Any], first: int = 0, *, names: Sequence[str] = ()) -> list[models.PointStruct]:
     numbers = np.random.default_rng(first).normal(size=(POINTS, DIM)) * np.geomspace(1e-6, 10, DIM)
     vectors = numbers.tolist()
@@ -131,10 +141,7 @@ def test_what_has_piled_up_is_copied_write_by_write_if_they_are_large(
 ) -> None:
     """A batch ends where a write does. And what is small is put together."""
     migration, target = between(migrations)
-    migration.mirror()
-    name, client = migration.name("c"), migration.client(grpc=grpc)
-    client.create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.DOT))
-    migration.rest()
+    name, client = mirrored(migration), migration.client(grpc=grpc)
     with migration.hooks.stop_at("reconciliation begun") as stop:
         client.upsert(name, points({}))
         stop.reached()
@@ -148,15 +155,26 @@ def test_what_has_piled_up_is_copied_write_by_write_if_they_are_large(
     assert ways.batches <= 3
 
 
+def test_what_has_piled_up_otherwise_fills_its_batches(migrations: Migrations) -> None:
+    """Of 256 keys."""
+    migration, target = between(migrations)
+    name, client = mirrored(migration), migration.client()
+    before = migration.counts("reconcile_batches")
+    with migration.hooks.stop_at("reconciliation begun") as stop:
+        client.upsert(name, points({}))
+        stop.reached()
+        for number in range(1, 5):
+            client.delete(name, list(range(number * 1000, number * 1000 + 130)))
+    settled(migration, target, name)
+    assert migration.counts("reconcile_batches") - before == {("clean",): 4}
+
+
 @pytest.mark.parametrize(("number", "times"), [(200, 2), (300, 1)])
 def test_a_request_is_kept_beside_its_points_if_a_batch_may_take_it_all(
     migrations: Migrations, number: int, times: int
 ) -> None:
     migration, _ = between(migrations)
-    migration.mirror()
-    name, client = migration.name("c"), migration.client(grpc=True)
-    client.create_collection(name, vectors_config=models.VectorParams(size=DIM, distance=models.Distance.DOT))
-    migration.rest()
+    name, client = mirrored(migration), migration.client(grpc=True)
     assert isinstance(migration.proxy, ProxyThread)
     with migration.hooks.stop_at("reconciliation begun") as stop:
         client.upsert(name, [points({}, 1000 * i)[0] for i in range(number)])

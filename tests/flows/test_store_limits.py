@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from grpc import RpcError
@@ -38,6 +40,10 @@ def test_what_is_too_much_for_the_secondary_the_primary_is_asked(migrations: Mig
         assert [client.count(name).count for _ in range(5)] == [1] * 5
     assert reads == {("source: secondary overloaded", "primary"): 5}
     assert migration.counts("read_fallbacks") == {("overloaded",): 5}
+    told = migration.control.metrics()
+    assert re.findall(r'^crossfade_store_limit\{store="new".*\} (.*)$', told, re.MULTILINE) == ["0.0"]
+    assert re.findall(r'^crossfade_store_in_flight\{store="old".*\} (.*)$', told, re.MULTILINE) == ["0.0"]
+    assert re.findall(r'^crossfade_store_limit\{store="old".*\} (.*)$', told, re.MULTILINE) == ["1024.0"]
     allow(migration, "new", 1)
     with migration.reads() as reads:  # at once: it was not taken for one that fails
         assert client.count(name).count == 1

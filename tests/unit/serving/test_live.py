@@ -101,7 +101,7 @@ def test_any_other_key_is_refused(sent: Request) -> None:
 async def test_the_primary_is_asked_once_a_minute_for_a_key_and_collection() -> None:
     clock, database = ManualClock(), Database()
     forwarders: Mapping[Transport, Forwarder] = {"http": database}
-    upstream = Upstream.of("old", MemoryStore(), forwarders, clock)
+    upstream = Upstream.of(MemoryStore(), forwarders, clock, StoreLimit("old", clock))
     gatekeeper = Gatekeeper(Auth(mode="ask-primary", cache_seconds=60), clock, Metrics())
 
     async def may(sent: Request, collection: str = "docs") -> bool:
@@ -127,7 +127,7 @@ async def test_what_is_known_of_a_key_outlives_the_mode() -> None:
     """A request that waits while `auth` is edited: it is neither asked for again, nor taken for a checked one."""
     clock, database = ManualClock(), Database()
     forwarders: Mapping[Transport, Forwarder] = {"http": database}
-    upstream = Upstream.of("old", MemoryStore(), forwarders, clock)
+    upstream = Upstream.of(MemoryStore(), forwarders, clock, StoreLimit("old", clock))
     keys, ask = Auth(mode="keys", keys=(SecretStr("bad"),)), Auth(mode="ask-primary")
     gatekeeper = Gatekeeper(keys, clock, Metrics())
     checked = gatekeeper.admit(DIALECT, request("bad"))
