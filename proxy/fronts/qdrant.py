@@ -112,6 +112,7 @@ class QdrantFront:
                 return answer
         try:
             call = await self._understood(call)
+            look_into(call.operation)
             result = await self._answer(call)
         except (Untranslatable, Unavailable, Unclear):
             raise
@@ -120,7 +121,8 @@ class QdrantFront:
         return self._dialects[call.request.transport].encode(call, result, time.monotonic() - began)
 
     async def answer(self, call: Call) -> Result:
-        """The result of a decoded request. Raises RequestError and StoreError; `refuse` makes an answer of any."""
+        """The result of a decoded request that was looked into. Raises RequestError and StoreError; `refuse` makes an
+        answer of any."""
         return await self._answer(await self._understood(call))
 
     def refuse(self, request: Request, error: CrossfadeError) -> Response:
@@ -155,7 +157,6 @@ class QdrantFront:
     async def _carry_out(self, request: Request, operation: Served) -> Result:
         if not isinstance(operation, PointWrite):
             return await execute(self._store, operation)
-        look_into(operation)
         if (problem := empty_write(operation)) is not None:
             if await self._store.describe(operation.collection) is None:
                 raise CollectionNotFound(operation.collection)

@@ -129,7 +129,7 @@ def written_ids(write: Write) -> tuple[PointId, ...] | None:
     """The points that `write` can touch, in order and with repeats; None if only the primary can tell."""
     match write:
         case Upsert(points=points) | UpdateVectors(points=points):
-            return tuple(point.id for point in points)
+            return tuple([point.id for point in points])
         case OpaqueWrite(ids=ids):
             return ids
         case Batch(writes=writes):

@@ -45,7 +45,7 @@ def stored(spec: CollectionSpec, points: Iterable[Point]) -> list[Point]:
         if vector.metric is Metric.COSINE:
             _normalise(name, vectors)
     return [
-        Point(point.id, own, looked(payload) if isinstance(payload := point.payload, Unread) else copied(payload))
+        Point(point.id, own, payload.look() if isinstance(payload := point.payload, Unread) else copied(payload))
         for point, own in zip(given, vectors, strict=True)
     ]
 

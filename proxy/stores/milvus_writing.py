@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.dialects.milvus import requests
 from proxy.dialects.milvus.messages import milvus
-from proxy.dialects.milvus.rows import Row, chunks, encode_points, marks_in
+from proxy.dialects.milvus.rows import Rows, chunks, encode_points, marks_in
 from proxy.dialects.milvus.status import InvalidRowError
 from proxy.errors import Refused, Throttled, Unavailable, Unclear
 from proxy.model import Point, PointId
@@ -33,13 +33,12 @@ class MilvusWriter:
 
     async def upsert(self, collection: MilvusCollection, points: Sequence[Point], whole: bool) -> WriteReport:
         """`whole`: as of WholePointStore."""
-        rows: list[Row] = []
-        refused: dict[PointId, str] = {}
-        for start in range(0, len(points), _TURN_POINTS):
-            if start:
-                await asyncio.sleep(0)  # let others have their turn
+        encoded = encode_points(points[:_TURN_POINTS], collection.layout)
+        rows, refused = encoded.rows, encoded.refused
+        for start in range(_TURN_POINTS, len(points), _TURN_POINTS):
+            await asyncio.sleep(0)  # let others have their turn
             encoded = encode_points(points[start : start + _TURN_POINTS], collection.layout)
-            rows += encoded.rows
+            rows.add(encoded.rows)
             refused |= encoded.refused
         if whole and refused:
             return WriteReport(refused, put=False)
@@ -62,27 +61,27 @@ class MilvusWriter:
             reply = await self._collections.call(method, request, milvus.MutationResult, collection.name)
         self._horizon.write_ended(began, reply.timestamp)
 
-    async def _put_chunk(self, collection: MilvusCollection, chunk: Sequence[Row]) -> dict[PointId, str]:
+    async def _put_chunk(self, collection: MilvusCollection, chunk: Rows) -> dict[PointId, str]:
         try:
             await self._put(collection, chunk)
         except Refused:
             return await self._put_singly(collection, chunk)
         return {}
 
-    async def _put(self, collection: MilvusCollection, rows: Sequence[Row]) -> None:
+    async def _put(self, collection: MilvusCollection, rows: Rows) -> None:
         lite = (await self._connection.server()).lite
         collection.unflushed_rows += len(rows)
         await self.mutate(collection, *requests.put(collection.place, rows, collection.layout, lite=lite))
 
-    async def _put_singly(self, collection: MilvusCollection, rows: Sequence[Row]) -> dict[PointId, str]:
+    async def _put_singly(self, collection: MilvusCollection, rows: Rows) -> dict[PointId, str]:
         """The points that are to blame, with the reason. Raises Refused if the server takes none for a reason that
         does not lie in the points."""
         refusals: dict[PointId, Refused] = {}
-        for number, row in enumerate(rows):
+        for number, point_id in enumerate(rows.ids):
             try:
-                await self._put(collection, [row])
+                await self._put(collection, rows.part(number, number + 1))
             except Refused as refusal:
-                refusals[row.point_id] = refusal
+                refusals[point_id] = refusal
             except (Throttled, Unavailable) as failure:
                 if len(refusals) == number:
                     raise

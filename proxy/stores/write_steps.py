@@ -70,7 +70,9 @@ class WriteSteps:
         """`chosen`: by a filter, so that a point which is gone by now is no mistake."""
         if depends_on_state(part):
             await self._read(named)
-        known = {point_id: point for point_id in named if (point := self._points.get(point_id)) is not None}
+        known: dict[PointId, Point] = {}
+        if self._points:
+            known = {point_id: point for point_id in named if (point := self._points.get(point_id)) is not None}
         if chosen and depends_on_state(part):
             named = list(known)
         try:

@@ -11,7 +11,9 @@ read from there; in a row that somebody else wrote, from the key.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 from proxy.dialects.milvus.limits import INT64, TEXT_ID_BYTES, UnrepresentableError
@@ -44,6 +46,13 @@ def primary_key(point_id: PointId, mapping: IdMapping, max_bytes: int = TEXT_ID_
     if size_bytes > max_bytes:
         raise UnrepresentableError(f"the id has {size_bytes} bytes, the primary key takes {max_bytes}")
     return text
+
+
+def primary_keys(ids: Sequence[Any], mapping: IdMapping, max_bytes: int = TEXT_ID_BYTES) -> list[PrimaryKey]:
+    """The key of each row. Raises UnrepresentableError."""
+    if mapping is IdMapping.INTEGER and set(map(type, ids)) == {int} and min(ids) in INT64 and max(ids) in INT64:
+        return list(ids)
+    return [primary_key(point_id, mapping, max_bytes) for point_id in ids]
 
 
 def point_id_of(key: PrimaryKey) -> PointId:

@@ -55,7 +55,7 @@ def encode_payload(
     """The dynamic field's JSON, and the marks in it. Raises UnrepresentableError."""
     marks = _NO_MARKS
     if _is_plain(payload, fields):
-        stored: dict[str, Any] = {**payload, ID_KEY: tagged(point_id)}
+        stored: dict[str, Any] = {**payload, ID_KEY: f"u64:{point_id}" if type(point_id) is int else tagged(point_id)}
     else:
         survey = _Survey()
         survey.of_object((), payload, MAX_NESTING)
@@ -80,7 +80,7 @@ def _is_plain(payload: Mapping[str, Json], fields: frozenset[str]) -> bool:
     if not (fields.isdisjoint(payload) and _VENDOR_KEYS.isdisjoint(payload)):
         return False
     for key, value in payload.items():
-        if key.startswith(RESERVED_PREFIX):
+        if RESERVED_PREFIX in key:  # at its beginning, or, which is rare, elsewhere
             return False
         if type(value) is str:
             if value[:1] in _MAY_BEGIN_JSON:

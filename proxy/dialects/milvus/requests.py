@@ -16,7 +16,7 @@ import orjson
 
 from proxy.dialects.milvus.limits import MAX_WINDOW
 from proxy.dialects.milvus.messages import common, milvus
-from proxy.dialects.milvus.rows import Row, written
+from proxy.dialects.milvus.rows import Rows, written
 from proxy.dialects.milvus.schema import METRICS, Layout, VectorField
 from proxy.dialects.proto_bytes import Field
 
@@ -74,7 +74,7 @@ def load_collection(place: Place) -> Any:
     return milvus.LoadCollectionRequest(replica_number=1, **place.fields())
 
 
-def put(place: Place, rows: Sequence[Row], layout: Layout, *, lite: bool) -> tuple[str, bytes]:
+def put(place: Place, rows: Rows, layout: Layout, *, lite: bool) -> tuple[str, bytes]:
     """The RPC, and its request as bytes, that makes each row exactly what is given.
 
     On Milvus that is Upsert: its Insert leaves an older row of the same key beside the new one. On Milvus Lite it is

@@ -6,125 +6,161 @@ again, as the packed field's own bytes, so that no float becomes a Python object
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any, NoReturn
 
-import msgspec
 import numpy as np
 
-from proxy.dialects.milvus.ids import IdMapping, PrimaryKey, point_id_of, primary_key
+from proxy.dialects.milvus.ids import IdMapping, PrimaryKey, point_id_of, primary_keys
 from proxy.dialects.milvus.limits import UnrepresentableError
 from proxy.dialects.milvus.messages import milvus, schema
 from proxy.dialects.milvus.names import DYNAMIC_FIELD
 from proxy.dialects.milvus.payloads import decode_payload, encode_payload
 from proxy.dialects.milvus.schema import Layout, VectorField
 from proxy.dialects.proto_bytes import Field
-from proxy.model import Json, Metric, Point, PointId
+from proxy.model import Json, Metric, Point, PointId, Vector
 
 _TYPES = schema.DataType
 _INT64, _VARCHAR, _JSON, _FLOAT_VECTOR = (_TYPES.Value(name) for name in ("Int64", "VarChar", "JSON", "FloatVector"))
 _FLOAT32_BYTES = 4
+_ROW_BYTES = 64  # of a row on the wire beside its vectors and its dynamic field, about
 _COLUMN = Field(milvus.UpsertRequest, "fields_data")  # and of InsertRequest
 _VECTORS = Field(schema.FieldData, "vectors")
 _FLOATS = Field(schema.VectorField, "float_vector")
 _DATA = Field(schema.FloatArray, "data")
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A point as Milvus will hold it. `vectors` in the order of the layout; `size_bytes` on the wire, about."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Points as Milvus will hold them, by column: what stands at one place of all lists is one row. `vectors` has a
+    list for each vector of the layout, in its order."""
 
-    point_id: PointId
-    key: PrimaryKey
-    vectors: tuple[bytes, ...]
-    dynamic: bytes
-    marks: frozenset[str]
+    ids: list[PointId]
+    keys: list[PrimaryKey]
+    vectors: tuple[list[bytes], ...]
+    dynamic: list[bytes]
+    marks: list[frozenset[str]]
 
-    @property
-    def size_bytes(self) -> int:
-        return len(self.dynamic) + sum(map(len, self.vectors)) + 64
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, more: Rows) -> None:
+        """Behind these."""
+        for column, others in zip(self._columns(), more._columns(), strict=True):
+            column.extend(others)
+
+    def part(self, start: int, end: int) -> Rows:
+        return self._made([column[start:end] for column in self._columns()])
+
+    def only(self, wanted: Sequence[bool]) -> Rows:
+        return self._made([list(compress(column, wanted)) for column in self._columns()])
+
+    def _columns(self) -> tuple[list[Any], ...]:
+        return (self.ids, self.keys, self.dynamic, self.marks, *self.vectors)
+
+    def _made(self, columns: Sequence[list[Any]]) -> Rows:
+        ids, keys, dynamic, marks, *vectors = columns
+        return Rows(ids, keys, tuple(vectors), dynamic, marks)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Encoded:
     """What became of points: `refused` maps the ids of those that Milvus cannot hold to the reason."""
 
-    rows: list[Row] = field(default_factory=list)
-    refused: dict[PointId, str] = field(default_factory=dict)
+    rows: Rows
+    refused: dict[PointId, str]
 
 
-def encode_points(points: Iterable[Point], layout: Layout) -> Rows:
-    result, fields = Rows(), layout.fields
-    for point in points:
-        try:
-            key = primary_key(point.id, layout.ids, layout.max_id_bytes)
-            vectors = _vectors(point, layout)
-            dynamic, marks = encode_payload(point.payload, point.id, fields)
-        except UnrepresentableError as error:
-            result.refused[point.id] = str(error)
-        else:
-            result.rows.append(Row(point.id, key, vectors, dynamic, marks))
-    for position, vector in enumerate(layout.vectors.values()):
-        _refuse_unsearchable(result, position, vector)
-    return result
+def encode_points(points: Sequence[Point], layout: Layout) -> Encoded:
+    refused: dict[PointId, str] = {}
+    try:
+        rows = _rows(points, layout)
+    except UnrepresentableError:
+        rows = _rows([], layout)
+        for point in points:  # which of them?
+            try:
+                rows.add(_rows([point], layout))
+            except UnrepresentableError as error:
+                refused[point.id] = str(error)
+    for column, vector in enumerate(layout.vectors.values()):
+        rows = _searchable(rows, column, vector, refused)
+    return Encoded(rows, refused)
 
 
-def _vectors(point: Point, layout: Layout) -> tuple[bytes, ...]:
-    """In the order of the layout. Raises UnrepresentableError unless they are just those that it has."""
-    if unknown := [name for name in point.vectors if name not in layout.vectors]:
-        raise UnrepresentableError(f"the collection has no vector {unknown[0]!r}")
-    found: list[bytes] = []
-    for name, expected in layout.vectors.items():
-        vector = point.vectors.get(name)
-        if vector is None:
-            raise UnrepresentableError(f"the point has no vector {name!r}, and every row needs one")
-        if not isinstance(vector, bytes):
-            raise UnrepresentableError(f"the vector {name!r} is not a dense one")
-        if len(vector) != expected.size * _FLOAT32_BYTES:
-            size = len(vector) // _FLOAT32_BYTES
+def _rows(points: Sequence[Point], layout: Layout) -> Rows:
+    """Raises UnrepresentableError if there is none for one of the points."""
+    ids = [point.id for point in points]
+    keys = primary_keys(ids, layout.ids, layout.max_id_bytes)
+    vectors = _vectors([point.vectors for point in points], layout)
+    fields = layout.fields
+    encoded = [encode_payload(point.payload, point.id, fields) for point in points]
+    return Rows(ids, keys, vectors, [text for text, _ in encoded], [marks for _, marks in encoded])
+
+
+def _vectors(points: Sequence[Mapping[str, Vector]], layout: Layout) -> tuple[list[bytes], ...]:
+    """A list for each vector of the layout. Raises UnrepresentableError unless each point has just those."""
+    for names in set(map(tuple, points)):
+        if set(names) != layout.vectors.keys():
+            _tell_names(names, layout)
+    return tuple([_dense([named[name] for named in points], name, vector) for name, vector in layout.vectors.items()])
+
+
+def _tell_names(names: Sequence[str], layout: Layout) -> NoReturn:
+    for name in names:
+        if name not in layout.vectors:
+            raise UnrepresentableError(f"the collection has no vector {name!r}")
+    missing = next(name for name in layout.vectors if name not in names)
+    raise UnrepresentableError(f"the point has no vector {missing!r}, and every row needs one")
+
+
+def _dense(vectors: list[Any], name: str, expected: VectorField) -> list[bytes]:
+    """The same. Raises UnrepresentableError unless all are dense ones of the expected size."""
+    if not set(map(type, vectors)) <= {bytes}:
+        raise UnrepresentableError(f"the vector {name!r} is not a dense one")
+    for size_bytes in set(map(len, vectors)):
+        if size_bytes != expected.size * _FLOAT32_BYTES:
+            size = size_bytes // _FLOAT32_BYTES
             raise UnrepresentableError(f"the vector {name!r} has {size} dimensions instead of {expected.size}")
-        found.append(vector)
-    return tuple(found)
+    return vectors
 
 
-def _refuse_unsearchable(rows: Rows, position: int, vector: VectorField) -> None:
-    """Refuse vectors that are stored or searched wrongly: not finite, or without direction where cosine needs one
-    (the full server leaves rows out of searches whose cosine is not a number)."""
-    if not rows.rows:
-        return
-    matrix = np.frombuffer(b"".join(row.vectors[position] for row in rows.rows), dtype="<f4")
-    matrix = matrix.reshape(len(rows.rows), vector.size)
+def _searchable(rows: Rows, column: int, vector: VectorField, refused: dict[PointId, str]) -> Rows:
+    """The rows less those whose vector in that column is stored or searched wrongly: not finite, or without direction
+    where cosine needs one (the full server leaves rows out of searches whose cosine is not a number)."""
+    if not len(rows):
+        return rows
+    matrix = np.frombuffer(b"".join(rows.vectors[column]), dtype="<f4").reshape(len(rows), vector.size)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", matrix, matrix)
     directed = (squares >= np.finfo(np.float32).tiny) & np.isfinite(squares)
     if directed.all():
-        return
+        return rows
     finite = np.isfinite(matrix).all(axis=1)
     good = finite & directed if vector.metric is Metric.COSINE else finite
-    if good.all():
-        return
-    for row, is_good, is_finite in zip(rows.rows, good, finite, strict=True):
+    for point_id, is_good, is_finite in zip(rows.ids, good, finite, strict=True):
         if not is_good:
             reason = "is too short or too long for a cosine" if is_finite else "has a component that is not finite"
-            rows.refused[row.point_id] = f"the vector {reason}"
-    rows.rows[:] = [row for row, is_good in zip(rows.rows, good, strict=True) if is_good]
+            refused[point_id] = f"the vector {reason}"
+    return rows.only(good)
 
 
 # --- columns -----------------------------------------------------------------------------
 
 
-def written(request: Any, rows: Sequence[Row], layout: Layout) -> bytes:
+def written(request: Any, rows: Rows, layout: Layout) -> bytes:
     """`request` (an InsertRequest or UpsertRequest) with the rows, one column a field, those of vectors last."""
     _fill_columns(request.fields_data, rows, layout)
     return b"".join((request.SerializeToString(), *_vector_columns(rows, layout)))
 
 
-def _fill_columns(columns: Any, rows: Sequence[Row], layout: Layout) -> None:
+def _fill_columns(columns: Any, rows: Rows, layout: Layout) -> None:
     """What is no vector as FieldData, put into a message's own list of them: a message that is made apart is copied
     where it goes."""
-    _fill_keys(columns.add(field_name=layout.primary_field), [row.key for row in rows], layout)
+    _fill_keys(columns.add(field_name=layout.primary_field), rows.keys, layout)
     dynamic = columns.add(type=_JSON, field_name=DYNAMIC_FIELD, is_dynamic=True)
-    dynamic.scalars.json_data.data.extend([row.dynamic for row in rows])
+    dynamic.scalars.json_data.data.extend(rows.dynamic)
 
 
 def _fill_keys(column: Any, keys: list[PrimaryKey], layout: Layout) -> None:
@@ -136,17 +172,17 @@ def _fill_keys(column: Any, keys: list[PrimaryKey], layout: Layout) -> None:
         column.scalars.string_data.data.extend(keys)
 
 
-def _vector_columns(rows: Sequence[Row], layout: Layout) -> Iterator[bytes]:
+def _vector_columns(rows: Rows, layout: Layout) -> Iterator[bytes]:
     """The columns of vectors as they stand in a request, in parts: the vectors themselves are copied once, where they
     go."""
-    for position, vector in enumerate(layout.vectors.values()):
+    for floats, vector in zip(rows.vectors, layout.vectors.values(), strict=True):
         size = len(rows) * vector.size * _FLOAT32_BYTES
         data = _DATA[size]
         vectors = schema.VectorField(dim=vector.size).SerializeToString() + _FLOATS[len(data) + size] + data
         column = schema.FieldData(type=_FLOAT_VECTOR, field_name=vector.field).SerializeToString()
         column += _VECTORS[len(vectors) + size] + vectors
         yield _COLUMN[len(column) + size] + column
-        yield from (row.vectors[position] for row in rows)
+        yield from floats
 
 
 def float_bytes(array: Any) -> bytes:
@@ -198,9 +234,10 @@ def _keys(numbers: Any, texts: Any, layout: Layout) -> list[PrimaryKey]:
     return list(numbers.data if layout.ids is IdMapping.INTEGER else texts.data)
 
 
-def chunks(rows: Sequence[Row], max_rows: int, max_bytes: int) -> Iterable[Sequence[Row]]:
+def chunks(rows: Rows, max_rows: int, max_bytes: int) -> Iterator[Rows]:
     """The rows in order, in pieces within both bounds; a row that is larger alone is a piece of its own."""
-    sizes = [row.size_bytes for row in rows]
+    vectors = sum(len(column[0]) for column in rows.vectors if column)  # the same for each
+    sizes = [len(dynamic) + vectors + _ROW_BYTES for dynamic in rows.dynamic]
     if 0 < len(rows) <= max_rows and sum(sizes) <= max_bytes:
         yield rows
         return
@@ -208,15 +245,15 @@ def chunks(rows: Sequence[Row], max_rows: int, max_bytes: int) -> Iterable[Seque
     for position, row_bytes in enumerate(sizes):
         full = position - start >= max_rows or size_bytes + row_bytes > max_bytes
         if full and position > start:
-            yield rows[start:position]
+            yield rows.part(start, position)
             start, size_bytes = position, 0
         size_bytes += row_bytes
     if start < len(rows):
-        yield rows[start:]
+        yield rows.part(start, len(rows))
 
 
-def marks_in(rows: Sequence[Row]) -> frozenset[str]:
-    return frozenset().union(*(row.marks for row in rows))
+def marks_in(rows: Rows) -> frozenset[str]:
+    return frozenset().union(*rows.marks)
 
 
 def scores_of(distances: Iterable[float], metric: Metric) -> Iterable[float]:

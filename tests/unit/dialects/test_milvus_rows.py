@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import chain
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -12,12 +15,13 @@ from hypothesis import strategies as st
 from proxy.dialects.milvus.ids import IdMapping
 from proxy.dialects.milvus.messages import milvus, schema
 from proxy.dialects.milvus.rows import (
-    Row,
+    Rows,
     chunks,
     decode_points,
     encode_points,
     float_bytes,
     keys_of,
+    marks_in,
     scores_of,
     written,
 )
@@ -84,19 +88,45 @@ def test_a_point_without_a_row_says_why_and_stands_alone(
 ) -> None:
     good = Point(5, {"": floats(1, 2)})
     rows = encode_points([good, Point(point_id, vectors), Point(6, {"": floats(2, 1)})], ONE)
-    assert [row.point_id for row in rows.rows] == [5, 6]
+    assert rows.rows.ids == [5, 6]
     assert list(rows.refused) == [point_id]
     assert reason in rows.refused[point_id]
 
 
+@pytest.mark.parametrize("point_id", [2**63, -(2**63) - 1, "x", UUID(int=7)])
+def test_an_integer_key_that_does_not_fit_is_refused_alone(point_id: PointId) -> None:
+    good: list[PointId] = [2**63 - 1, -(2**63), 0]
+    encoded = encode_points([Point(each, {"": floats(1, 2)}) for each in (*good, point_id)], ONE)
+    assert encoded.rows.keys == good
+    assert list(encoded.refused) == [point_id]
+
+
+def test_only_a_cosine_needs_a_direction() -> None:
+    layout = replace(ONE, vectors={"": VectorField("vector", 2, Metric.DOT, "FLAT")})
+    points = [Point(1, {"": floats(0, 0)}), Point(2, {"": floats(3e38, 3e38)}), Point(3, {"": floats(math.inf, 0)})]
+    encoded = encode_points(points, layout)
+    assert encoded.rows.ids == [1, 2]
+    assert "not finite" in encoded.refused[3]
+
+
+def test_rows_tell_their_marks() -> None:
+    points = [Point(at, {"": floats(1, 2)}, {"tag": tag}) for at, tag in enumerate(("plain", None, True))]
+    assert marks_in(encode_points(points, ONE).rows) == {"n:tag", "t:tag"}
+
+
 @given(st.lists(st.integers(0, 500), max_size=40), st.integers(1, 10), st.integers(1, 2000))
 def test_chunks_keep_order_and_bounds(sizes: list[int], max_rows: int, max_bytes: int) -> None:
-    rows = [Row(at, at, (b"",), b"x" * size, frozenset()) for at, size in enumerate(sizes)]
+    places = list(range(len(sizes)))
+    vectors = ([b"v" * 100] * len(sizes), [b"v" * 200] * len(sizes))
+    rows = Rows([*places], [*places], vectors, [b"x" * size for size in sizes], [frozenset({str(at)}) for at in places])
     pieces = list(chunks(rows, max_rows, max_bytes))
-    assert [row for piece in pieces for row in piece] == rows
+    joined = Rows([], [], ([], []), [], [])
     for piece in pieces:
+        joined.add(piece)
         assert 1 <= len(piece) <= max_rows
-        assert len(piece) == 1 or sum(row.size_bytes for row in piece) <= max_bytes
+        size_bytes = sum(map(len, chain(piece.dynamic, *piece.vectors)))
+        assert len(piece) == 1 or size_bytes <= max_bytes
+    assert joined == rows
 
 
 def test_scores_point_up() -> None:
