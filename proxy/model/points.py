@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -100,6 +100,32 @@ class Unread(_AsMapping[str, V], msgspec.Struct, eq=False, gc=False):
         return f"{type(self).__name__}({len(self.wire)} bytes)"
 
 
+class Reader(Generic[V]):
+    """What reads an `Unread`, and many of them in less time than one after the other."""
+
+    def __call__(self, wire: bytes) -> Mapping[str, V]:
+        """Raises InvalidRequest."""
+        (found,) = self.all([wire])
+        return found
+
+    def all(self, wires: Sequence[bytes]) -> Iterable[Mapping[str, V]]:
+        """What each of them says, in their order. Raises InvalidRequest if one is not what it was taken for."""
+        raise NotImplementedError
+
+
+def look_at(parts: Sequence[Mapping[str, V]]) -> None:
+    """Read those that were not read. Raises InvalidRequest as they do."""
+    unread = [part for part in parts if isinstance(part, Unread) and part._known is None]
+    for read in {part.read for part in unread}:
+        those = [part for part in unread if part.read is read]
+        if isinstance(read, Reader):
+            for part, known in zip(those, read.all([part.wire for part in those]), strict=True):
+                part._known = known
+        else:
+            for part in those:
+                part.look()
+
+
 def read_all(wires: Sequence[bytes], read: Callable[[bytes], Mapping[str, V]]) -> list[Mapping[str, V] | None]:
     """What is read from each; None where that raises InvalidRequest, as it will when somebody looks."""
     found: list[Mapping[str, V] | None] = []
@@ -118,7 +144,9 @@ class UnreadVector(Unread[Vector], gc=False):
 
 def looked(part: Mapping[str, V]) -> Mapping[str, V]:
     """The same, read if it was not. Raises InvalidRequest as `Unread` does."""
-    return part if type(part) is dict else part.look() if isinstance(part, Unread) else part
+    if type(part) is dict or not isinstance(part, Unread):
+        return part
+    return part.look() if part._known is None else part._known
 
 
 class Point(msgspec.Struct, frozen=True, eq=False, gc=False):

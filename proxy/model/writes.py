@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxy.model.filters import Filter
-from proxy.model.points import Json, Point, PointId, looked
+from proxy.model.points import Json, Point, PointId, look_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +147,8 @@ def written_ids(write: Write) -> tuple[PointId, ...] | None:
 def look_into(operation: object) -> None:
     """Read what has been left unread of a write. Raises InvalidRequest if it is not what it was taken for."""
     if isinstance(operation, Upsert):
-        for point in operation.points:
-            looked(point.vectors)
-            looked(point.payload)
+        look_at([point.vectors for point in operation.points])
+        look_at([point.payload for point in operation.points])
 
 
 def write_filters(write: Write) -> tuple[Filter, ...] | None:

@@ -40,7 +40,7 @@ def stored(spec: CollectionSpec, points: Iterable[Point]) -> list[Point]:
     """The points, which fit, as a collection of `spec` keeps them: copies, cosine vectors at unit length. (A payload
     that was read from a request is not copied: nobody edits one in place.) Raises InvalidRequest as `looked` does."""
     given = list(points)
-    vectors = [dict(looked(point.vectors)) for point in given]
+    vectors = [{**looked(point.vectors)} for point in given]
     for name, vector in spec.vectors.items():
         if vector.metric is Metric.COSINE:
             _normalise(name, vectors)

@@ -22,7 +22,7 @@ from proxy.stores.milvus_connection import MilvusConnection
 from proxy.stores.milvus_horizon import Horizon
 
 BATCH_POINTS, BATCH_BYTES = 1000, 16 * 1024 * 1024
-_TURN_POINTS = 64  # half a millisecond's work
+_TURN_POINTS = 128  # half a millisecond's work
 
 
 class MilvusWriter:

@@ -15,7 +15,7 @@ Tags are those of protos/qdrant/points.proto: one byte each but for `Vector.dens
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
@@ -29,7 +29,7 @@ from proxy.dialects.qdrant.payloads import payload_of_proto
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.dialects.qdrant.vectors import finite
 from proxy.errors import InvalidRequest
-from proxy.model import Json, Point, PointId, Unread, UnreadVector, Upsert, Vector
+from proxy.model import Json, Point, PointId, Reader, Unread, UnreadVector, Upsert, Vector
 
 _ID, _PAYLOAD, _VECTORS = 0x0A, 0x1A, 0x22  # of PointStruct
 _MOST_FIELDS = 1024  # before the vector; one with more is no plain point
@@ -82,6 +82,7 @@ def _classes() -> tuple[Any, ...]:
 
 _Envelope, _Heads, _Numbers, _Waiting = _classes()
 _HEAD = Field(_Heads, "points")
+_POINT = Field(proto.UpsertPoints, "points")
 
 
 def unread_upsert(body: bytes) -> Upsert | None:
@@ -102,12 +103,12 @@ def unread_upsert(body: bytes) -> Upsert | None:
     except (DecodeError, Undecodable, IndexError, ValueError):
         return None
     finite(b"".join(vectors))
-    vector = tail.vector
+    read_vector = _Vectors(tail.vector_bytes)
     return Upsert(
         collection,
         tuple(
             [
-                Point(point_id, UnreadVector(point, vector), Unread(head, _payload), point)
+                Point(point_id, UnreadVector(point, read_vector), Unread(head, _read_payload), point)
                 for point_id, point, head in zip(ids, points, heads, strict=True)
             ]
         ),
@@ -157,9 +158,6 @@ class _Tail(NamedTuple):
     vector_bytes: int
     before_numbers: bytes  # what is not numbers of the field
 
-    def vector(self, point: bytes) -> Mapping[str, Vector]:
-        return {"": point[-self.vector_bytes :]}
-
 
 def _tail(point: bytes) -> _Tail:
     """Raises Undecodable unless it ends with one dense vector without a name; as `varint_at` does if it is damaged."""
@@ -192,9 +190,25 @@ def _numbers(wire: bytes, position: int) -> int:
     return position
 
 
-def _payload(wire: bytes) -> Mapping[str, Json]:
-    """Of a point by what stands before its vectors. Raises InvalidRequest."""
-    try:
-        return payload_of_proto(proto.PointStruct.FromString(wire).payload)
-    except DecodeError as problem:
-        raise InvalidRequest(f"Wrong input: a payload cannot be read ({problem})") from None
+class _Vectors(Reader[Vector]):
+    """Of points, at whose ends they stand."""
+
+    def __init__(self, vector_bytes: int) -> None:
+        self._bytes = vector_bytes
+
+    def all(self, wires: Sequence[bytes]) -> Iterable[Mapping[str, Vector]]:
+        return [{"": wire[-self._bytes :]} for wire in wires]
+
+
+class _Payloads(Reader[Json]):
+    """Of points, by what stands before their vectors."""
+
+    def all(self, wires: Sequence[bytes]) -> Iterable[Mapping[str, Json]]:
+        try:
+            read = proto.UpsertPoints.FromString(b"".join(_POINT.each(wires)))
+        except DecodeError as problem:
+            raise InvalidRequest(f"Wrong input: a payload cannot be read ({problem})") from None
+        return [payload_of_proto(point.payload) for point in read.points]
+
+
+_read_payload = _Payloads()
