@@ -25,7 +25,7 @@ from proxy.protocols import grpc
 from proxy.protocols.grpc import Asked, Pieces, asked_in, fields_of, framed, message_in, status_fields
 from proxy.protocols.hpack import Field, encode
 from proxy.protocols.http2 import Connection
-from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Sent, Trailers
+from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Sent, Trailers, WholeRequest
 from proxy.protocols.http2_frames import Code
 from proxy.wire import AnswerHead, Body, Caller, GiveUp, Headers, Request, Response
 
@@ -113,7 +113,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._http2 = Connection(Role.SERVER)
+        self._http2 = Connection(Role.SERVER, gathers=True)
         self._calls: dict[int, GrpcCall] = {}  # that are not whole yet
         self._streams: dict[int, GrpcStream] = {}  # calls that are passed on as they come
         self._left: dict[int, GiveUp] = {}  # what to do when the client leaves a call that is being answered
@@ -229,6 +229,8 @@ class GrpcConnection(asyncio.Protocol):
 
     def _heed(self, event: Event) -> None:
         match event:
+            case WholeRequest():
+                self._asked(event)
             case Head():
                 self._begin(event)
             case Data():
@@ -259,6 +261,23 @@ class GrpcConnection(asyncio.Protocol):
             return False
         stream.heed(event)
         return True
+
+    def _asked(self, event: WholeRequest) -> None:
+        """A request that has come in one piece."""
+        stream_id, data, asked = event.stream_id, event.data, asked_in(event.block)
+        is_plain = asked.is_grpc and event.block.pseudo[b":method"] == b"POST"
+        if not is_plain or self._owner.streams(asked.path):
+            self._heed(Head(stream_id, event.block, ends=False))
+            body = Data(stream_id, data, len(data), ends=True)
+            if not self._is_of_stream(body):
+                self._heed(body)
+            return
+        self._http2.received(len(data))
+        call = self._calls[stream_id] = GrpcCall(asked, self._loop.time(), Pieces(data))
+        if self._grow(stream_id, len(data)):
+            self._call(stream_id, call)
+        else:
+            self._refuse(stream_id, self._calls.pop(stream_id))
 
     def _begin(self, head: Head) -> None:
         block, asked = head.block, asked_in(head.block)

@@ -10,8 +10,8 @@
 Rules of the file:
 
 - What arrives is bounded by what was granted: whoever gets a `Data` gives its `size_bytes` back with `consume` once it
-  has got rid of it, also after the stream is gone. What is sent waits for the peer's windows (http2_sending.py);
-  `waiting_bytes` and `Sent` tell the caller when to go on.
+  has got rid of it, also after the stream is gone (of a `WholeRequest` or `WholeAnswer` as many as its data has). What
+  is sent waits for the peer's windows (http2_sending.py); `waiting_bytes` and `Sent` tell the caller when to go on.
 - A fault of a stream ends that stream (RST_STREAM, `Reset`); a fault of the connection ends it (GOAWAY, `Broken`),
   after the events that came before. Nothing raises on account of what a peer sends.
 - Calls about a stream that is gone do nothing: the peer may have reset it a moment ago.
@@ -32,6 +32,13 @@ from proxy.protocols import http2_allowance as cost
 from proxy.protocols import http2_frames as f
 from proxy.protocols.hpack import Decoder, Field, FieldBlock, HpackError, encode
 from proxy.protocols.http2_allowance import Allowance
+from proxy.protocols.http2_checks import (
+    check_of_connection,
+    check_size,
+    problem_of_answer,
+    problem_of_request,
+    wrong_length,
+)
 from proxy.protocols.http2_events import (
     Broken,
     Data,
@@ -45,6 +52,8 @@ from proxy.protocols.http2_events import (
     Role,
     Sent,
     Trailers,
+    WholeAnswer,
+    WholeRequest,
 )
 from proxy.protocols.http2_frames import Code, Http2Error, Setting
 from proxy.protocols.http2_reading import FrameReader, check_priority, unpadded
@@ -55,8 +64,7 @@ Fields = Sequence[Field] | bytes  # or what hpack.encode has made of them
 _ABANDONED = 4096  # streams that we have ended and the peer may still write to
 _STREAMS_AT_FIRST = 100  # that a client opens before it has read how many it may: any number, unless they are told
 _DRAINING = b"draining"  # payload of a ping
-_REQUIRED = frozenset({b":method", b":scheme", b":path"})
-_ALLOWED = _REQUIRED | {b":authority"}
+_SUCCESS = {b":status": b"200"}
 _TOO_LARGE = (
     (b":status", b"431"),
     (b"content-type", b"application/grpc"),
@@ -66,9 +74,10 @@ _TOO_LARGE = (
 
 
 class Connection:
-    """See the file's head. `take` gives the preface and the settings at once."""
+    """See the file's head. `take` gives the preface and the settings at once. `gathers`: what comes whole and
+    in one piece is told as one `WholeRequest` or `WholeAnswer`."""
 
-    def __init__(self, role: Role, limits: Limits = Limits()) -> None:  # noqa: B008  frozen
+    def __init__(self, role: Role, limits: Limits = Limits(), *, gathers: bool = False) -> None:  # noqa: B008  frozen
         assert f.LEAST_FRAME_BYTES <= limits.frame_bytes <= f.LARGEST_FRAME_BYTES
         assert f.DEFAULT_WINDOW_BYTES <= limits.stream_window_bytes <= f.LARGEST_WINDOW
         assert f.DEFAULT_WINDOW_BYTES <= limits.connection_window_bytes <= f.LARGEST_WINDOW
@@ -78,7 +87,8 @@ class Connection:
         self._limits = limits
         self._allowance = Allowance()
         most = 2 * limits.fields_bytes
-        self._reader = FrameReader(self._allowance, role is Role.SERVER, limits.frame_bytes, most)
+        is_server = role is Role.SERVER
+        self._reader = FrameReader(self._allowance, is_server, limits.frame_bytes, most, gathers=gathers)
         self._decoder = Decoder(most)
         self._sender = FrameSender(self._allowance, self._end_local, self._emptied)
         self._streams: dict[int, Stream] = {}
@@ -98,6 +108,8 @@ class Connection:
         self._peer_streams = _STREAMS_AT_FIRST
         self._peer_goes = False
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
+            f.REQUEST: self._on_whole_request,
+            f.ANSWER: self._on_whole_answer,
             f.DATA: self._on_data,
             f.HEADERS: self._on_headers,
             f.PRIORITY: self._on_priority,
@@ -339,6 +351,65 @@ class Connection:
         events, self._events = self._events, []
         return events
 
+    def _on_whole_request(self, _: int, stream_id: int, head: bytes) -> None:
+        data, _behind = self._reader.behind
+        if not self._takes_request(stream_id, head, data):
+            self._on_headers(f.END_HEADERS, stream_id, head)
+            self._on_data(f.END_STREAM, stream_id, data)
+
+    def _takes_request(self, stream_id: int, head: bytes, data: bytes) -> bool:
+        """Whether all is as it mostly is; then it has been taken as its frames would be, one by one."""
+        limits, size = self._limits, len(data)
+        if self.role is Role.CLIENT or not stream_id & 1 or not self._last_peer_id < stream_id <= self._last_taken:
+            return False
+        if not 0 < size <= min(self._receive_window, limits.stream_window_bytes) or not self._decoder.is_pure:
+            return False
+        if len(self._streams) >= limits.streams or self._orphans >= limits.orphans:
+            return False
+        block = self._decoded(head)
+        if block is None or block.size_bytes > limits.fields_bytes or problem_of_request(block):
+            return False
+        self._last_peer_id = stream_id
+        stream = self._streams[stream_id] = Stream(stream_id, self._peer_window, limits.stream_window_bytes)
+        stream.headed, stream.remote_open = True, False
+        self._receive_window -= size
+        self._allowance.received(size)
+        self._events.append(WholeRequest(stream_id, block, data))
+        return True
+
+    def _on_whole_answer(self, _: int, stream_id: int, head: bytes) -> None:
+        data, trailers = self._reader.behind
+        if not self._takes_answer(stream_id, head, data, trailers):
+            self._on_headers(f.END_HEADERS, stream_id, head)
+            self._on_data(0, stream_id, data)
+            self._on_headers(f.END_HEADERS | f.END_STREAM, stream_id, trailers)
+
+    def _takes_answer(self, stream_id: int, head: bytes, data: bytes, trailers: bytes) -> bool:
+        """As `_takes_request`."""
+        stream, size = self._streams.get(stream_id), len(data)
+        if self.role is Role.SERVER or stream is None or stream.headed or stream.local_open or stream.queue:
+            return False
+        if not 0 < size <= min(self._receive_window, stream.receive_window) or not self._decoder.is_pure:
+            return False
+        block, end = self._decoded(head), self._decoded(trailers)
+        if block is None or block.pseudo != _SUCCESS:
+            return False
+        if end is None or end.pseudo or end.size_bytes > self._limits.fields_bytes:
+            return False
+        self._receive_window -= size
+        self._forget(stream)
+        self._allowance.answered(size)
+        self._events.append(WholeAnswer(stream_id, block, data, end))
+        return True
+
+    def _decoded(self, encoded: bytes) -> FieldBlock | None:
+        """None for one that it takes a closer look at."""
+        try:
+            block = self._decoder.decode(encoded)
+        except HpackError:
+            return None
+        return None if block.problem or block.content_length is not None else block
+
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
         if size > self._receive_window:
@@ -359,7 +430,7 @@ class Connection:
             code, why = Code.PROTOCOL_ERROR, "data before any fields"
         else:
             code = Code.PROTOCOL_ERROR
-            why = "" if stream.expected_bytes is None else _wrong_length(stream, len(data), ends)
+            why = "" if stream.expected_bytes is None else wrong_length(stream, len(data), ends)
         if why:
             self.consume(0, size)
             self._fail(stream, code, why)
@@ -402,7 +473,7 @@ class Connection:
         if is_full:
             self._allowance.spend(cost.SMALL)
             self.reset(stream_id, Code.REFUSED_STREAM)
-        elif why := block.problem or _problem_of_request(block) or (_wrong_length(stream, 0, ends) if ends else ""):
+        elif why := block.problem or problem_of_request(block) or (wrong_length(stream, 0, ends) if ends else ""):
             self._fail(stream, Code.PROTOCOL_ERROR, why)
         elif block.size_bytes > limits.fields_bytes:
             self._allowance.spend(cost.FRAME)
@@ -413,7 +484,7 @@ class Connection:
     def _on_answer(self, stream: Stream, block: FieldBlock, ends: bool) -> None:
         status = block.pseudo.get(b":status", b"")
         is_interim = status[:1] == b"1"
-        if why := block.problem or _problem_of_answer(block, status, is_interim and ends):
+        if why := block.problem or problem_of_answer(block, status, is_interim and ends):
             self._fail(stream, Code.PROTOCOL_ERROR, why)
         elif is_interim:
             self._allowance.spend(cost.FRAME)
@@ -434,7 +505,7 @@ class Connection:
         if block.size_bytes > self._limits.fields_bytes:
             why = why or f"fields of {block.size_bytes} bytes, where {self._limits.fields_bytes} are allowed"
         if not why and stream.expected_bytes is not None:
-            why = _wrong_length(stream, 0, ends)
+            why = wrong_length(stream, 0, ends)
         if why:
             self._fail(stream, Code.PROTOCOL_ERROR, why)
         else:
@@ -459,7 +530,7 @@ class Connection:
         return self._last_peer_id < stream_id <= self._last_taken
 
     def _on_reset(self, _: int, stream_id: int, payload: bytes) -> None:
-        _check_size("RST_STREAM", payload, f.NUMBER_BYTES)
+        check_size("RST_STREAM", payload, f.NUMBER_BYTES)
         if self._is_idle(stream_id):
             raise Http2Error(Code.PROTOCOL_ERROR, f"RST_STREAM of stream {stream_id}, which nobody has opened")
         self._allowance.spend(cost.SMALL)
@@ -472,7 +543,7 @@ class Connection:
 
     def _on_window(self, _: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != f.NUMBER_BYTES:
-            _check_size("WINDOW_UPDATE", payload, f.NUMBER_BYTES)
+            check_size("WINDOW_UPDATE", payload, f.NUMBER_BYTES)
         self._allowance.spend(cost.SMALL)
         more = f.number_in(payload) & f.LARGEST_WINDOW
         stream = self._streams.get(stream_id)
@@ -500,7 +571,7 @@ class Connection:
     def _on_priority(self, _: int, stream_id: int, payload: bytes) -> None:
         if not stream_id:
             raise Http2Error(Code.PROTOCOL_ERROR, "the priority of stream 0")
-        _check_size("PRIORITY", payload, f.PRIORITY_BYTES)
+        check_size("PRIORITY", payload, f.PRIORITY_BYTES)
         check_priority(stream_id, payload)
         self._allowance.spend(cost.FRAME)
 
@@ -508,10 +579,10 @@ class Connection:
         raise Http2Error(Code.PROTOCOL_ERROR, f"PUSH_PROMISE on stream {stream_id}: push is not allowed")
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        _check_of_connection("SETTINGS", stream_id)
+        check_of_connection("SETTINGS", stream_id)
         self._allowance.spend(cost.FRAME)
         if flags & f.ACK:
-            _check_size("SETTINGS that acknowledge", payload, 0)
+            check_size("SETTINGS that acknowledge", payload, 0)
             if not self._has_settings:
                 raise Http2Error(Code.PROTOCOL_ERROR, "settings are acknowledged before any are sent")
             self._decoder.limit_table(0)
@@ -550,8 +621,8 @@ class Connection:
                 self._sender.frame_bytes = value
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        _check_of_connection("PING", stream_id)
-        _check_size("PING", payload, f.PING_BYTES)
+        check_of_connection("PING", stream_id)
+        check_size("PING", payload, f.PING_BYTES)
         self._allowance.spend(cost.FRAME)
         if not flags & f.ACK:
             self._sender.put(f.frame(f.PING, f.ACK, 0, payload))
@@ -561,7 +632,7 @@ class Connection:
             self.finish_draining()
 
     def _on_goaway(self, _: int, stream_id: int, payload: bytes) -> None:
-        _check_of_connection("GOAWAY", stream_id)
+        check_of_connection("GOAWAY", stream_id)
         if len(payload) < f.GOAWAY_BYTES:
             raise Http2Error(Code.FRAME_SIZE_ERROR, f"a GOAWAY of {len(payload)} bytes")
         self._allowance.spend(cost.FRAME)
@@ -576,36 +647,3 @@ class Connection:
 
 def _block_of(fields: Fields) -> bytes:
     return fields if isinstance(fields, bytes) else encode(fields)
-
-
-def _check_size(kind: str, payload: bytes, size_bytes: int) -> None:
-    if len(payload) != size_bytes:
-        raise Http2Error(Code.FRAME_SIZE_ERROR, f"{kind} of {len(payload)} bytes (expected {size_bytes})")
-
-
-def _check_of_connection(kind: str, stream_id: int) -> None:
-    if stream_id:
-        raise Http2Error(Code.PROTOCOL_ERROR, f"{kind} of stream {stream_id} (expected 0)")
-
-
-def _problem_of_request(block: FieldBlock) -> str:
-    pseudo = block.pseudo
-    if not _REQUIRED <= pseudo.keys() <= _ALLOWED:
-        return f"a request with the pseudo-fields {sorted(pseudo)} (expected :method, :scheme and :path, and no others)"
-    return "" if block.authority is not None else "a request without :authority and host"
-
-
-def _problem_of_answer(block: FieldBlock, status: bytes, ends_too_early: bool) -> str:
-    if block.pseudo.keys() != {b":status"} or len(status) != 3 or not status.isdigit():
-        return f"an answer with the pseudo-fields {sorted(block.pseudo)} and the status {status[:10]!r}"
-    return f"an interim answer ({status.decode()}) that is the last" if ends_too_early else ""
-
-
-def _wrong_length(stream: Stream, size_bytes: int, ends: bool) -> str:
-    """What is wrong with the length of the body so far, if content-length says one."""
-    if stream.expected_bytes is None:
-        return ""
-    stream.expected_bytes -= size_bytes
-    if stream.expected_bytes < 0 or (ends and stream.expected_bytes):
-        return f"its body has {'more' if stream.expected_bytes < 0 else 'less'} bytes than content-length says"
-    return ""

@@ -46,6 +46,11 @@ class Allowance:
         left = self._left + size_bytes * _PER_RECEIVED_BYTE
         self._left = left if left < _MOST else _MOST
 
+    def answered(self, size_bytes: int) -> None:
+        """As `received` and `ended`."""
+        left = self._left + (size_bytes * _PER_RECEIVED_BYTE + _PER_STREAM)
+        self._left = left if left < _MOST else _MOST
+
     def sent(self, size_bytes: int) -> None:
         left = self._left + size_bytes * _PER_SENT_BYTE
         self._left = left if left < _MOST else _MOST

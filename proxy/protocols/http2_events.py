@@ -49,6 +49,23 @@ class Trailers(msgspec.Struct, frozen=True, gc=False):
     block: FieldBlock
 
 
+class WholeRequest(msgspec.Struct, frozen=True, gc=False):
+    """In place of a `Head` and the `Data` that ends it, for a connection that `gathers`."""
+
+    stream_id: int
+    block: FieldBlock
+    data: bytes
+
+
+class WholeAnswer(msgspec.Struct, frozen=True, gc=False):
+    """In place of a `Head`, a `Data` and `Trailers`, for a connection that `gathers`."""
+
+    stream_id: int
+    head: FieldBlock
+    data: bytes
+    trailers: FieldBlock
+
+
 class Reset(msgspec.Struct, frozen=True, gc=False):
     """The stream is gone. `refused`: the peer has done nothing of it, so it can be sent again. `why`: if the fault was
     found here."""
@@ -88,4 +105,4 @@ class Broken(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
-Event = Head | Data | Trailers | Reset | Sent | Ready | Going | Pong | Broken
+Event = Head | Data | Trailers | WholeRequest | WholeAnswer | Reset | Sent | Ready | Going | Pong | Broken

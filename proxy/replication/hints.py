@@ -325,7 +325,9 @@ def _size_bytes(point: Point | None) -> int:
     size = 256 + len(point.native)
     if not isinstance(payload, Unread):
         size += 64 * len(payload)
-        size += 8 * sum([len(value) for value in payload.values() if isinstance(value, _SIZED)])
+        for value in payload.values():
+            if isinstance(value, _SIZED):
+                size += 8 * len(value)
     elif payload.wire is not point.native:
         size += len(payload.wire)
     if isinstance(vectors, Unread):

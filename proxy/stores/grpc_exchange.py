@@ -9,7 +9,7 @@ from proxy.errors import CrossfadeError
 from proxy.frames import Ending, Frames
 from proxy.protocols.grpc import coding_in, metadata_in, status_in
 from proxy.protocols.hpack import FieldBlock
-from proxy.protocols.http2_events import Data, Event, Head, Reset, Sent, Trailers
+from proxy.protocols.http2_events import Data, Event, Head, Reset, Sent, Trailers, WholeAnswer
 
 
 class NotSent(CrossfadeError):
@@ -59,6 +59,11 @@ class Exchange:
                     self.answer.feed(data, size_bytes)
                 if ends:
                     self.end(BrokenOff("the answer has no status"))
+            case WholeAnswer():
+                self._begin(event.head, ends=False)
+                assert self.answer is not None
+                self.answer.feed(event.data, 0)
+                self._end(event.trailers)
             case Trailers(block=block):
                 self._end(block)
             case Reset():

@@ -22,7 +22,19 @@ from proxy.frames import LARGE_BYTES, Frames, write_parts
 from proxy.protocols.grpc import Pieces, coding_in, framed, prefix
 from proxy.protocols.hpack import FieldBlock
 from proxy.protocols.http2 import Connection, Fields
-from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Ready, Reset, Role, Sent, Trailers
+from proxy.protocols.http2_events import (
+    Broken,
+    Data,
+    Event,
+    Going,
+    Head,
+    Ready,
+    Reset,
+    Role,
+    Sent,
+    Trailers,
+    WholeAnswer,
+)
 from proxy.protocols.http2_frames import Code
 from proxy.stores.grpc_exchange import BrokenOff, Exchange, NotSent, meaning_of
 from proxy.stores.waiting import Queue
@@ -57,7 +69,7 @@ class GrpcUpstream(asyncio.Protocol):
 
     def __init__(self, ping_seconds: float | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._http2 = Connection(Role.CLIENT)
+        self._http2 = Connection(Role.CLIENT, gathers=True)
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, Call] = {}
         self._exchanges: dict[int, Exchange] = {}
@@ -191,13 +203,15 @@ class GrpcUpstream(asyncio.Protocol):
 
     def _is_of_exchange(self, event: Event) -> bool:
         """And then it has been heeded."""
-        if not isinstance(event, Head | Data | Trailers | Reset | Sent):
+        if not isinstance(event, WholeAnswer | Head | Data | Trailers | Reset | Sent):
             return False
         exchange = self._exchanges.get(event.stream_id)
         if exchange is None:
             return False
         if isinstance(event, Data):
             self._http2.received(event.size_bytes)  # whoever reads slowly keeps only its own stream back
+        elif isinstance(event, WholeAnswer):
+            self._http2.received(len(event.data))
         exchange.heed(event)
         if exchange.is_over:
             self._exchanges.pop(event.stream_id, None)
@@ -218,6 +232,12 @@ class GrpcUpstream(asyncio.Protocol):
 
     def _heed(self, event: Event) -> None:
         match event:
+            case WholeAnswer(stream_id=stream_id):
+                self._http2.received(len(event.data))
+                if (call := self._calls.get(stream_id)) is not None:
+                    call.head, call.trailers = event.head, event.trailers
+                    call.body.add(event.data)
+                    self._end(stream_id, None)
             case Head(stream_id=stream_id, block=block, ends=ends):
                 if (call := self._calls.get(stream_id)) is not None:
                     call.head = block

@@ -225,6 +225,17 @@ def test_a_run_in_which_nothing_happened_is_a_problem() -> None:
     assert "no edit was made: certificate" in found
 
 
+def test_the_capacity_is_the_median_of_several() -> None:
+    told = [Told(seconds=2, answered={"search http": answered}) for answered in (30, 10, 12)]
+    assert Endurance(1, 1, capacities=told).capacity_rate == 6
+
+
+def test_whatever_the_load_notes_is_a_problem() -> None:
+    told = Told(notes=["odd"], failures_not_kept=3)
+    for found in (Endurance(1, 1, capacities=[Told(), told]), Endurance(1, 1, capacity_afterwards=told)):
+        assert {"odd", "3 failures more than are looked at"} <= set(found.problems)
+
+
 def test_a_capacity_is_the_proxys_if_it_was_full() -> None:
     found = [Endurance(1, workers, capacity_cores=cores).what_was_full() for workers, cores in ((1, 0.9), (2, 0.9))]
     assert found == ["the proxy", "not the proxy"]

@@ -34,11 +34,12 @@ _TICK_SECONDS = 0.001
 
 
 class Closed(msgspec.Struct, frozen=True, tag=True):
-    """`warm_seconds` do not count."""
+    """`warm_seconds` do not count. `cut_share`: as of Open."""
 
     seconds: float
     warm_seconds: float
     at_once: int
+    cut_share: float
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
@@ -102,6 +103,7 @@ class Load:
 
     async def _closed(self, order: Closed) -> float:
         self._again = True
+        self._cut_share = order.cut_share
         for _ in range(order.at_once):
             self._launch(time.monotonic())
         await asyncio.sleep(order.warm_seconds)
