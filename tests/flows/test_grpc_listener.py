@@ -13,7 +13,9 @@ import grpc
 import pytest
 
 from proxy.errors import BodyTooLarge
+from proxy.frames import Frames
 from proxy.listeners import grpc_connection
+from proxy.listeners.admission import Admission
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.protocols import http2_frames as f
 from proxy.protocols.grpc import framed
@@ -122,9 +124,10 @@ async def connected(listener: GrpcListener, limits: Limits | None = None) -> Asy
         ((*REQUEST[:-1], (b"content-type", b"application/json")), b"415"),
     ],
 )
-async def test_what_is_not_grpc_is_told_so(fields: Sequence[Field], status: bytes) -> None:
+@pytest.mark.parametrize("body", [None, framed(b"x")])
+async def test_what_is_not_grpc_is_told_so(fields: Sequence[Field], status: bytes, body: bytes | None) -> None:
     async with listening() as listener, connected(listener) as client:
-        await client.ask(fields)
+        await client.ask(fields, body)
         assert (await client.status())[b":status"] == status
         await client.ask(body=framed(b"x"))
         assert (await client.status())[b"grpc-status"] == b"0"
@@ -317,6 +320,39 @@ async def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> N
         for _ in range(300):
             assert (await client.status())[b"grpc-status"] == b"0"
     assert asked == 300
+
+
+async def test_a_call_that_streams_may_come_in_one_piece() -> None:
+    async def handler(request: Request) -> Response:
+        assert isinstance(request.body, Frames)
+        return Response(5, message=repr(b"".join([part async for part in request.body])))
+
+    listener = GrpcListener(handler, "127.0.0.1", 0, streams=lambda path: path == "/a.B/C")
+    await listener.start()
+    async with connected(listener) as client:
+        await client.ask(body=framed(b"x"))
+        assert (await client.status())[b"grpc-message"] == repr(framed(b"x")).encode()
+    await listener.stop(drain_seconds=5)
+
+
+async def test_messages_in_one_piece_have_a_bound_together() -> None:
+    going = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        await going.wait()
+        return Response(0)
+
+    admission = Admission(10, 1000, 600_000, lambda _: Response(8, message="too many"))
+    listener = GrpcListener(handler, "127.0.0.1", 0, admission=admission)
+    await listener.start()
+    async with connected(listener) as client:
+        for _ in range(2):
+            await client.ask(body=framed(bytes(600)))
+        assert (await client.status())[b"grpc-message"] == b"too many"
+        going.set()
+        assert (await client.status())[b"grpc-status"] == b"0"
+    await listener.stop(drain_seconds=5)
+    assert not admission.bytes
 
 
 async def test_a_message_over_the_limit_is_the_handlers_to_answer() -> None:
