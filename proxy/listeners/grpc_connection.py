@@ -366,7 +366,8 @@ class GrpcConnection(asyncio.Protocol):
         written = self._http2.take_parts()
         if self._transport is None or self._transport.is_closing() or self._has_said_all:
             return
-        write_parts(self._transport, written)
+        if written:
+            write_parts(self._transport, written)
         if self._http2.is_drained:
             self._http2.finish_draining()  # also if it is the client that goes: nobody could answer what it sends now
             self._say_all()

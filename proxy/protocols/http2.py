@@ -91,6 +91,7 @@ class Connection:
         self._reader = FrameReader(self._allowance, is_server, limits.frame_bytes, most, gathers=gathers)
         self._decoder = Decoder(most)
         self._sender = FrameSender(self._allowance, self._end_local, self._emptied)
+        self.take_parts = self._sender.take  # as `take`, not joined: a large message need not be copied
         self._streams: dict[int, Stream] = {}
         self._abandoned: dict[int, None] = {}
         self._held: set[int] = set()
@@ -142,10 +143,6 @@ class Connection:
     def take(self) -> bytes:
         """What is to be written now."""
         return b"".join(self._sender.take())
-
-    def take_parts(self) -> list[bytes | memoryview]:
-        """The same, not joined: a large message need not be copied."""
-        return self._sender.take()
 
     @property
     def can_open(self) -> bool:

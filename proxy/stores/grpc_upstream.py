@@ -90,8 +90,8 @@ class GrpcUpstream(asyncio.Protocol):
             self._timer = self._loop.call_later(self._ping_seconds, self._ping, self._ping_seconds)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
-        for event in self._http2.receive(data, self._loop.time()):
+        now = self._heard_at = self._loop.time()
+        for event in self._http2.receive(data, now):
             if not (self._exchanges and self._is_of_exchange(event)):
                 self._heed(event)
         self._write()
@@ -151,7 +151,8 @@ class GrpcUpstream(asyncio.Protocol):
             self._http2.send_data(stream_id, prefix(message))
             self._http2.send_data(stream_id, message, ends=True)
         self._calls[stream_id] = Call(ended, flows, silence_seconds)
-        self._wake_next()
+        if self._queue.waiting:
+            self._wake_next()
         self._write_soon()
         return stream_id
 
@@ -289,7 +290,8 @@ class GrpcUpstream(asyncio.Protocol):
 
     def _end(self, stream_id: int, error: CrossfadeError | None) -> None:
         if (call := self._calls.pop(stream_id, None)) is not None:
-            self._queue.wake()
+            if self._queue.waiting:
+                self._queue.wake()
             call.ended(call, error)
 
     def _lose(self, why: str) -> None:
@@ -332,5 +334,5 @@ class GrpcUpstream(asyncio.Protocol):
     def _write(self) -> None:
         self._will_write = False
         written = self._http2.take_parts()
-        if self._transport is not None and not self._transport.is_closing():
+        if written and self._transport is not None and not self._transport.is_closing():
             write_parts(self._transport, written)
