@@ -99,11 +99,6 @@ class Decoder:
             self._size_bytes = size_bytes
             self._evict(0)
 
-    @property
-    def is_pure(self) -> bool:
-        """Whether what a block says depends on no block before it."""
-        return not self._limit_bytes
-
     def decode(self, block: bytes) -> FieldBlock:
         """Raises HpackError."""
         if self._limit_bytes:

@@ -87,8 +87,8 @@ class Connection:
         self._limits = limits
         self._allowance = Allowance()
         most = 2 * limits.fields_bytes
-        is_server = role is Role.SERVER
-        self._reader = FrameReader(self._allowance, is_server, limits.frame_bytes, most, gathers=gathers)
+        self._reader = FrameReader(self._allowance, role is Role.SERVER, limits.frame_bytes, most)
+        self._gathers = gathers
         self._decoder = Decoder(most)
         self._sender = FrameSender(self._allowance, self._end_local, self._emptied)
         self.take_parts = self._sender.take  # as `take`, not joined: a large message need not be copied
@@ -348,8 +348,8 @@ class Connection:
         events, self._events = self._events, []
         return events
 
-    def _on_whole_request(self, _: int, stream_id: int, head: bytes) -> None:
-        data, _behind = self._reader.behind
+    def _on_whole_request(self, _flags: int, stream_id: int, head: bytes) -> None:
+        data, _ = self._reader.rest()
         if not self._takes_request(stream_id, head, data):
             self._on_headers(f.END_HEADERS, stream_id, head)
             self._on_data(f.END_STREAM, stream_id, data)
@@ -359,7 +359,7 @@ class Connection:
         limits, size = self._limits, len(data)
         if self.role is Role.CLIENT or not stream_id & 1 or not self._last_peer_id < stream_id <= self._last_taken:
             return False
-        if not 0 < size <= min(self._receive_window, limits.stream_window_bytes) or not self._decoder.is_pure:
+        if not 0 < size <= min(self._receive_window, limits.stream_window_bytes):
             return False
         if len(self._streams) >= limits.streams or self._orphans >= limits.orphans:
             return False
@@ -374,8 +374,8 @@ class Connection:
         self._events.append(WholeRequest(stream_id, block, data))
         return True
 
-    def _on_whole_answer(self, _: int, stream_id: int, head: bytes) -> None:
-        data, trailers = self._reader.behind
+    def _on_whole_answer(self, _flags: int, stream_id: int, head: bytes) -> None:
+        data, trailers = self._reader.rest()
         if not self._takes_answer(stream_id, head, data, trailers):
             self._on_headers(f.END_HEADERS, stream_id, head)
             self._on_data(0, stream_id, data)
@@ -386,7 +386,7 @@ class Connection:
         stream, size = self._streams.get(stream_id), len(data)
         if self.role is Role.SERVER or stream is None or stream.headed or stream.local_open or stream.queue:
             return False
-        if not 0 < size <= min(self._receive_window, stream.receive_window) or not self._decoder.is_pure:
+        if not 0 < size <= min(self._receive_window, stream.receive_window):
             return False
         block, end = self._decoded(head), self._decoded(trailers)
         if block is None or block.pseudo != _SUCCESS:
@@ -583,6 +583,7 @@ class Connection:
             if not self._has_settings:
                 raise Http2Error(Code.PROTOCOL_ERROR, "settings are acknowledged before any are sent")
             self._decoder.limit_table(0)
+            self._reader.gathers = self._gathers  # no block leans on another from here on
             return
         if len(payload) % f.SETTING_BYTES:
             raise Http2Error(Code.FRAME_SIZE_ERROR, f"settings of {len(payload)} bytes")

@@ -22,16 +22,14 @@ Frame = tuple[int, int, int, bytes]  # kind, flags, stream, payload without padd
 
 class FrameReader:
     """`has_preface`: the peer begins with HTTP/2's preface. `block_bytes`: the most that a block of fields may take.
-    `gathers`: frames of a stream that come in full, in one piece and right behind each other are given as one, with the
-    first block of fields as its payload and the rest in `behind`: of kind REQUEST are a HEADERS and the DATA that ends
-    the stream, of kind ANSWER a HEADERS, a DATA, and the HEADERS that ends it."""
+    While it `gathers`, frames of a stream that come in full, in one piece and right behind each other are given as one,
+    with the first block of fields as its payload, and `rest` gives the others: of kind REQUEST are a HEADERS and the
+    DATA that ends the stream, of kind ANSWER a HEADERS, a DATA, and the HEADERS that ends it."""
 
-    def __init__(
-        self, allowance: Allowance, has_preface: bool, frame_bytes: int, block_bytes: int, *, gathers: bool = False
-    ) -> None:
-        self.behind = (b"", b"")
+    def __init__(self, allowance: Allowance, has_preface: bool, frame_bytes: int, block_bytes: int) -> None:
+        self.gathers = False
+        self._rest = (b"", b"")
         self._allowance = allowance
-        self._gathers = gathers
         self._frame_bytes = frame_bytes
         self._block_limit_bytes = block_bytes
         self._awaits_preface = has_preface
@@ -82,16 +80,21 @@ class FrameReader:
             payload, at = data[at:stop], stop
             in_full = kind == f.DATA or (kind == f.HEADERS and flags & _FIELDS_IN_FULL == f.END_HEADERS and stream_id)
             if in_full and not self._block_stream:  # as most are: as `_frame` would say
-                if kind == f.HEADERS and flags == f.END_HEADERS and self._gathers:
+                if kind == f.HEADERS and flags == f.END_HEADERS and self.gathers:
                     kind, at = self._gathered(data, at, end, stream_id)
                 yield kind, flags, stream_id, payload
             elif (frame := self._frame(kind, flags, stream_id, payload)) is not None:
                 yield frame
         self._start = data[at:]
 
+    def rest(self) -> tuple[bytes, bytes]:
+        """The data of the last frame that was gathered, and of an ANSWER the second block of fields; once."""
+        rest, self._rest = self._rest, (b"", b"")
+        return rest
+
     def _gathered(self, data: bytes, at: int, end: int, stream_id: int) -> tuple[int, int]:
-        """The kind of what begins with fields that end at `at`, and where it ends; what comes after the fields is
-        `behind` then."""
+        """The kind of what begins with fields that end at `at`, and where it ends; what comes after the fields is the
+        `rest` then."""
         alone = f.HEADERS, at
         start = at + f.HEAD_BYTES
         if start > end:
@@ -102,7 +105,7 @@ class FrameReader:
         if kind != f.DATA or stream & f.LARGEST_ID != stream_id or size > self._frame_bytes or middle > end:
             return alone
         if flags == f.END_STREAM:
-            self.behind = data[start:middle], b""
+            self._rest = data[start:middle], b""
             return f.REQUEST, middle
         fields = middle + f.HEAD_BYTES
         if flags or fields > end:
@@ -114,7 +117,7 @@ class FrameReader:
             return alone
         if flags != _ENDS:
             return alone
-        self.behind = data[start:middle], data[fields:after]
+        self._rest = data[start:middle], data[fields:after]
         return f.ANSWER, after
 
     def _preface_is_whole(self, data: bytes) -> bool:

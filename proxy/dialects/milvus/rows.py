@@ -77,13 +77,13 @@ def encode_points(points: Sequence[Point], layout: Layout) -> Encoded:
     refused: dict[PointId, str] = {}
     try:
         rows = _rows(points, layout)
-    except UnrepresentableError:
-        rows = _rows([], layout)
-        for point in points:  # which of them?
-            try:
-                rows.add(_rows([point], layout))
-            except UnrepresentableError as error:
-                refused[point.id] = str(error)
+    except UnrepresentableError as error:
+        if len(points) == 1:
+            return Encoded(_rows([], layout), {points[0].id: str(error)})
+        middle = len(points) // 2  # which of them?
+        first, second = encode_points(points[:middle], layout), encode_points(points[middle:], layout)
+        first.rows.add(second.rows)
+        return Encoded(first.rows, first.refused | second.refused)
     for column, vector in enumerate(layout.vectors.values()):
         rows = _searchable(rows, column, vector, refused)
     return Encoded(rows, refused)

@@ -70,6 +70,8 @@ class Endurance:
     asked_rate: float = 0.0
     told: Told = field(default_factory=Told)
     resets: list[ResetConnection] = field(default_factory=list)
+    began: float = 0.0  # the long load, as time.monotonic tells
+    ended: float = float("inf")
     verdicts: list[tuple[Failure, Verdict]] = field(default_factory=list)
     edits: Counter[str] = field(default_factory=Counter)
     edit_problems: list[str] = field(default_factory=list)
@@ -136,7 +138,9 @@ class Endurance:
         return "the proxy" if self.capacity_cores >= _FULL * self.workers else "not the proxy"
 
     def resets_by_kind(self) -> Counter[str]:
-        return Counter(f"{reset.store} {reset.way} {reset.kind}" for reset in self.resets)
+        """During the long load."""
+        during = [reset for reset in self.resets if self.began <= reset.at <= self.ended]
+        return Counter(f"{reset.store} {reset.way} {reset.kind}" for reset in during)
 
     def figures(self) -> dict[str, Any]:
         mib = 2**20
@@ -194,7 +198,7 @@ def play(directory: Path, minutes: float, workers: int, seed: int, console: Cons
         found.asked_rate = SHARE_OF_CAPACITY * found.capacity_rate
         editor = Editor(proxy, tls_address, authority, workers, seed)
         schedule = list(moments(60 * minutes, random.Random(f"moments {seed}")))
-        cores = _cores_used(proxy)
+        cores, found.began = _cores_used(proxy), time.monotonic()
         with ThreadPoolExecutor(1) as thread:
             order = Open(60 * minutes, found.asked_rate, CUT_SHARE)
             loading = thread.submit(load.obey, order)
@@ -203,7 +207,7 @@ def play(directory: Path, minutes: float, workers: int, seed: int, console: Cons
             except BaseException:
                 load.stop()  # or it would be waited for
                 raise
-        found.cores, found.others = cores()
+        (found.cores, found.others), found.ended = cores(), time.monotonic()
         _rest(found, proxy)
         found.capacity_afterwards = load.obey(measure)
         _rest(found, proxy)

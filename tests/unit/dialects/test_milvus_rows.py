@@ -109,6 +109,23 @@ def test_only_a_cosine_needs_a_direction() -> None:
     assert "not finite" in encoded.refused[3]
 
 
+def test_each_vector_of_a_point_has_to_be_one_that_can_be_searched() -> None:
+    good, bad = floats(1, 2), floats(math.nan, 1)
+    points = [Point(str(at), {"": floats(1, 2, 3), "b": bad if at == 1 else good}) for at in range(3)]
+    encoded = encode_points(points, TWO)
+    assert encoded.rows.ids == ["0", "2"]
+    assert encoded.rows.vectors == ([floats(1, 2, 3)] * 2, [good] * 2)
+    assert "not finite" in encoded.refused["1"]
+
+
+def test_of_many_points_each_that_has_no_row_is_told() -> None:
+    odd = {0, 5, 6, 98, 99}
+    points = [Point(at, {"": floats(1) if at in odd else floats(1, 2)}) for at in range(100)]
+    encoded = encode_points(points, ONE)
+    assert encoded.rows.ids == [at for at in range(100) if at not in odd]
+    assert list(encoded.refused) == sorted(odd)
+
+
 def test_rows_tell_their_marks() -> None:
     points = [Point(at, {"": floats(1, 2)}, {"tag": tag}) for at, tag in enumerate(("plain", None, True))]
     assert marks_in(encode_points(points, ONE).rows) == {"n:tag", "t:tag"}

@@ -19,6 +19,7 @@ from tests.unit.protocols.http2_dialogue import ACK, ANSWER, HELLO, REQUEST, TRA
 
 NARROW = Limits(
     streams=4,
+    orphans=2,
     frame_bytes=16_384,
     stream_window_bytes=f.DEFAULT_WINDOW_BYTES,
     connection_window_bytes=f.DEFAULT_WINDOW_BYTES,
@@ -200,6 +201,22 @@ def test_an_answer_in_one_piece_is_told_at_once() -> None:
     assert isinstance(first, WholeAnswer)
     assert (first.stream_id, first.data) == (1, b"aaa")
     assert (first.head.fields, first.trailers.fields) == (ANSWER, TRAILERS)
+
+
+def test_requests_that_were_taken_back_and_are_still_worked_on_count() -> None:
+    connection = serving(gathers=True)
+    for stream_id in (1, 3):
+        assert [type(event) for event in connection.receive(request(stream_id), 0.0)] == [WholeRequest]
+        connection.hold(stream_id)
+        connection.receive(f.rst_stream(stream_id, Code.CANCEL), 0.0)
+    assert connection.receive(request(5), 0.0) == []
+    assert resets(connection.take()) == [(5, Code.REFUSED_STREAM)]
+
+
+def test_what_was_told_is_not_kept() -> None:
+    for connection, said in ((serving(gathers=True), request(1)), (asking(gathers=True), answer(1))):
+        connection.receive(said, 0.0)
+        assert connection._reader.rest() == (b"", b"")
 
 
 def test_an_answer_to_half_a_request_is_an_early_one() -> None:

@@ -13,14 +13,15 @@ from proxy.dialects.milvus.schema import Layout, VectorField
 from proxy.dialects.milvus.status import InvalidRowError
 from proxy.errors import Refused, Throttled, Unclear
 from proxy.model import Metric, Point, PointId
-from proxy.stores import WriteReport
+from proxy.stores import WriteReport, milvus_writing
 from proxy.stores.milvus_collection import MilvusCollection
 from proxy.stores.milvus_survey import Survey
 from proxy.stores.milvus_writing import MilvusWriter
 from tests.support.contract_points import floats
 
 LAYOUT = Layout("id", IdMapping.INTEGER, 0, {"": VectorField("vector", 2, Metric.COSINE, "HNSW")})
-MANY = range(130)  # more than two turns
+MANY = range(2 * milvus_writing._TURN_POINTS + 2)  # three turns
+LAST = MANY[-1]
 
 
 class Writer(MilvusWriter):
@@ -48,16 +49,16 @@ def points(ids: Any, odd: Any = ()) -> list[Point]:
 
 async def test_points_of_every_turn_are_put_at_once_and_refused_ones_told() -> None:
     writer = Writer({})
-    report = await writer.write(points(MANY, odd=(3, 100)))
-    assert set(report.refused) == {3, 100}
-    assert writer.put == [[each for each in MANY if each not in (3, 100)]]
+    report = await writer.write(points(MANY, odd=(3, LAST)))
+    assert set(report.refused) == {3, LAST}
+    assert writer.put == [[each for each in MANY if each not in (3, LAST)]]
 
 
 async def test_nothing_is_put_of_what_must_be_put_whole() -> None:
     writer = Writer({})
-    report = await writer.write(points(MANY, odd=(100,)), whole=True)
+    report = await writer.write(points(MANY, odd=(LAST,)), whole=True)
     assert not report.put
-    assert set(report.refused) == {100}
+    assert set(report.refused) == {LAST}
     assert not writer.put
 
 
