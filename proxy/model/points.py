@@ -116,8 +116,9 @@ class Reader(Generic[V]):
 def look_at(parts: Sequence[Mapping[str, V]]) -> None:
     """Read those that were not read. Raises InvalidRequest as they do."""
     unread = [part for part in parts if isinstance(part, Unread) and part._known is None]
-    for read in {id(part.read): part.read for part in unread}.values():
-        those = [part for part in unread if part.read is read]
+    readers = {id(part.read): part.read for part in unread}
+    for read in readers.values():
+        those = unread if len(readers) == 1 else [part for part in unread if part.read is read]
         if isinstance(read, Reader):
             for part, known in zip(those, read.all([part.wire for part in those]), strict=True):
                 part._known = known

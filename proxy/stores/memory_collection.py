@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +53,12 @@ def stored(spec: CollectionSpec, points: Iterable[Point]) -> list[Point]:
 
 def _normalise(name: str, those: Iterable[dict[str, Vector]]) -> None:
     """All at once: each look of numpy's has a price."""
-    dense = [(own, vector) for own in those if isinstance(vector := own.get(name), bytes)]
-    for (own, _), vector in zip(dense, units([vector for _, vector in dense]), strict=True):
-        own[name] = vector
+    dense = [own for own in those if type(own.get(name)) is bytes]
+    given: list[Any] = [own[name] for own in dense]
+    scaled = units(given)
+    if scaled is not given:
+        for own, vector in zip(dense, scaled, strict=True):
+            own[name] = vector
 
 
 def copied(payload: Mapping[str, Json]) -> dict[str, Json]:
@@ -72,16 +76,16 @@ def selected(point: Point, selection: Selection) -> Point:
     return structs.replace(point, vectors=vectors, payload=copy.deepcopy(select_payload(point.payload, selection)))
 
 
-def units(vectors: Sequence[bytes]) -> list[bytes]:
-    """Vectors of one size at length 1."""
+def units(vectors: list[bytes]) -> list[bytes]:
+    """Vectors of one size at length 1; the list itself if all are."""
     if not vectors:
-        return []
+        return vectors
     rows = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
     with np.errstate(over="ignore"):  # each by itself, as exactly as one alone: einsum is not, where they are long
         squared = np.matmul(rows[:, np.newaxis, :], rows[:, :, np.newaxis])[:, 0, 0]
     stays = (squared < np.finfo(np.float32).eps) | (np.abs(squared - 1.0) <= 1e-6)
     if stays.all():
-        return list(vectors)
+        return vectors
     divisors = np.where(stays, np.float32(1.0), np.sqrt(squared))
     divided = (rows / divisors[:, np.newaxis]).astype("<f4")
     return [vector if stays[i] else divided[i].tobytes() for i, vector in enumerate(vectors)]

@@ -237,10 +237,11 @@ def _keys(numbers: Any, texts: Any, layout: Layout) -> list[PrimaryKey]:
 def chunks(rows: Rows, max_rows: int, max_bytes: int) -> Iterator[Rows]:
     """The rows in order, in pieces within both bounds; a row that is larger alone is a piece of its own."""
     vectors = sum(len(column[0]) for column in rows.vectors if column)  # the same for each
-    sizes = [len(dynamic) + vectors + _ROW_BYTES for dynamic in rows.dynamic]
-    if 0 < len(rows) <= max_rows and sum(sizes) <= max_bytes:
+    beside = vectors + _ROW_BYTES
+    if 0 < len(rows) <= max_rows and sum(map(len, rows.dynamic)) + beside * len(rows) <= max_bytes:
         yield rows
         return
+    sizes = [len(dynamic) + beside for dynamic in rows.dynamic]
     start, size_bytes = 0, 0
     for position, row_bytes in enumerate(sizes):
         full = position - start >= max_rows or size_bytes + row_bytes > max_bytes
