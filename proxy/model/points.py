@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -100,7 +101,7 @@ class Unread(_AsMapping[str, V], msgspec.Struct, eq=False, gc=False):
         return f"{type(self).__name__}({len(self.wire)} bytes)"
 
 
-class Reader(Generic[V]):
+class Reader(ABC, Generic[V]):
     """What reads an `Unread`, and many of them in less time than one after the other."""
 
     def __call__(self, wire: bytes) -> Mapping[str, V]:
@@ -108,9 +109,9 @@ class Reader(Generic[V]):
         (found,) = self.all([wire])
         return found
 
+    @abstractmethod
     def all(self, wires: Sequence[bytes]) -> Iterable[Mapping[str, V]]:
         """What each of them says, in their order. Raises InvalidRequest if one is not what it was taken for."""
-        raise NotImplementedError
 
 
 def look_at(parts: Sequence[Mapping[str, V]]) -> None:

@@ -35,8 +35,8 @@ class Front(Protocol):
     """Answers clients of the source's vendor from a store of another one."""
 
     async def answer(self, call: Call) -> Result:
-        """The operation of `call`, carried out. Raises RequestError and StoreError; Untranslatable, before anything was
-        changed, for what the store cannot express."""
+        """The operation of `call`, which was looked into (`look_into`), carried out. Raises RequestError and
+        StoreError; Untranslatable, before anything was changed, for what the store cannot express."""
         ...
 
     def refuse(self, request: Request, error: CrossfadeError) -> Response:

@@ -225,6 +225,13 @@ def test_a_run_in_which_nothing_happened_is_a_problem() -> None:
     assert "no edit was made: certificate" in found
 
 
+def test_only_resets_during_the_long_load_say_that_there_were_some() -> None:
+    resets = [ResetConnection(at, "source", "grpc", "answer", []) for at in (9.0, 21.0)]
+    missing = "no connection was reset: grpc answer"
+    assert missing in Endurance(30, 1, resets=resets, began=10.0, ended=20.0).not_tested()
+    assert missing not in Endurance(30, 1, resets=resets, began=5.0, ended=20.0).not_tested()
+
+
 def test_the_capacity_is_the_median_of_several() -> None:
     told = [Told(seconds=2, answered={"search http": answered}) for answered in (30, 10, 12)]
     assert Endurance(1, 1, capacities=told).capacity_rate == 6

@@ -1,4 +1,5 @@
-"""The endurance run itself: capacity, then the long load with everything that happens to it, then rest and a look.
+"""The endurance run itself: the capacity, clients that break off and resets included; the long load, with edits as
+well; then rest and a look.
 
 Problems are: a request that failed and was not cut on purpose; an answer that is not the right one; an edit that was
 not taken, or a mistake that was; memory or descriptors that grow; a load that could not keep its rate; stores that do
