@@ -320,7 +320,7 @@ class App:
             target_forwarders=self.beside[route.target],
         )
         live.shadow.unclean = live.unclean
-        live.shadow.busy = lambda: self.reader.busy
+        live.shadow.busy = self.reader.is_busy
         return live
 
     def _front(self, route: Route) -> Front | None:

@@ -58,7 +58,7 @@ class Owner(Protocol):
     def made(self, connection: HttpConnection) -> None: ...
 
     def changed(self, connection: HttpConnection) -> None:
-        """An exchange has begun or ended."""
+        """An exchange has begun or ended. Told while it is `stopping`; before that nobody asks."""
         ...
 
     def lost(self, connection: HttpConnection) -> None: ...
@@ -225,7 +225,8 @@ class HttpConnection(asyncio.Protocol):
         if not self._pass(key, head, payload, draw := random()):
             self._body = BodyStream.of(payload)
             self._begin_slowly(head, self._body, draw)
-        self._owner.changed(self)
+        if self._owner.stopping:
+            self._owner.changed(self)
 
     def _begin(self, head: RequestHead, body: BodyStream) -> None:
         self._head = None
@@ -233,7 +234,8 @@ class HttpConnection(asyncio.Protocol):
         draw = random()
         if not body.ended or not self._pass(self._reader.key, head, body.whole(), draw):
             self._begin_slowly(head, body, draw)
-        self._owner.changed(self)
+        if self._owner.stopping:
+            self._owner.changed(self)
 
     def _enter(self, body_bytes: int | None) -> None:
         """A request has come."""
@@ -289,7 +291,6 @@ class HttpConnection(asyncio.Protocol):
             self._exchange = spawn(self._carry_out(self._drain, body), name="http answer")
         else:
             self._end_exchange(body)
-            self._owner.changed(self)
 
     def _give_up_passing(self) -> None:
         if self._passing is not None:
@@ -335,7 +336,6 @@ class HttpConnection(asyncio.Protocol):
         finally:
             self._exchange = self._caller = None
             self._end_exchange(body)
-            self._owner.changed(self)
 
     async def _reply(self, head: RequestHead, response: Response, body: BodyStream) -> None:
         framing = self._write_framed(head, response, body)
@@ -388,11 +388,18 @@ class HttpConnection(asyncio.Protocol):
 
     def _end_exchange(self, body: BodyStream) -> None:
         self._leave()
-        if self._transport is None:
-            return
+        if self._transport is not None:
+            self._go_on(body)
+        if self._owner.stopping:
+            self._owner.changed(self)
+
+    def _go_on(self, body: BodyStream) -> None:
+        """With what has come behind a request that is answered, or with nothing more."""
         if not self._closing:
             self._body = None
-            self._heed(self._reader.resume())
+            events = self._reader.resume()
+            if events or self._paused or self._reader.held_bytes:
+                self._heed(events)
         elif body.ended:
             self.close()
         else:

@@ -349,12 +349,14 @@ class Connection:
         return events
 
     def _on_whole_request(self, _flags: int, stream_id: int, head: bytes) -> None:
-        data, _ = self._reader.rest()
-        if not self._takes_request(stream_id, head, data):
+        data, window = self._reader.rest()
+        if not self._takes_request(stream_id, head, window, data):
             self._on_headers(f.END_HEADERS, stream_id, head)
+            if window:
+                self._on_window(0, stream_id, window)
             self._on_data(f.END_STREAM, stream_id, data)
 
-    def _takes_request(self, stream_id: int, head: bytes, data: bytes) -> bool:
+    def _takes_request(self, stream_id: int, head: bytes, window: bytes, data: bytes) -> bool:
         """Whether all is as it mostly is; then it has been taken as its frames would be, one by one."""
         limits, size = self._limits, len(data)
         if self.role is Role.CLIENT or not stream_id & 1 or not self._last_peer_id < stream_id <= self._last_taken:
@@ -363,11 +365,19 @@ class Connection:
             return False
         if len(self._streams) >= limits.streams or self._orphans >= limits.orphans:
             return False
+        send_window = self._peer_window
+        if window:
+            more = f.number_in(window) & f.LARGEST_WINDOW
+            send_window += more
+            if not more or send_window > f.LARGEST_WINDOW:
+                return False
         block = self._decoded(head)
         if block is None or block.size_bytes > limits.fields_bytes or problem_of_request(block):
             return False
+        if window:
+            self._allowance.spend(cost.SMALL)
         self._last_peer_id = stream_id
-        stream = self._streams[stream_id] = Stream(stream_id, self._peer_window, limits.stream_window_bytes)
+        stream = self._streams[stream_id] = Stream(stream_id, send_window, limits.stream_window_bytes)
         stream.headed, stream.remote_open = True, False
         self._receive_window -= size
         self._allowance.received(size)

@@ -23,8 +23,9 @@ Frame = tuple[int, int, int, bytes]  # kind, flags, stream, payload without padd
 class FrameReader:
     """`has_preface`: the peer begins with HTTP/2's preface. `block_bytes`: the most that a block of fields may take.
     While it `gathers`, frames of a stream that come in full, in one piece and right behind each other are given as one,
-    with the first block of fields as its payload, and `rest` gives the others: of kind REQUEST are a HEADERS and the
-    DATA that ends the stream, of kind ANSWER a HEADERS, a DATA, and the HEADERS that ends it."""
+    with the first block of fields as its payload, and `rest` gives the others: of kind REQUEST are a HEADERS, a
+    WINDOW_UPDATE (which grpcio's clients send, others do not) and the DATA that ends the stream, of kind ANSWER a
+    HEADERS, a DATA, and the HEADERS that ends it."""
 
     def __init__(self, allowance: Allowance, has_preface: bool, frame_bytes: int, block_bytes: int) -> None:
         self.gathers = False
@@ -88,7 +89,8 @@ class FrameReader:
         self._start = data[at:]
 
     def rest(self) -> tuple[bytes, bytes]:
-        """The data of the last frame that was gathered, and of an ANSWER the second block of fields; once."""
+        """The data of the last frame that was gathered, and of an ANSWER the second block of fields, of a REQUEST the
+        window's payload or nothing; once."""
         rest, self._rest = self._rest, (b"", b"")
         return rest
 
@@ -102,13 +104,21 @@ class FrameReader:
         size, flags, stream = _head_at(data, at)
         kind, size = size & 0xFF, size >> 8
         middle = start + size
+        window = b""
+        if kind == f.WINDOW_UPDATE and size == f.NUMBER_BYTES and stream & f.LARGEST_ID == stream_id:
+            window, start = data[start:middle], middle + f.HEAD_BYTES
+            if start > end:
+                return alone
+            size, flags, stream = _head_at(data, middle)
+            kind, size = size & 0xFF, size >> 8
+            middle = start + size
         if kind != f.DATA or stream & f.LARGEST_ID != stream_id or size > self._frame_bytes or middle > end:
             return alone
         if flags == f.END_STREAM:
-            self._rest = data[start:middle], b""
+            self._rest = data[start:middle], window
             return f.REQUEST, middle
         fields = middle + f.HEAD_BYTES
-        if flags or fields > end:
+        if flags or window or fields > end:
             return alone
         size, flags, stream = _head_at(data, middle)
         kind, size = size & 0xFF, size >> 8

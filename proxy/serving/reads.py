@@ -95,8 +95,7 @@ class Reader:
         self._scrolls = Scrolls()
         self.under_way = 0
 
-    @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """So many clients wait for their answers that shadow reads, which nobody waits for, should not add to it."""
         return self.under_way > _BUSY_READS
 

@@ -193,13 +193,6 @@ class Settled:
         """Why the source answers such a read; None if it does not."""
         return stays_with_source(self.config, facts, draw, self.route.weight_override)
 
-    def is_sampled(self, facts: Facts, draw: float) -> bool:
-        """Whether the target is asked too, to compare."""
-        route, collection = self.route, self.place.collection
-        if not is_sampled(self.config, facts, draw):
-            return False
-        return route.obstacle(collection) is None and route.obstacle_to_find(collection) is None
-
     def count(self, reason: str, seconds: float) -> None:
         """An answer that took so long."""
         counted = self._counted.get(reason)
@@ -244,4 +237,7 @@ class Way(NamedTuple):
     def is_sampled(self, draw: float) -> bool:
         """Whether the target is asked too, to compare."""
         settled = self.settled
-        return settled.config.shadow.sample_percent > 0 and settled.is_sampled(self.facts, draw)
+        if not is_sampled(settled.config, self.facts, draw):
+            return False
+        route, collection = settled.route, settled.place.collection
+        return route.obstacle(collection) is None and route.obstacle_to_find(collection) is None

@@ -131,7 +131,8 @@ class Watch:
     # --- the connection's ----------------------------------------------------------------------------
 
     def whole(self, key: bytes, head: ResponseHead, body: bytes) -> None:
-        self._leave()
+        self._server.silences.end(self)
+        self._server.pool.give_back(self._connection)
         self._heard.answered(self._server.answer(key, head), body)
 
     def changed(self) -> None:

@@ -25,7 +25,8 @@ class Watcher(Protocol):
     """Who waits for an answer without a task."""
 
     def whole(self, key: bytes, head: ResponseHead, body: bytes) -> None:
-        """It has come all at once, and its head, of which `key` are the bytes, came before."""
+        """It has come all at once, and its head, of which `key` are the bytes, came before. The connection tells no
+        more."""
         ...
 
     def changed(self) -> None:
@@ -112,14 +113,15 @@ class HttpUpstream(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """For a request: the last answer has been read, and the server has not closed."""
+        """For a request: the last answer has been read, the server has not closed, and nothing of the last request is
+        still here (whose answer came before the server had read it, which it may never do)."""
         transport = self._transport
         return (
             self._ended
             and self._keep
             and not (self._lost or self._parts)
             and transport is not None
-            and not transport.is_closing()
+            and not (transport.is_closing() or transport.get_write_buffer_size())
         )
 
     def send(self, method: bytes, head: bytes) -> asyncio.Future[ResponseHead]:
@@ -159,12 +161,6 @@ class HttpUpstream(asyncio.Protocol):
         self._waiting = 0
         self._flow()
         return body
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether a part of the last request is still here: its answer came before the server had read it, which it may
-        never do."""
-        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     @property
     def held_bytes(self) -> int:

@@ -29,14 +29,21 @@ ASKED, ANSWERED, ENDED = encode(REQUEST), encode(ANSWER), encode(TRAILERS)
 LONG = encode(((b"x-long", b"why " * 600),))
 LENGTHS = [encode(((b"content-length", size),)) for size in (b"3", b"4")]
 ODD = [b"\0\3Odd\0", b"\0\4:odd\0", b"\0\2te\3odd"]  # fields that nobody may say
+MOST = f.LARGEST_WINDOW - f.DEFAULT_WINDOW_BYTES  # that a window can grow by
+MORE = [1, 5, MOST]
 KEPT = b"\x40\1x\1y"  # a literal that goes into the table, as its first entry (0xbe)
 PADDED_END = f.END_HEADERS | f.END_STREAM | f.PADDED
 SIZES = st.sampled_from([0, 1, 3, 3000, 16_384, 16_385])
 CUTS = st.lists(st.integers(0, 40_000), max_size=5)
 
 
-def request(stream_id: int, size: int = 3, head: bytes = ASKED) -> bytes:
-    return f.frame(f.HEADERS, f.END_HEADERS, stream_id, head) + data(stream_id, b"q" * size, ends=True)
+def request(stream_id: int, size: int = 3, head: bytes = ASKED, between: bytes = b"") -> bytes:
+    return f.frame(f.HEADERS, f.END_HEADERS, stream_id, head) + between + data(stream_id, b"q" * size, ends=True)
+
+
+def widened(stream_id: int, more: int = 5, size: int = 3) -> bytes:
+    """As a client of grpcio sends it."""
+    return request(stream_id, size, between=f.window_update(stream_id, more))
 
 
 def answer(stream_id: int, size: int = 3, head: bytes = ANSWERED, end: bytes = ENDED) -> bytes:
@@ -47,9 +54,15 @@ def answer(stream_id: int, size: int = 3, head: bytes = ANSWERED, end: bytes = E
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     stream_id = draw(st.sampled_from([1, 2, 3, 5, 7, 9, 11]))
-    match draw(st.integers(0, 6)):
+    match draw(st.integers(0, 8)):
         case 0 | 1 | 2:
             return request(stream_id, draw(SIZES))
+        case 7:
+            return widened(stream_id, draw(st.sampled_from([*MORE, 0, MOST + 1, 2**31 + 5])), draw(SIZES))
+        case 8:
+            odd = [f.window_update(draw(st.sampled_from([0, 1, 3])), 5), f.window_update(stream_id, 5) * 2]
+            odd += [f.frame(f.WINDOW_UPDATE, 1, stream_id, bytes_) for bytes_ in (b"\0\0\0\1", b"\0\0\1", b"\0" * 5)]
+            return request(stream_id, between=draw(st.sampled_from(odd)))
         case 3:
             heads = [encode(REQUEST[1:]), ENDED, b"\xff", *(ASKED + more for more in (*ODD, *LENGTHS, LONG))]
             return request(stream_id, 3, draw(st.sampled_from(heads)))
@@ -136,8 +149,13 @@ def said_the_same(whole: Connection, parted: Connection, parts: list[bytes], cut
         assert told[0] == told[1]
         assert whole.take() == parted.take()
         assert whole.open_streams == parted.open_streams
+        assert _windows(whole) == _windows(parted)
         assert (whole._receive_window, whole._owed_bytes) == (parted._receive_window, parted._owed_bytes)
         assert whole._allowance._left == pytest.approx(parted._allowance._left)
+
+
+def _windows(connection: Connection) -> dict[int, int]:
+    return {stream.id: stream.send_window for stream in connection._streams.values()}
 
 
 @given(st.lists(requests(), max_size=12), CUTS, st.booleans(), st.sampled_from(["", "drain", "finish_draining"]))
@@ -148,6 +166,13 @@ def said_the_same(whole: Connection, parted: Connection, parts: list[bytes], cut
 @example([request(1, 3, encode(REQUEST[1:])), request(3, 0), request(5, 16_385)], [], True, "")
 @example([request(1), request(3)], [], True, "finish_draining")
 @example([request(1), headers(3), data(1, b"x", ends=True)], [], True, "")
+@example([widened(1, 0), widened(3, MOST), widened(5, MOST + 1), widened(7, 2**31 + 5)], [], True, "")
+@example([request(1, between=f.window_update(3, 5)), widened(3)], [], True, "")
+@example([request(1), request(3, between=f.window_update(1, 5)), widened(5)], [], True, "")
+@example([request(1, between=f.window_update(1, 5) * 2), request(3, between=f.window_update(0, 5))], [], True, "")
+@example([request(1, between=f.frame(f.WINDOW_UPDATE, 0, 1, bytes(3)))], [], True, "")
+@example([headers(1), f.window_update(1, 5), data(1, b"x"), headers(1, TRAILERS, ends=True)], [], True, "")
+@example([widened(1)], [len(headers(1)) + len(f.window_update(1, 5)) + 2], True, "")  # within the third head
 @example([request(1, 3, ASKED + KEPT + ODD[0]), request(3, 3, ASKED + b"\xbf")], [], False, "")  # kept once, not twice
 def test_requests(parts: list[bytes], cuts: list[int], is_acknowledged: bool, before: str) -> None:
     whole, parted = (serving(gathers=gathers, is_acknowledged=is_acknowledged) for gathers in (True, False))
@@ -187,8 +212,9 @@ def test_an_answer_may_use_up_the_window_and_no_more(wide: str) -> None:
 
 
 def test_a_request_in_one_piece_is_told_at_once() -> None:
-    events = serving(gathers=True).receive(request(1) + request(3, 16_384) + headers(5) + data(5, b"x"), 0.0)
-    assert [type(event) for event in events] == [WholeRequest, WholeRequest, Head, Data]
+    said = request(1) + request(3, 16_384) + widened(5) + headers(7) + data(7, b"x")
+    events = serving(gathers=True).receive(said, 0.0)
+    assert [type(event) for event in events] == [WholeRequest, WholeRequest, WholeRequest, Head, Data]
     [first, *_] = events
     assert isinstance(first, WholeRequest)
     assert (first.stream_id, first.block.fields, first.data) == (1, REQUEST, b"qqq")
