@@ -321,17 +321,17 @@ def _size_bytes(point: Point | None) -> int:
     """An estimate: exact for vectors and for what is not read yet, a flat rate a payload field."""
     if point is None:
         return 64
-    payload, vectors = point.payload, point.vectors
-    size = 256 + len(point.native)
-    if not isinstance(payload, Unread):
+    native, payload, vectors = point.native, point.payload, point.vectors
+    size = 256 + len(native)
+    if type(payload) is dict or not isinstance(payload, Unread):
         size += 64 * len(payload)
         for value in payload.values():
             if isinstance(value, _SIZED):
                 size += 8 * len(value)
-    elif payload.wire is not point.native:
+    elif payload.wire is not native:
         size += len(payload.wire)
     if isinstance(vectors, Unread):
-        return size if vectors.wire is point.native else size + len(vectors.wire)
+        return size if vectors.wire is native else size + len(vectors.wire)
     for vector in vectors.values():
         match vector:
             case bytes():

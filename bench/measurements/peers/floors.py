@@ -2,6 +2,8 @@
 
 - Searches, passed on unread by a program in Python that does no more (bench/bare_relay.py), beside nginx and Envoy.
 - Upserts, read and written twice by a program that does not look at them, beside Envoy, which writes them once.
+- The same by our own listener, dialect and connections, which read their ids, without replication between them
+  (bench/bare_upserts.py).
 - A write that Envoy passes on, with 16 in flight, beside a bare fdatasync: the time that 16 requests need on one core,
   before anything is journalled.
 """
@@ -19,13 +21,13 @@ from functools import partial
 from pathlib import Path
 
 from bench.bare_relay import ACK, connected
-from bench.bodies import NAMES, TRANSPORTS, Transport, prepared
+from bench.bodies import DIMENSIONS, NAMES, TRANSPORTS, UPSERT_POINTS, Transport, prepared
 from bench.figures import CAPACITY, MEDIAN, VOLUME, capacities, row
 from bench.load import Burst
 from bench.measurements.peers import durable, upserts
 from bench.measurements.peers.arena import ENVOY, WRITTEN, Arena, Arm, ClosedLoop
 from bench.peers.installed import NGINX, SYSTEM_NGINX
-from bench.processes import place, used_seconds
+from bench.processes import Stub, address, place, used_seconds
 from bench.run import Run
 from examples.engines import ChildProcess, free_ports
 
@@ -48,10 +50,34 @@ class BareRelay(ChildProcess):
         return [sys.executable, "-m", "bench.bare_relay", *options]
 
 
+class BareUpserts(ChildProcess):
+    """`bench.bare_upserts`."""
+
+    def __init__(self, directory: Path, transport: Transport, to: Sequence[str]) -> None:
+        [port] = free_ports(1)
+        super().__init__(directory, port)
+        self._port, self._transport, self._to = port, transport, to
+
+    def command(self) -> list[str]:
+        to = [part for address in self._to for part in ("--to", address)]
+        return [
+            sys.executable,
+            "-m",
+            "bench.bare_upserts",
+            "--transport",
+            self._transport,
+            "--port",
+            str(self._port),
+            *to,
+        ]
+
+
 def measure(run: Run, arena: Arena) -> None:
     _searches(run, arena)
     for transport in reversed(TRANSPORTS):
         _copies(run, arena, transport)
+    for transport in reversed(TRANSPORTS):
+        _without_replication(run, arena, transport)
     _one_point(run, arena)
 
 
@@ -88,6 +114,33 @@ def _copies(run: Run, arena: Arena, transport: Transport) -> None:
             relay.stop()
     work = f"floor: the bytes of a {NAMES[transport]} upsert, read and written twice, unread; {_CALLERS} callers"
     run.add(row(work, VOLUME, f"{ENVOY}, passed through", found[_BARE], found[ENVOY]))
+
+
+def _without_replication(run: Run, arena: Arena, transport: Transport) -> None:
+    envoy, directory = arena.arms[ENVOY], run.directory / f"bare upserts {transport}"
+    stubs = [Stub(directory / name) for name in ("first", "second")]
+    bare = BareUpserts(directory, transport, [address(stub, transport) for stub in stubs])
+    arms = [Arm(_BARE, bare.address, bare.address, bare), envoy]
+    try:
+        for stub in stubs:
+            place(stub)
+        place(bare, of_proxy=True)
+        bursts = {arm.name: upserts.burst(run, arm, transport) for arm in arms}
+        found = run.rounds({arm.name: partial(_passed, run, arm, bursts[arm.name]) for arm in arms})
+    finally:
+        for process in (bare, *stubs):
+            process.stop()
+    who = f"{_CALLERS} raw callers"
+    work = f"floor: {NAMES[transport]} upsert of {UPSERT_POINTS} x {DIMENSIONS} to two stores, ids read, no replication"
+    run.add(row(f"{work}; {who}", VOLUME, f"{ENVOY}, passed through", found[_BARE], found[ENVOY]))
+
+
+def _passed(run: Run, arm: Arm, burst: Burst) -> float:
+    """Bytes per second of CPU time."""
+    size = len(prepared(burst.transport, "upsert", WRITTEN, burst.address)[0].body)
+    before = used_seconds(arm.process)
+    answered = run.load.obey(burst).in_all
+    return size * answered / (used_seconds(arm.process) - before)
 
 
 def _one_point(run: Run, arena: Arena) -> None:

@@ -4,7 +4,7 @@ three times as long."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct, pack
 from typing import Any
 
@@ -24,7 +24,7 @@ _UUID, _STRING = Field(proto.PointId, "uuid"), Field(proto.Value, "string_value"
 _KEY, _VALUE = (Field(proto.ScoredPoint.PayloadEntry, name) for name in ("key", "value"))
 _VARINT, _EIGHT_BYTES, _FOUR_BYTES = 0, 1, 5  # wire types
 _SIXTY_FOUR_BITS = 2**64 - 1
-_KEYS_KEPT, _SHORT_KEY_BYTES = 1024, 64
+_KEYS_KEPT, _SHORT_KEY_BYTES, _LENGTHS_KEPT = 1024, 64, 1024
 _double = Struct("<d").pack
 
 
@@ -34,7 +34,26 @@ def _tag(message: Any, name: str, wire_type: int) -> bytes:
 
 _SCORE, _NUMBER = _tag(proto.ScoredPoint, "score", _FOUR_BYTES), _tag(proto.PointId, "num", _VARINT)
 _TIME = _tag(proto.QueryResponse, "time", _EIGHT_BYTES)  # and of the others
-_INTEGER, _DOUBLE = _tag(proto.Value, "integer_value", _VARINT), _tag(proto.Value, "double_value", _EIGHT_BYTES)
+
+
+class _Values(dict[int, bytes]):
+    """What stands before the value of an entry in a payload, its tags and lengths, by the length of the value itself.
+    (Kept, as those of a `Field`.)"""
+
+    def __init__(self, tag: Callable[[int], bytes]) -> None:
+        self._tag = tag
+
+    def __missing__(self, length: int) -> bytes:
+        tag = self._tag(length)
+        found = _VALUE[len(tag) + length] + tag
+        if len(self) < _LENGTHS_KEPT:
+            self[length] = found
+        return found
+
+
+_integer, _double_ = _tag(proto.Value, "integer_value", _VARINT), _tag(proto.Value, "double_value", _EIGHT_BYTES)
+_TEXT, _INTEGER = _Values(_STRING.__getitem__), _Values(lambda _: _integer)
+_DOUBLE = _Values(lambda _: _double_)[8]
 
 
 def answer_bytes(results: Iterable[bytes], seconds: float) -> bytes:
@@ -89,14 +108,15 @@ def _add_payload(parts: list[bytes], payload: Mapping[str, Json]) -> None:
         kind = type(value)
         if kind is str:
             text = value.encode()  # type: ignore[union-attr]
-            said = _STRING[len(text)] + text
+            entry = _keys[name] + _TEXT[len(text)] + text
         elif kind is int and value in INT64:
-            said = _INTEGER + varint_of(value & _SIXTY_FOUR_BITS)  # type: ignore[operator]
+            number = varint_of(value & _SIXTY_FOUR_BITS)  # type: ignore[operator]
+            entry = _keys[name] + _INTEGER[len(number)] + number
         elif kind is float and math.isfinite(value):  # type: ignore[arg-type]
-            said = _DOUBLE + _double(value)
+            entry = _keys[name] + _DOUBLE + _double(value)
         else:
             said = value_bytes(value)
-        entry = b"".join((_keys[name], _VALUE[len(said)], said))
+            entry = _keys[name] + _VALUE[len(said)] + said
         parts += (_PAYLOAD[len(entry)], entry)
 
 
