@@ -35,7 +35,7 @@ class TlsProtocol(asyncio.Protocol):
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.inner: asyncio.Protocol | None = None
         self.is_closing = False
-        self._raw: asyncio.Transport | None = None
+        self.raw: asyncio.Transport | None = None  # of the socket; None before it is there, and once it is lost
         self._is_paused = False
         self._kept = b""  # encrypted, while nobody reads
         self._timer: asyncio.TimerHandle | None = None
@@ -43,7 +43,7 @@ class TlsProtocol(asyncio.Protocol):
     # --- asyncio's -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._raw = cast(asyncio.Transport, transport)
+        self.raw = cast(asyncio.Transport, transport)
         self._timer = self._loop.call_later(HANDSHAKE_SECONDS, self.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -61,7 +61,7 @@ class TlsProtocol(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._raw = None
+        self.raw = None
         self._stop_timer()
         if not self.ready.done():
             self.ready.set_exception(exc or ConnectionResetError("it left before it could be told who we are"))
@@ -79,12 +79,8 @@ class TlsProtocol(asyncio.Protocol):
 
     # --- for the transport -------------------------------------------------------------------------------
 
-    @property
-    def raw(self) -> asyncio.Transport | None:
-        return self._raw
-
     def write(self, data: bytes) -> None:
-        if self.is_closing or self._raw is None or not data:
+        if self.is_closing or self.raw is None or not data:
             return
         try:
             done = self.tls.write(data)  # all of it, or a record, as the mode of the context is
@@ -96,20 +92,20 @@ class TlsProtocol(asyncio.Protocol):
 
     def pause(self) -> None:
         self._is_paused = True
-        if self._raw is not None and not self._raw.is_closing():
-            self._raw.pause_reading()
+        if self.raw is not None and not self.raw.is_closing():
+            self.raw.pause_reading()
 
     def resume(self) -> None:
         if not self._is_paused:
             return
         self._is_paused = False
-        if self._raw is not None and not self._raw.is_closing():
-            self._raw.resume_reading()
+        if self.raw is not None and not self.raw.is_closing():
+            self.raw.resume_reading()
             self._loop.call_soon(self._read_on)  # what was decrypted before may be all that comes
 
     def close(self) -> None:
         """Say that no more comes; what has been written still goes out."""
-        if self.is_closing or self._raw is None:
+        if self.is_closing or self.raw is None:
             return
         self.is_closing = True
         self._stop_timer()
@@ -117,25 +113,25 @@ class TlsProtocol(asyncio.Protocol):
         with contextlib.suppress(ssl.SSLError):  # the other side has not said so yet
             self.tls.unwrap()
         self._flush()
-        if self._raw is None or self._raw.is_closing():
+        if self.raw is None or self.raw.is_closing():
             return
         if self._is_paused:
-            self._raw.resume_reading()
-        if self._raw.can_write_eof():
-            self._raw.write_eof()  # and what still comes is read past: to close at once might cut the last answer off
+            self.raw.resume_reading()
+        if self.raw.can_write_eof():
+            self.raw.write_eof()  # and what still comes is read past: to close at once might cut the last answer off
         self._timer = self._loop.call_later(GOODBYE_SECONDS, self._leave)
 
     def _leave(self) -> None:
         """Once what was written is out. A client that is not there any more the system finds out."""
-        if self._raw is not None and self._raw.get_write_buffer_size():
+        if self.raw is not None and self.raw.get_write_buffer_size():
             self._timer = self._loop.call_later(GOODBYE_SECONDS, self._leave)
         else:
             self.abort()
 
     def abort(self) -> None:
         self.is_closing = True
-        if self._raw is not None:
-            self._raw.abort()
+        if self.raw is not None:
+            self.raw.abort()
 
     # --- what OpenSSL does -------------------------------------------------------------------------------
 
@@ -152,8 +148,8 @@ class TlsProtocol(asyncio.Protocol):
             if not self.ready.done():
                 self.ready.set_exception(ConnectionResetError(str(error)))
                 self.ready.exception()
-            if self._raw is not None:
-                self._raw.close()
+            if self.raw is not None:
+                self.raw.close()
             return
         self._stop_timer()
         behind = _INCOMING.read()
@@ -215,8 +211,8 @@ class TlsProtocol(asyncio.Protocol):
 
     def _flush(self) -> None:
         encrypted = _OUTGOING.read()
-        if encrypted and self._raw is not None and not self._raw.is_closing():
-            self._raw.write(encrypted)
+        if encrypted and self.raw is not None and not self.raw.is_closing():
+            self.raw.write(encrypted)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

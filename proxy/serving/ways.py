@@ -237,7 +237,7 @@ class Way(NamedTuple):
     def is_sampled(self, draw: float) -> bool:
         """Whether the target is asked too, to compare."""
         settled = self.settled
-        if not is_sampled(settled.config, self.facts, draw):
+        if not settled.config.shadow.sample_percent or not is_sampled(settled.config, self.facts, draw):
             return False
         route, collection = settled.route, settled.place.collection
         return route.obstacle(collection) is None and route.obstacle_to_find(collection) is None

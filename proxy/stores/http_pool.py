@@ -105,7 +105,7 @@ class HttpPool:
             return
         self._busy.discard(connection)
         self._places.give_back()
-        if self._closed or not connection.is_usable:
+        if self._closed or not connection.is_usable or connection.is_sending:
             connection.close()
             return
         connection.idle_since = self._loop.time()

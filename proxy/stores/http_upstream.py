@@ -113,15 +113,14 @@ class HttpUpstream(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """For a request: the last answer has been read, the server has not closed, and nothing of the last request is
-        still here (whose answer came before the server had read it, which it may never do)."""
+        """For a request: the last answer has been read, and the server has not closed."""
         transport = self._transport
         return (
             self._ended
             and self._keep
             and not (self._lost or self._parts)
             and transport is not None
-            and not (transport.is_closing() or transport.get_write_buffer_size())
+            and not transport.is_closing()
         )
 
     def send(self, method: bytes, head: bytes) -> asyncio.Future[ResponseHead]:
@@ -161,6 +160,12 @@ class HttpUpstream(asyncio.Protocol):
         self._waiting = 0
         self._flow()
         return body
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a part of the last request is still here: its answer came before the server had read it, which it may
+        never do."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     @property
     def held_bytes(self) -> int:
