@@ -375,7 +375,7 @@ class Connection:
         if block is None or block.size_bytes > limits.fields_bytes or problem_of_request(block):
             return False
         if window:
-            self._allowance.spend(cost.SMALL)
+            self._allowance.spend(cost.SMALL)  # raises before anybody has heard of the request
         self._last_peer_id = stream_id
         stream = self._streams[stream_id] = Stream(stream_id, send_window, limits.stream_window_bytes)
         stream.headed, stream.remote_open = True, False

@@ -23,8 +23,8 @@ Frame = tuple[int, int, int, bytes]  # kind, flags, stream, payload without padd
 class FrameReader:
     """`has_preface`: the peer begins with HTTP/2's preface. `block_bytes`: the most that a block of fields may take.
     While it `gathers`, frames of a stream that come in full, in one piece and right behind each other are given as one,
-    with the first block of fields as its payload, and `rest` gives the others: of kind REQUEST are a HEADERS, a
-    WINDOW_UPDATE (which grpcio's clients send, others do not) and the DATA that ends the stream, of kind ANSWER a
+    with the first block of fields as its payload, and `rest` gives the others: of kind REQUEST are a HEADERS and the
+    DATA that ends the stream, perhaps with a WINDOW_UPDATE between (grpcio's clients send one), of kind ANSWER a
     HEADERS, a DATA, and the HEADERS that ends it."""
 
     def __init__(self, allowance: Allowance, has_preface: bool, frame_bytes: int, block_bytes: int) -> None:

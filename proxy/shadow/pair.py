@@ -98,12 +98,10 @@ class Pair:
         """What the client was answered, and how long that took."""
         if not isinstance(body, bytes):
             self.give_up()  # it is the client's to read
-        elif not self.is_over:
-            ours = head, body, seconds
+        elif not self.is_over and self._keep(body):
+            self.ours = head, body, seconds
             if self.theirs is not None:
-                self._compare(ours, self.theirs)
-            elif self._keep(body):
-                self.ours = ours
+                self._compare(self.ours, self.theirs)
 
     def answered(self, head: AnswerHead, body: Body) -> None:
         """As of Heard."""
@@ -111,12 +109,10 @@ class Pair:
         if not isinstance(body, bytes):
             _leave(body)
             self.end("shed")
-        elif not self.is_over:
-            theirs = head, body, self.other.reader.now() - self.began
+        elif not self.is_over and self._keep(body):
+            self.theirs = head, body, self.other.reader.now() - self.began
             if self.ours is not None:
-                self._compare(self.ours, theirs)
-            elif self._keep(body):
-                self.theirs = theirs
+                self._compare(self.ours, self.theirs)
 
     def failed(self, error: CrossfadeError) -> None:
         """As of Heard."""
@@ -141,7 +137,6 @@ class Pair:
             self.answered(head, response.body)
 
     def _keep(self, body: bytes) -> bool:
-        """Hold it until the other one has come."""
         if self.other.reader.pairs.hold(self, len(body)):
             return True
         self.end("shed")

@@ -204,6 +204,40 @@ async def test_a_client_is_not_read_ahead_of_the_handler() -> None:
         writer.close()
 
 
+async def test_a_body_that_nobody_reads_keeps_no_later_request_out() -> None:
+    """Its end comes with what fills the room for what waits, so that it is whole, and the socket is not read."""
+    bodies: list[Request] = []
+
+    async def handler(request: Request) -> Response:
+        bodies.append(request)
+        if len(bodies) == 1:
+            await asyncio.wait_for(whole.wait(), 5)
+        return Response(200, (), b"ok")
+
+    whole = asyncio.Event()
+    size, last = http_body.WAITING_BYTES + 1000, 2000
+    async with listening(handler) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size + bytes(size - last))
+        await writer.drain()
+        [connection] = listener._open
+        await _until(lambda: connection._body is not None and connection._body._waiting == size - last)
+        writer.write(bytes(last))
+        await _until(lambda: connection._body is not None and connection._body.ended)
+        assert connection._paused
+        whole.set()
+        for _ in range(2):
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 5)).startswith(b"HTTP/1.1 200 OK\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        writer.close()
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.005)
+
+
 async def test_expect_continue_is_granted_when_the_body_is_read() -> None:
     recorder = Recorder()
     async with listening(recorder) as listener:

@@ -23,7 +23,7 @@ from pathlib import Path
 from bench.bare_relay import ACK, connected
 from bench.bodies import DIMENSIONS, NAMES, TRANSPORTS, UPSERT_POINTS, Transport, prepared
 from bench.figures import CAPACITY, MEDIAN, VOLUME, capacities, row
-from bench.load import Burst
+from bench.load import Burst, who
 from bench.measurements.peers import durable, upserts
 from bench.measurements.peers.arena import ENVOY, WRITTEN, Arena, Arm, ClosedLoop
 from bench.peers.installed import NGINX, SYSTEM_NGINX
@@ -31,7 +31,7 @@ from bench.processes import Stub, address, place, used_seconds
 from bench.run import Run
 from examples.engines import ChildProcess, free_ports
 
-_BARE = "bare relay"
+_BARE, _PARTS = "bare relay", "parts without replication"
 _CONNECTIONS = 64
 _CALLERS = 2
 
@@ -45,8 +45,7 @@ class BareRelay(ChildProcess):
         self._port, self._to, self._message_bytes = port, to, message_bytes
 
     def command(self) -> list[str]:
-        to = [part for address in self._to for part in ("--to", address)]
-        options = ["--port", str(self._port), "--message-bytes", str(self._message_bytes), *to]
+        options = ["--port", str(self._port), "--message-bytes", str(self._message_bytes), *_to(self._to)]
         return [sys.executable, "-m", "bench.bare_relay", *options]
 
 
@@ -59,17 +58,13 @@ class BareUpserts(ChildProcess):
         self._port, self._transport, self._to = port, transport, to
 
     def command(self) -> list[str]:
-        to = [part for address in self._to for part in ("--to", address)]
-        return [
-            sys.executable,
-            "-m",
-            "bench.bare_upserts",
-            "--transport",
-            self._transport,
-            "--port",
-            str(self._port),
-            *to,
-        ]
+        options = ["--transport", self._transport, "--port", str(self._port), *_to(self._to)]
+        return [sys.executable, "-m", "bench.bare_upserts", *options]
+
+
+def _to(addresses: Sequence[str]) -> list[str]:
+    """As options of either."""
+    return [part for each in addresses for part in ("--to", each)]
 
 
 def measure(run: Run, arena: Arena) -> None:
@@ -120,7 +115,7 @@ def _without_replication(run: Run, arena: Arena, transport: Transport) -> None:
     envoy, directory = arena.arms[ENVOY], run.directory / f"bare upserts {transport}"
     stubs = [Stub(directory / name) for name in ("first", "second")]
     bare = BareUpserts(directory, transport, [address(stub, transport) for stub in stubs])
-    arms = [Arm(_BARE, bare.address, bare.address, bare), envoy]
+    arms = [Arm(_PARTS, bare.address, bare.address, bare), envoy]
     try:
         for stub in stubs:
             place(stub)
@@ -130,9 +125,9 @@ def _without_replication(run: Run, arena: Arena, transport: Transport) -> None:
     finally:
         for process in (bare, *stubs):
             process.stop()
-    who = f"{_CALLERS} raw callers"
     work = f"floor: {NAMES[transport]} upsert of {UPSERT_POINTS} x {DIMENSIONS} to two stores, ids read, no replication"
-    run.add(row(f"{work}; {who}", VOLUME, f"{ENVOY}, passed through", found[_BARE], found[ENVOY]))
+    callers = who("raw", bursts[ENVOY].callers)
+    run.add(row(f"{work}; {callers}", VOLUME, f"{ENVOY}, passed through", found[_PARTS], found[ENVOY]))
 
 
 def _passed(run: Run, arm: Arm, burst: Burst) -> float:

@@ -51,9 +51,9 @@ class _Values(dict[int, bytes]):
         return found
 
 
-_integer, _double_ = _tag(proto.Value, "integer_value", _VARINT), _tag(proto.Value, "double_value", _EIGHT_BYTES)
+_integer = _tag(proto.Value, "integer_value", _VARINT)
 _TEXT, _INTEGER = _Values(_STRING.__getitem__), _Values(lambda _: _integer)
-_DOUBLE = _Values(lambda _: _double_)[8]
+_DOUBLE = _Values(lambda _: _tag(proto.Value, "double_value", _EIGHT_BYTES))[8]
 
 
 def answer_bytes(results: Iterable[bytes], seconds: float) -> bytes:

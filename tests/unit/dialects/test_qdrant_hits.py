@@ -57,7 +57,11 @@ def same(one: Any, other: Any) -> bool:
     return bool(one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True))
 
 
+LONG = {name: name * size for name, size in zip("abcdef", (0, 127, 128, 16_383, 16_384, 2**21), strict=True)}
+
+
 @given(hits=HITS, metric=st.sampled_from(Metric))
+@example(hits=[Hit(Point(1, {}, LONG), 0.5)], metric=Metric.DOT)
 @example(hits=[Hit(Point(2**64 - 1, {}, {"": 2.0**53, "n": -(2**63)}), 0.0)], metric=Metric.EUCLID)
 def test_hits_are_those_that_messages_would_give(hits: list[Hit], metric: Metric) -> None:
     found = Hits(metric, tuple(hits))

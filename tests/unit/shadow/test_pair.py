@@ -241,6 +241,17 @@ async def test_as_many_as_may_be_under_way_and_as_much_as_may_be_held(shadowed: 
     assert shadowed.reader.in_flight == 3
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_an_answer_of_the_other_store_that_is_too_large_is_shed(shadowed: Shadowed, is_first: bool) -> None:
+    pair = shadowed.asked()
+    if not is_first:
+        pair.first(OK, answer(1), 0.1)
+    pair.answered(OK, bytes(HELD_BYTES))  # with the search it is too much
+    pair.first(OK, answer(1), 0.1)
+    assert shadowed.counted("shed") == 1
+    assert shadowed.is_empty
+
+
 async def test_a_stream_is_the_clients_or_too_large(shadowed: Shadowed) -> None:
     closed = 0
 
