@@ -139,19 +139,22 @@ class Ledger:
     def is_held(self, point_id: PointId) -> bool:
         return point_id in self._held or self.range_held
 
-    def is_kept_back(self, point_id: PointId) -> bool:
-        """Whether the key must not be copied to the secondary now, although it is dirty."""
-        return self.is_held(point_id) or point_id in self.behind
+    def is_due(self, point_id: PointId) -> bool:
+        """Whether the key is dirty, nothing keeps it back, and nobody is copying it. A write of it may be under way
+        (`is_open`). Only while the collection is not `blocked`."""
+        return (
+            point_id in self.marks
+            and point_id not in self._held
+            and point_id not in self.behind
+            and point_id not in self._reconcilers
+        )
 
     def is_open(self, point_id: PointId) -> bool:
         """Whether a write of the key is under way."""
         return point_id in self._writers
 
-    def is_reconciling(self, point_id: PointId) -> bool:
-        return point_id in self._reconcilers
-
     def may_be_copied(self, ids: Collection[PointId]) -> bool:
-        """Whether all of these keys are dirty, and for none of them anything is under way or keeps it back."""
+        """Whether all of these keys are due, and none of them has a write under way."""
         in_the_way: tuple[dict[PointId, Any], ...] = (self._held, self.behind, self._writers, self._reconcilers)
         return self.marks.keys() >= set(ids) and all(has_none_of(index, ids) for index in in_the_way)
 

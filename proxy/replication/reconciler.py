@@ -119,7 +119,7 @@ class Reconciler:
             if point_id in self._in_flight:
                 continue
             gone.append(point_id)
-            if point_id not in ledger.marks or ledger.is_kept_back(point_id) or ledger.is_reconciling(point_id):
+            if not ledger.is_due(point_id):
                 continue
             weary = self._restless.get(point_id, 0)
             if weary >= _RESTLESS:

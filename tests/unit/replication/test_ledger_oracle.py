@@ -38,7 +38,8 @@ def told_by_ledger(ledger: Ledger) -> Told:
         },
         "held": [ledger.is_held(key) for key in KEYS],
         "writing": [ledger.is_open(key) for key in KEYS],
-        "copying": [ledger.is_reconciling(key) for key in KEYS],
+        "due": [not ledger.blocked and ledger.is_due(key) for key in KEYS],
+        "may be copied": [not ledger.blocked and ledger.may_be_copied([key]) for key in KEYS],
         "open": sorted(ledger.intervals),
         "parked": dict(ledger.parked),
         "parked whole": ledger.parked_whole,
@@ -66,7 +67,8 @@ def told_by_history(history: History, t: int) -> Told:
         "holds": {position: history.hold(position) for position in history.holds_at(t)},
         "held": [history.is_held(key, t) for key in KEYS],
         "writing": [history.written_now(key, t) for key in KEYS],
-        "copying": [history.copied_now(key, t) for key in KEYS],
+        "due": (due := [_is_due(history, key, t) for key in KEYS]),
+        "may be copied": [each and not history.written_now(key, t) for key, each in zip(KEYS, due, strict=True)],
         "open": history.open_at(t, r.Begin),
         "parked": {key: parking for key, parking in parked.items() if parking is not None},
         "parked whole": history.parked_whole(t),
@@ -82,6 +84,11 @@ def told_by_history(history: History, t: int) -> Told:
         "acknowledged": history.acknowledged_at(t),
         "cursors": history.cursors(t),
     }
+
+
+def _is_due(history: History, key: PointId, t: int) -> bool:
+    kept_back = history.is_blocked(t) or history.is_held(key, t) or history.behind(key, t) is not None
+    return history.mark(key, t) is not None and not kept_back and not history.copied_now(key, t)
 
 
 def effects_by_history(history: History, t: int) -> Told:
