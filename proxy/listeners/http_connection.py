@@ -115,7 +115,8 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing and self._body is None:
             return  # read past
-        if not self.busy and (whole := self._reader.whole(data)) is not None:
+        is_idle = self._exchange is None and self._passing is None and self._head is None  # as `busy`, without a call
+        if is_idle and (whole := self._reader.whole(data)) is not None:
             self._begin_whole(*whole)
         else:
             self._heed(self._reader.feed(data))
@@ -257,8 +258,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _pass(self, key: bytes | None, head: RequestHead, payload: bytes, draw: float) -> bool:
         """Whether the fast path answers it."""
-        if (fast := self._owner.fast) is None or self._is_too_many():
-            return False
+        if (fast := self._owner.fast) is None or (self._admitted is None and self._owner.admission is not None):
+            return False  # or it is one too many
         made = lambda: _request(head, payload, self.client, draw)  # noqa: E731
         self._passing = fast.begin(key, payload, draw, made, partial(self._passed, head))
         return self._passing is not None

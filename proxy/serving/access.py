@@ -50,25 +50,20 @@ class Gatekeeper:
         self.apply(auth)
 
     def apply(self, auth: Auth) -> None:
-        self._auth = auth
+        self.auth = auth  # another object once somebody else may be answered
         self._keys = tuple(key.get_secret_value().encode() for key in auth.keys)
         self._known.clear()
 
     @property
-    def state(self) -> Auth:
-        """Another object once somebody else may be answered."""
-        return self._auth
-
-    @property
     def mode(self) -> str:
         """`auth.mode` as it is now."""
-        return self._auth.mode
+        return self.auth.mode
 
     def admit(self, dialect: Dialect, request: Request) -> Request:
         """The request with what is known of its key. Mode `keys`: raises Unauthorized unless it is a configured one."""
-        if self._auth.mode == "keys" and not self._is_configured(dialect.client_key(request) or ""):
+        if self.auth.mode == "keys" and not self._is_configured(dialect.client_key(request) or ""):
             raise Unauthorized("Must provide an API key or an Authorization bearer token")
-        access = _ACCESS[self._auth.mode]
+        access = _ACCESS[self.auth.mode]
         return structs.replace(request, access=access) if access != request.access else request
 
     def _is_configured(self, given: str) -> bool:
@@ -94,7 +89,7 @@ class Gatekeeper:
             return False
         accepted = dialect.grants_access(request, response)
         self._metrics.auth_checks.add(route, "accepted" if accepted else "refused")
-        self._known[entry] = _Known(accepted, self._clock.now() + self._auth.cache_seconds)
+        self._known[entry] = _Known(accepted, self._clock.now() + self.auth.cache_seconds)
         self._known.move_to_end(entry)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)

@@ -39,18 +39,13 @@ class Names:
         self.elsewhere: Callable[[], Sequence[Elsewhere]] = tuple
         self._store = store
         self._clock = clock
-        self._by_alias: Mapping[str, str] = {}
+        self.by_alias: Mapping[str, str] = {}  # another object once a name means something else
         self._by_collection: dict[str, tuple[str, ...]] = {}
         self.known = False
         self._task = spawn(self._refresh_forever(), name="aliases")
 
-    @property
-    def state(self) -> Mapping[str, str]:
-        """Another object once a name means something else."""
-        return self._by_alias
-
     def resolve(self, name: str) -> str:
-        return self._by_alias.get(name, name)
+        return self.by_alias.get(name, name)
 
     def aliases_of(self, collection: str) -> tuple[str, ...]:
         return self._by_collection.get(collection, ())
@@ -61,8 +56,8 @@ class Names:
         by_collection: dict[str, tuple[str, ...]] = {}
         for alias, collection in by_alias.items():
             by_collection[collection] = (*by_collection.get(collection, ()), alias)
-        if by_alias != self._by_alias:
-            self._by_alias, self._by_collection = by_alias, by_collection
+        if by_alias != self.by_alias:
+            self.by_alias, self._by_collection = by_alias, by_collection
         self.known = True
 
     async def _ask(self) -> Mapping[str, str]:
@@ -72,7 +67,7 @@ class Names:
         try:
             found = dict(await self._store.aliases())
         except CrossfadeError:  # the source may be gone by now
-            found = dict(self._by_alias)
+            found = dict(self.by_alias)
         for other in elsewhere:
             theirs = {alias: other.source_name(name) for alias, name in (await other.store.aliases()).items()}
             found = {alias: name for alias, name in found.items() if not other.has(name)}

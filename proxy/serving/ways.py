@@ -22,7 +22,7 @@ from proxy.serving.live import LiveRoute
 from proxy.serving.switchboard import Place, Switchboard
 from proxy.serving.twin import Outlines, Twin
 from proxy.stores import Passage
-from proxy.telemetry.instruments import Add, Observe
+from proxy.telemetry.instruments import Number, Observe
 from proxy.telemetry.metrics import Metrics
 from proxy.wire import AnswerHead, Request
 
@@ -159,12 +159,12 @@ class Settled:
         self.config = route.config
         self.facts = Facts(glance.kind, place.collection, place.upstream.names.aliases_of(place.collection))
         self._book = route.replicator.book
-        self._table, self._allowed = ways.switchboard.table, ways.gatekeeper.state
+        self._table, self._allowed = ways.switchboard.table, ways.gatekeeper.auth
         self._primary, self._weight = self._book.primary, self._book.weight
-        self._names = [(upstream.names, upstream.names.state) for upstream in ways.switchboard.upstreams.values()]
+        self._names = [(upstream.names, upstream.names.by_alias) for upstream in ways.switchboard.upstreams.values()]
         by_chance = self.config.rules or route.weight
         self.always = None if by_chance else self.decided(self.facts, 0.0)
-        self._counted: dict[str, tuple[Add, Add, Add, Observe]] = {}
+        self._counted: dict[str, tuple[Number, Number, Number, Observe]] = {}
         self._shown: dict[tuple[AnswerHead, str], AnswerHead] = {}
 
     def holds(self) -> bool:
@@ -172,14 +172,14 @@ class Settled:
         ways, book = self._ways, self._book
         if (
             ways.switchboard.table is not self._table
-            or ways.gatekeeper.state is not self._allowed
+            or ways.gatekeeper.auth is not self._allowed
             or self.route.config is not self.config
             or book.primary is not self._primary
             or book.weight is not self._weight
         ):
             return False
-        for names, state in self._names:  # noqa: SIM110  all() takes twice as long
-            if names.state is not state:
+        for names, by_alias in self._names:  # noqa: SIM110  all() takes twice as long
+            if names.by_alias is not by_alias:
                 return False
         return True
 
@@ -205,9 +205,9 @@ class Settled:
                 metrics.request_seconds.series((operation, "primary"), (operation, "client")),
             )
         unread, reads, requests, took = counted
-        unread()
-        reads()
-        requests()
+        unread[0] += 1.0
+        reads[0] += 1.0
+        requests[0] += 1.0
         took(seconds)
 
     def shown(self, head: AnswerHead, reason: str) -> AnswerHead:

@@ -29,7 +29,7 @@ from proxy.model import DataRead, PointId, Result, Search, SearchBatch
 from proxy.shadow.compare import Comparison, compare, ids_of, scores_of
 from proxy.shadow.pairs import Pairs, Waiting
 from proxy.shadow.report import IDS_KEPT, Disagreement, Report
-from proxy.telemetry.instruments import Add, Observe
+from proxy.telemetry.instruments import Number, Observe
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 
@@ -91,7 +91,7 @@ class ShadowReader:
         self._running: set[asyncio.Task[None]] = set()
         self.pairs = Pairs(clock, timeout_seconds)
         self._closed = False
-        self._agreements: tuple[Add, Observe, Observe, Observe] | None = None
+        self._agreements: tuple[Number, Observe, Observe, Observe] | None = None
 
     @property
     def in_flight(self) -> int:
@@ -144,7 +144,7 @@ class ShadowReader:
         """Both answers were the same. ratio: of the other's time to that of the client's."""
         self.report.agreed(collection, ratio, any_hit=any_hit)
         compared, overlap, difference, ratios = self._agreements or self._series()
-        compared()
+        compared[0] += 1.0
         overlap(1.0)
         if any_hit:
             difference(0.0)
@@ -196,7 +196,7 @@ class ShadowReader:
                 self.report.unsettled(collection)
         self._metrics.shadow.add(self._route, outcome)
 
-    def _series(self) -> tuple[Add, Observe, Observe, Observe]:
+    def _series(self) -> tuple[Number, Observe, Observe, Observe]:
         metrics, route = self._metrics, self._route
         self._agreements = (
             metrics.shadow.series(route, "compared"),

@@ -56,7 +56,7 @@ def _admit(spec: Spec, labels: Labels, known: int) -> Labels:
     return labels if known < MAX_SERIES else (OVERFLOW,) * len(labels)
 
 
-Add = Callable[[], None]
+Number = list[float]  # one, that can be counted up where it is
 Observe = Callable[[float], None]
 
 
@@ -67,22 +67,17 @@ class Counter:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self._series: dict[Labels, list[float]] = {}  # of one number
+        self._series: dict[Labels, Number] = {}
 
     def add(self, *labels: str, amount: float = 1.0) -> None:
         series = self._series.get(labels) or self._new(labels)
         series[0] += amount
 
-    def series(self, *labels: str) -> Add:
-        """What adds one to that series, for who adds often."""
-        series = self._series.get(labels) or self._new(labels)
+    def series(self, *labels: str) -> Number:
+        """That series, for who counts often: `series[0] += 1.0`."""
+        return self._series.get(labels) or self._new(labels)
 
-        def add() -> None:
-            series[0] += 1.0
-
-        return add
-
-    def _new(self, labels: Labels) -> list[float]:
+    def _new(self, labels: Labels) -> Number:
         return self._series.setdefault(_admit(self.spec, labels, len(self._series)), [0.0])
 
     def value(self, *labels: str) -> float:
