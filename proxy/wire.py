@@ -41,8 +41,9 @@ class Caller:
 
     def leave(self) -> None:
         self.has_left = True
-        if self._work is not None:
-            self._work.cancel()
+        work, self._work = self._work, None  # or the task, by what it ended with, would hold itself
+        if work is not None:
+            work.cancel()
 
 
 class Request(msgspec.Struct, frozen=True, eq=False):

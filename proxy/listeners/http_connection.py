@@ -135,7 +135,7 @@ class HttpConnection(asyncio.Protocol):
         self._after(0.0, None)
         if self._body is not None and not self._body.ended:
             self._body.fail("the connection is gone")
-        self._head = None
+        self._head = self._body = None  # of which whoever reads it has hold; here it would hold the connection
         self._give_up_passing()
         if self._caller is not None:
             self._caller.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
 import time
@@ -16,6 +17,7 @@ from qdrant_client import models
 from examples.engines import poll
 from proxy.dialects.qdrant.messages import proto
 from proxy.listeners.grpc_listener import GrpcListener
+from proxy.listeners.http_connection import HttpConnection
 from proxy.listeners.http_listener import HttpListener
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Request, Response
@@ -86,6 +88,31 @@ async def test_over_http_who_has_said_all_still_waits() -> None:
     assert (await reader.read()).endswith(b"done")
     writer.close()
     await listener.stop(drain_seconds=5)
+
+
+@pytest.mark.parametrize("said", [REQUEST, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhi"])
+async def test_nothing_is_left_of_a_connection_that_broke_off(said: bytes) -> None:
+    """At once: the garbage collector may be long in coming, and a body can be large."""
+    handler = Slow(may_leave=True)
+    listener = HttpListener(handler, "127.0.0.1", 0)
+    await listener.start()
+    gc.collect()
+    gc.disable()
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(said)
+        async with asyncio.timeout(10):
+            while not any(connection.busy for connection in listener._open):  # noqa: ASYNC110  nothing tells
+                await asyncio.sleep(0.01)
+            if said is REQUEST:
+                await handler.began.wait()
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+            writer.transport.abort()
+            while any(isinstance(each, HttpConnection) for each in gc.get_objects()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        gc.enable()
+        await listener.stop(drain_seconds=5)
 
 
 @pytest.mark.parametrize(("may_leave", "end"), ENDS)
