@@ -18,7 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict
 
-from proxy.allocator import keep_freed
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config, QdrantEdgeConfig, Route, endpoint, split_address
 from proxy.config import Listener as ListenerConfig
@@ -202,7 +201,6 @@ class App:
         if config.auth.mode == "ask-primary" and (moved := self._moved()):
             why = "auth.mode is ask-primary, but their primary is the target: set it to keys"
             _log.warning("routes answer nobody from the target", extra={"problem": why, "count": len(moved)})
-        keep_freed()
         gc.collect()
         gc.freeze()
         gc.set_threshold(_YOUNG_OBJECTS)
