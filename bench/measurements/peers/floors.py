@@ -121,21 +121,14 @@ def _without_replication(run: Run, arena: Arena, transport: Transport) -> None:
             place(stub)
         place(bare, of_proxy=True)
         bursts = {arm.name: upserts.burst(run, arm, transport) for arm in arms}
-        found = run.rounds({arm.name: partial(_passed, run, arm, bursts[arm.name]) for arm in arms})
+        written = run.rounds({arm.name: partial(upserts.written, run, arena, arm, bursts[arm.name]) for arm in arms})
     finally:
         for process in (bare, *stubs):
             process.stop()
     work = f"floor: {NAMES[transport]} upsert of {UPSERT_POINTS} x {DIMENSIONS} to two stores, ids read, no replication"
     callers = who("raw", bursts[ENVOY].callers)
-    run.add(row(f"{work}; {callers}", VOLUME, f"{ENVOY}, passed through", found[_PARTS], found[ENVOY]))
-
-
-def _passed(run: Run, arm: Arm, burst: Burst) -> float:
-    """Bytes per second of CPU time."""
-    size = len(prepared(burst.transport, "upsert", WRITTEN, burst.address)[0].body)
-    before = used_seconds(arm.process)
-    answered = run.load.obey(burst).in_all
-    return size * answered / (used_seconds(arm.process) - before)
+    ours, envoys = ([one.bytes_per_cpu_second for one in written[name]] for name in (_PARTS, ENVOY))
+    run.add(row(f"{work}; {callers}", VOLUME, f"{ENVOY}, passed through", ours, envoys))
 
 
 def _one_point(run: Run, arena: Arena) -> None:
