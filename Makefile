@@ -7,8 +7,18 @@ TO ?= milvus-lite
 MINUTES ?= 30
 JOBS ?= 2
 ARGS ?=
+# Which form of the program a target runs: as it is written, or compiled.
+FORM ?= written
+COMPILED := dist/compiled
+ifeq ($(FORM),compiled)
+READY := $(COMPILED)/.built
+RUN := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python
+else
+READY := setup
+RUN := $(BIN)/python
+endif
 
-.PHONY: help setup lint types test model demo bench faults soak endurance fuzz protos lock clean
+.PHONY: help setup lint types test model demo bench faults soak endurance compiled fuzz protos lock clean
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -31,8 +41,8 @@ types: setup ## mypy, strict
 
 # A file's tests share their engines, so a file stays with one worker. A process that crashes ends the run: what it had
 # left to do would not be given to another.
-test: setup ## unit, contract and flow tests over real engines (JOBS=2 files side by side)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+test: $(READY) ## unit, contract and flow tests over real engines (JOBS=2 files side by side, FORM=compiled)
+	$(RUN) -m pytest $(if $(filter compiled,$(FORM)),-p proxy) -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 model: setup ## the protocol's models, every state (ARGS="--full")
 	$(BIN)/python -m tests.models $(ARGS)
@@ -40,17 +50,25 @@ model: setup ## the protocol's models, every state (ARGS="--full")
 demo: setup ## a live migration, Qdrant -> Milvus (TO=milvus for the full server, ARGS="--json FILE --keep")
 	$(BIN)/python -m examples.demo --to $(TO) $(ARGS)
 
-bench: setup ## figures beside direct access, in one run (ARGS="--json FILE")
-	$(BIN)/python -m bench $(ARGS)
+bench: $(READY) ## figures beside direct access, in one run (ARGS="--json FILE", FORM=compiled)
+	$(RUN) -m bench $(ARGS)
 
-faults: setup ## the fault matrix (an hour at most; ARGS="--json FILE --only PATTERN")
-	$(BIN)/python -m tests.faults $(ARGS)
+faults: $(READY) ## the fault matrix (an hour at most; ARGS="--json FILE --only PATTERN", FORM=compiled)
+	$(RUN) -m tests.faults $(ARGS)
 
-soak: setup ## a long load with faults and flips (MINUTES=30)
-	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
+soak: $(READY) ## a long load with faults and flips (MINUTES=30, FORM=compiled)
+	$(RUN) -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
-endurance: setup ## a long load with clients that leave, upstreams that reset, reloads (MINUTES=30)
-	$(BIN)/python -m tests.faults.endurance --minutes $(MINUTES) $(ARGS)
+endurance: $(READY) ## a long load with clients that leave, upstreams that reset, reloads (MINUTES=30, FORM=compiled)
+	$(RUN) -m tests.faults.endurance --minutes $(MINUTES) $(ARGS)
+
+compiled: $(COMPILED)/.built ## the compiled form, as a wheel in dist/ and to be run by FORM=compiled (needs a C compiler)
+
+$(COMPILED)/.built: $(STAMP) $(shell find proxy -name '*.py')
+	rm -rf $(COMPILED) dist/*.whl
+	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(COMPILED) dist/*.whl
+	@touch $@
 
 fuzz: setup ## fuzz what reads a peer's bytes (x86-64 Linux; ARGS="--seconds 60 http2_server")
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt

@@ -14,7 +14,6 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict
 
@@ -45,6 +44,7 @@ from proxy.migration.sweeper import Sweeper
 from proxy.model import Side
 from proxy.offload import Offload
 from proxy.pipeline import Pipeline
+from proxy.release import release
 from proxy.replication.hooks import Hook, no_hook
 from proxy.replication.journal import Journal
 from proxy.replication.membership import Membership
@@ -204,7 +204,7 @@ class App:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_YOUNG_OBJECTS)
-        _log.info("serving", extra={"version": version("crossfade")})
+        _log.info("serving", extra={"version": release()})
 
     async def stop(self, linger_seconds: float = 0.0) -> None:
         """Answer what is being answered, let running batches end, and leave the journal as it is. Idle connections stay
@@ -393,7 +393,7 @@ class App:
             listeners=self.listening,
             collections_of=self.collections_of,
             clock=self.clock,
-            version=version("crossfade"),
+            version=release(),
             ready=self.not_ready,
             moves=self.moves,
         )

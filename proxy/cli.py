@@ -130,7 +130,7 @@ def qdrant(path: Path, host: str, rest_port: int, grpc_port: int, api_key: str |
 
 @main.command()
 def version() -> None:
-    """Print the version."""
-    from importlib.metadata import version as installed
+    """Print the version, with "+compiled" if this is the compiled form."""
+    from proxy.release import release
 
-    click.echo(f"crossfade {installed('crossfade')}")
+    click.echo(f"crossfade {release()}")

@@ -226,9 +226,8 @@ class Pipeline:
                 await place.upstream.names.need()
                 continue
             async with place.upstream.door.shared():
-                if self.switchboard.locate(name) != place:
-                    continue
-                return Answered(await self._carry_out(call, operation, place), "primary", "write")
+                if self.switchboard.locate(name) == place:
+                    return Answered(await self._carry_out(call, operation, place), "primary", "write")
 
     async def _carry_out(self, call: Call, operation: Write | Definition, place: Place) -> Response:
         if place.route is None:

@@ -22,8 +22,9 @@ from proxy.frames import Frames, write_parts
 from proxy.listeners.admission import Admission
 from proxy.listeners.grpc_stream import GrpcStream
 from proxy.protocols import grpc
+from proxy.protocols.field_block import Field
 from proxy.protocols.grpc import Asked, Pieces, asked_in, fields_of, framed, message_in, status_fields
-from proxy.protocols.hpack import Field, encode
+from proxy.protocols.hpack import encode
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Head, Ready, Reset, Role, Sent, Trailers, WholeRequest
 from proxy.protocols.http2_frames import Code

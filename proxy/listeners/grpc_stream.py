@@ -8,8 +8,8 @@ from collections.abc import Callable
 from proxy.errors import CrossfadeError
 from proxy.frames import Ending, Frames
 from proxy.protocols import grpc
+from proxy.protocols.field_block import Field
 from proxy.protocols.grpc import coding_in, fields_of, status_fields
-from proxy.protocols.hpack import Field
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Data, Event, Head, Sent, Trailers
 from proxy.wire import Response

@@ -19,7 +19,8 @@ from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from proxy.errors import BodyTooLarge
-from proxy.protocols.hpack import Field, FieldBlock, encode
+from proxy.protocols.field_block import Field, FieldBlock
+from proxy.protocols.hpack import encode
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 

@@ -23,13 +23,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TypeVar
 
-import msgspec
 from hpack.exceptions import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
+from proxy.protocols.field_block import Field, FieldBlock, Judged
+
 _T = TypeVar("_T")
-Field = tuple[bytes, bytes]  # name, value
 
 _STATIC: tuple[Field, ...] = ((b"", b""), *HeaderTable.STATIC_TABLE)  # counted from 1
 _STATIC_FIELDS = {field: index for index, field in reversed(list(enumerate(_STATIC)))}
@@ -53,27 +53,7 @@ class HpackError(Exception):
     """A field block that cannot be decoded: the connection is lost."""
 
 
-class FieldBlock(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """One object for all blocks of the same bytes while they are remembered (see the file's head). `fields` in their
-    order, of which `pseudo` are those that begin with a colon. `size_bytes` as SETTINGS_MAX_HEADER_LIST_SIZE counts it.
-    `problem`: what makes it malformed first, or "". `authority`: what `:authority` or `host` says, if there is either.
-    """
-
-    fields: tuple[Field, ...]
-    size_bytes: int
-    problem: str
-    pseudo: dict[bytes, bytes]
-    authority: bytes | None
-    content_length: int | None
-
-
-class _Judged(msgspec.Struct, frozen=True, gc=False):
-    field: Field
-    size_bytes: int
-    problem: str
-
-
-_literals: dict[bytes, _Judged] = {}
+_literals: dict[bytes, Judged] = {}
 _blocks: dict[bytes, FieldBlock] = {}
 _encoded: dict[Field, bytes] = {}
 
@@ -87,7 +67,7 @@ class Decoder:
 
     def __init__(self, max_block_bytes: int) -> None:
         self._max_block_bytes = max_block_bytes
-        self._table: deque[_Judged] = deque()  # the newest first
+        self._table: deque[Judged] = deque()  # the newest first
         self._table_bytes = 0
         self._limit_bytes = _DEFAULT_TABLE_BYTES  # what we have allowed
         self._size_bytes = _DEFAULT_TABLE_BYTES  # what the peer uses of it
@@ -138,7 +118,7 @@ class Decoder:
             problem = problem or judged.problem
         return _block(tuple(fields), size_bytes, problem)
 
-    def _literal(self, block: bytes, start: int, mask: int) -> tuple[_Judged, int]:
+    def _literal(self, block: bytes, start: int, mask: int) -> tuple[Judged, int]:
         """The literal at `start`, whose index of a name (0 if it is spelled out) lies under `mask`."""
         index, at = _integer(block, start, mask)
         name_end = _string_end(block, at) if not index else at
@@ -153,7 +133,7 @@ class Decoder:
             _remember(_literals, key, judged, _REMEMBERED_FIELD_BYTES)
         return judged, end
 
-    def _entry(self, index: int) -> _Judged:
+    def _entry(self, index: int) -> Judged:
         if 0 < index < len(_STATIC):
             return _STATIC_JUDGED[index]
         place = index - len(_STATIC)
@@ -161,7 +141,7 @@ class Decoder:
             raise HpackError(f"index {index} of a table with {len(_STATIC) - 1 + len(self._table)} entries")
         return self._table[place]
 
-    def _keep(self, judged: _Judged) -> None:
+    def _keep(self, judged: Judged) -> None:
         self._evict(judged.size_bytes)
         if judged.size_bytes <= self._size_bytes:  # a larger one only empties the table (RFC 7541, 4.4)
             self._table.appendleft(judged)
@@ -244,8 +224,8 @@ def _string(block: bytes, at: int, end: int) -> bytes:
         raise HpackError(str(error)) from None
 
 
-def _judged(name: bytes, value: bytes) -> _Judged:
-    return _Judged((name, value), len(name) + len(value) + _ENTRY_OVERHEAD_BYTES, _problem(name, value))
+def _judged(name: bytes, value: bytes) -> Judged:
+    return Judged((name, value), len(name) + len(value) + _ENTRY_OVERHEAD_BYTES, _problem(name, value))
 
 
 def _problem(name: bytes, value: bytes) -> str:

@@ -30,7 +30,8 @@ from collections.abc import Callable, Sequence
 
 from proxy.protocols import http2_allowance as cost
 from proxy.protocols import http2_frames as f
-from proxy.protocols.hpack import Decoder, Field, FieldBlock, HpackError, encode
+from proxy.protocols.field_block import Field, FieldBlock
+from proxy.protocols.hpack import Decoder, HpackError, encode
 from proxy.protocols.http2_allowance import Allowance
 from proxy.protocols.http2_checks import (
     check_of_connection,

@@ -4,7 +4,7 @@ of a message returned: what is wrong, or "".
 
 from __future__ import annotations
 
-from proxy.protocols.hpack import FieldBlock
+from proxy.protocols.field_block import FieldBlock
 from proxy.protocols.http2_frames import Code, Http2Error
 from proxy.protocols.http2_sending import Stream
 

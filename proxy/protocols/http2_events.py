@@ -6,7 +6,7 @@ from enum import Enum
 
 import msgspec
 
-from proxy.protocols.hpack import FieldBlock
+from proxy.protocols.field_block import FieldBlock
 
 
 class Role(Enum):

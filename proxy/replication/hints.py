@@ -198,7 +198,7 @@ class Hints:
         self._drop(self._known.keys() & left.keys())
         points: dict[PointId, Point | None]
         if keeping is None:
-            points = {point_id: point for point_id, point in left.items() if point is None}
+            points = {point_id: None for point_id, point in left.items() if point is None}
         else:
             points = keeping.those_that_may_be_certain(left)
         if not points:

@@ -22,8 +22,9 @@ from collections.abc import Iterable
 from proxy.errors import CrossfadeError, InvalidRequest
 from proxy.frames import Frames
 from proxy.protocols import grpc
+from proxy.protocols.field_block import Field
 from proxy.protocols.grpc import fields_of, metadata_in, timeout_block, timeout_field
-from proxy.protocols.hpack import Field, encode
+from proxy.protocols.hpack import encode
 from proxy.stores import Passage
 from proxy.stores.awaited import Awaited
 from proxy.stores.forward_grpc_passage import GrpcPassage, Server, Watch, of_the_client

@@ -19,8 +19,8 @@ from functools import lru_cache, partial
 from proxy.errors import CrossfadeError, Unavailable, Unclear
 from proxy.frames import Frames
 from proxy.protocols import grpc
+from proxy.protocols.field_block import Field, FieldBlock
 from proxy.protocols.grpc import MessageError, coding_in, message_in, metadata_in, status_in, timeout_block
-from proxy.protocols.hpack import Field, FieldBlock
 from proxy.stores import Heard
 from proxy.stores.grpc_exchange import NotSent
 from proxy.stores.grpc_line import GrpcLines, Line

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from proxy.errors import CrossfadeError
 from proxy.frames import Ending, Frames
+from proxy.protocols.field_block import FieldBlock
 from proxy.protocols.grpc import coding_in, metadata_in, status_in
-from proxy.protocols.hpack import FieldBlock
 from proxy.protocols.http2_events import Data, Event, Head, Reset, Sent, Trailers, WholeAnswer
 
 

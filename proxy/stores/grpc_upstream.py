@@ -19,8 +19,8 @@ from typing import cast
 
 from proxy.errors import CrossfadeError
 from proxy.frames import LARGE_BYTES, Frames, write_parts
+from proxy.protocols.field_block import FieldBlock
 from proxy.protocols.grpc import Pieces, coding_in, framed, prefix
-from proxy.protocols.hpack import FieldBlock
 from proxy.protocols.http2 import Connection, Fields
 from proxy.protocols.http2_events import (
     Broken,

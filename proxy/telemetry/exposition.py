@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any, assert_never
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -29,6 +28,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from proxy.release import release
 from proxy.telemetry.instruments import Counter, Gauge, Histogram, Spec, Spread
 from proxy.telemetry.metrics import Metrics
 
@@ -46,7 +46,7 @@ class Exposition:
         self._provider = MeterProvider(
             metric_readers=[self._reader], exemplar_filter=AlwaysOffExemplarFilter(), shutdown_on_exit=False
         )
-        metrics.build.set(1.0, version("crossfade"))  # so that there is always something to collect
+        metrics.build.set(1.0, release())  # so that there is always something to collect
         meter = self._provider.get_meter("crossfade")
         for instrument in metrics.instruments:
             _observe(meter, instrument)

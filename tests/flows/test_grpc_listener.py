@@ -18,8 +18,8 @@ from proxy.listeners import grpc_connection
 from proxy.listeners.admission import Admission
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.protocols import http2_frames as f
+from proxy.protocols.field_block import Field
 from proxy.protocols.grpc import framed
-from proxy.protocols.hpack import Field
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Event, Going, Head, Limits, Ready, Reset, Role, Trailers
 from proxy.protocols.http2_frames import Code

@@ -10,8 +10,8 @@ from typing import cast
 from qdrant_client import grpc as qdrant
 
 from bench.stub import CANNED
+from proxy.protocols.field_block import Field
 from proxy.protocols.grpc import framed
-from proxy.protocols.hpack import Field
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Head, Reset, Role
 from tests.faults.endurance.messages import HEADER, KINDS, METHODS, grpc_message, number_in_message, points

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proxy.protocols import http2_frames as f
-from proxy.protocols.hpack import Field, encode
+from proxy.protocols.field_block import Field
+from proxy.protocols.hpack import encode
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Event, Limits, Ready, Role
 from proxy.protocols.http2_frames import Code

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.protocols import hpack
-from proxy.protocols.hpack import NO_TABLE, Decoder, Field, HpackError, encode
+from proxy.protocols.field_block import Field
+from proxy.protocols.hpack import NO_TABLE, Decoder, HpackError, encode
 
 LIMIT = 65_536
 GRPC: list[Field] = [

@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.protocols import http2_frames as f
-from proxy.protocols.hpack import Field, encode
+from proxy.protocols.field_block import Field
+from proxy.protocols.hpack import encode
 from proxy.protocols.http2 import Connection
 from proxy.protocols.http2_events import Broken, Data, Head, Limits, Reset, Role, Trailers
 from tests.unit.protocols.http2_dialogue import ANSWER, HELLO, REQUEST, TRAILERS, data, headers
