@@ -65,8 +65,17 @@ def test_everything_from_an_index_has_its_hash_in_the_lock() -> None:
     for command in commands:
         if re.search(r"pip\b.* (install|wheel|download)\b", command) and not command.endswith(" ."):
             assert "--require-hashes" in command or "--no-index" in command, command
-    assert "--require-hashes" in build.all("RUN")[0]
+    assert "--require-hashes" in next(command for command in commands if " pip " in command)
     assert not re.search(r"\b(pip|apt|apt-get|gcc|make|curl)\b", " ".join(final.all("RUN")))
+
+
+def test_the_compiled_form_is_what_runs() -> None:
+    build, _ = stages()
+    commands = [one.strip() for run in build.all("RUN") for one in run.split("&&")]
+    assert any(command.startswith("apt-get install ") and " gcc " in command for command in commands)
+    [built] = [command for command in commands if command.endswith(" .")]
+    assert built.startswith("HATCH_BUILD_HOOK_ENABLE_MYPYC=1 python -m pip wheel ")
+    assert "--no-build-isolation" not in built, "what the hook needs comes with isolation"
 
 
 def test_it_runs_as_nobody_in_particular() -> None:

@@ -1,0 +1,54 @@
+"""The compiled form (pyproject.toml, `make compiled`): that it can be made, and of what. What it does is shown by the
+whole suite, run with FORM=compiled."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from proxy.protocols import http1
+from proxy.release import is_compiled, release
+
+ROOT = Path(__file__).parents[2]
+_WHEEL = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+COMPILED: list[str] = [name.removeprefix("/") for name in _WHEEL["hooks"]["mypyc"]["include"]]
+_TRANSLATE = """
+import sys
+from setuptools import Extension
+from mypyc.build import mypycify
+made = mypycify(sys.argv[2:], target_dir=sys.argv[1])
+print(len(made))
+"""
+
+
+def test_the_modules_are_named_once_and_there() -> None:
+    assert sorted(set(COMPILED)) == COMPILED
+    assert [name for name in COMPILED if not (ROOT / name).is_file()] == []
+    assert "proxy/protocols/http1.py" in COMPILED  # by which the form is told
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_no_class_depends_on_what_is_left_out(name: str) -> None:
+    """Keywords of a class (msgspec.Struct's `frozen`, `eq`, ...) have no effect when it is compiled."""
+    classes = [node for node in ast.walk(ast.parse((ROOT / name).read_text())) if isinstance(node, ast.ClassDef)]
+    assert [each.name for each in classes if each.keywords] == []
+
+
+def test_all_of_them_can_be_compiled(tmp_path: Path) -> None:
+    """As far as to C, for which no compiler has to be there."""
+    program = [sys.executable, "-c", _TRANSLATE, str(tmp_path), "--python-version=3.11", *COMPILED]
+    ran = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.split()[-1] == str(len(COMPILED) + 1)  # an extension each, and what they share
+    assert list(tmp_path.glob("*.c"))
+
+
+def test_the_version_tells_the_form() -> None:
+    assert http1.__file__.endswith(".py") is not is_compiled()
+    assert release().endswith("+compiled") is is_compiled()
+    assert release().startswith("0.")
