@@ -42,7 +42,7 @@ types: setup ## mypy, strict
 # A file's tests share their engines, so a file stays with one worker. A process that crashes ends the run: what it had
 # left to do would not be given to another.
 test: $(READY) ## unit, contract and flow tests over real engines (JOBS=2 files side by side, FORM=compiled)
-	$(RUN) -m pytest $(if $(filter compiled,$(FORM)),-p proxy) -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+	$(RUN) -m pytest $(if $(filter compiled,$(FORM)),-o pythonpath= -p proxy) -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 model: setup ## the protocol's models, every state (ARGS="--full")
 	$(BIN)/python -m tests.models $(ARGS)

@@ -188,10 +188,11 @@ class TlsProtocol(asyncio.Protocol):
     def _decrypt(self) -> tuple[int, bool]:
         """How many bytes are in `_PLAIN` now, and whether nothing more will come. Ends with nothing to read, or too
         little room for a record."""
-        size, read, room = 0, self.tls.read, _PLAIN
+        read = cast(Callable[[int, memoryview], int], self.tls.read)  # typeshed knows it without a buffer
+        size, room = 0, _PLAIN
         try:
             while len(room) >= _RECORD_BYTES:
-                more: int = read(len(room), room)  # type: ignore[assignment]
+                more = read(len(room), room)
                 if not more:
                     return size, True
                 size += more

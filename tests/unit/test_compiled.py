@@ -39,6 +39,12 @@ def test_no_class_depends_on_what_is_left_out(name: str) -> None:
     assert [each.name for each in classes if each.keywords] == []
 
 
+@pytest.mark.parametrize("name", COMPILED)
+def test_types_are_what_they_say(name: str) -> None:
+    """Once compiled, a value of another type than the one that is written is an error."""
+    assert "type: ignore" not in (ROOT / name).read_text()
+
+
 def test_all_of_them_can_be_compiled(tmp_path: Path) -> None:
     """As far as to C, for which no compiler has to be there."""
     program = [sys.executable, "-c", _TRANSLATE, str(tmp_path), "--python-version=3.11", *COMPILED]
