@@ -25,6 +25,7 @@ from bench.processes import BenchError, LoadProcess
 from bench.run import FULL, QUICK, Run
 from bench.table import document, markdown, table
 from examples.engines import EngineError
+from proxy.release import release
 
 MEASUREMENTS: dict[str, Callable[[Run], None]] = {
     "starting": starting.measure,
@@ -38,7 +39,7 @@ MEASUREMENTS: dict[str, Callable[[Run], None]] = {
     "beside": beside.measure,
     "peers": peers.measure,
 }
-_PACKAGES = ("crossfade", "aiohttp", "grpcio", "uvloop", "qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite")
+_PACKAGES = ("aiohttp", "grpcio", "uvloop", "qdrant-client", "qdrant-edge-py", "pymilvus", "milvus-lite")
 
 
 class Surroundings:
@@ -67,7 +68,7 @@ def _machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "processor": processor(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {"crossfade": release(), **{name: version(name) for name in _PACKAGES}},
     }
 
 
@@ -99,7 +100,8 @@ def main(json_file: Path | None, markdown_file: Path | None, quick: bool, names:
 def _tell(rows: Sequence[Row], ran: Mapping[str, Any], json_file: Path | None, markdown_file: Path | None) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table(rows))
     click.echo(
-        f"{ran['seconds']} s on {ran['cores']} cores ({ran['processor']}), of which others took {ran['others_cores']}"
+        f"crossfade {ran['versions']['crossfade']}: {ran['seconds']} s on {ran['cores']} cores ({ran['processor']}), "
+        f"of which others took {ran['others_cores']}"
     )
     if ran["programs"]:
         click.echo("with " + ", ".join(f"{name} {version}" for name, version in ran["programs"].items()))
