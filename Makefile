@@ -12,10 +12,12 @@ FORM ?= written
 COMPILED := dist/compiled
 ifeq ($(FORM),compiled)
 READY := $(COMPILED)/.built
-RUN := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python
-else
+RUN := CROSSFADE_FORM=compiled PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python
+else ifeq ($(FORM),written)
 READY := setup
 RUN := $(BIN)/python
+else
+$(error FORM=$(FORM): expected "written" or "compiled")
 endif
 
 .PHONY: help setup lint types test model demo bench faults soak endurance compiled fuzz protos lock clean
@@ -64,7 +66,7 @@ endurance: $(READY) ## a long load with clients that leave, upstreams that reset
 
 compiled: $(COMPILED)/.built ## the compiled form, as a wheel in dist/ and to be run by FORM=compiled (needs a C compiler)
 
-$(COMPILED)/.built: $(STAMP) $(shell find proxy -name '*.py')
+$(COMPILED)/.built: $(STAMP) $(shell find proxy -name '*.py' -o -name '*.binpb' -o -type d ! -name __pycache__)
 	rm -rf $(COMPILED) dist/*.whl
 	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(COMPILED) dist/*.whl

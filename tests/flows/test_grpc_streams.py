@@ -28,6 +28,7 @@ from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Answer, AnswerHead, Body, Request, Response
 from tests.support.event_loops import on_each_loop
+from tests.support.form import written_only
 from tests.support.migration import Migrations
 from tests.support.sockets import relay
 
@@ -292,6 +293,7 @@ async def unary(answer: Callable[[bytes, Any], bytes]) -> AsyncIterator[Any]:
         await asyncio.to_thread(server.stop(0).wait)
 
 
+@written_only
 @pytest.mark.parametrize(("compression", "flowing"), [(grpc.Compression.NoCompression, 2), (grpc.Compression.Gzip, 0)])
 async def test_a_large_answer_of_a_unary_call(compression: Any, flowing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passed on while it comes, unless it is compressed, which not every client can read."""

@@ -23,6 +23,7 @@ from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Body, Request, Response
 from tests.support.event_loops import on_each_loop
+from tests.support.form import written_only
 
 event_loop_policy = on_each_loop()
 HEAD = ((":status", "200"), ("content-type", "application/grpc"))
@@ -241,6 +242,7 @@ async def test_calls_beyond_what_the_server_takes_at_once_wait_their_turn() -> N
         assert len(peers) == 1
 
 
+@written_only
 async def test_a_place_that_becomes_free_does_not_stir_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     looks, can_open, callers = 0, vars(Connection)["can_open"], 60
 

@@ -25,6 +25,7 @@ from proxy.serving.twin import Twin
 from proxy.shadow.pair import Pair
 from proxy.shadow.reader import ShadowReader
 from proxy.shadow.report import Report
+from tests.support.form import written_only
 from tests.support.migration import PATIENCE_SECONDS, ROUTE, Migration, Migrations, ProxyThread
 from tests.support.qdrant_engines import QdrantEmulator
 from tests.support.taps import GrpcTap, RestTap
@@ -139,6 +140,7 @@ def shadow(migration: Migration) -> ShadowReader:
     return migration.proxy.app.routes[ROUTE].shadow
 
 
+@written_only
 @pytest.mark.parametrize("grpc", [False, True])
 def test_what_is_known_of_a_head_holds_nobodys_body(
     migrations: Migrations, monkeypatch: pytest.MonkeyPatch, grpc: bool
@@ -158,6 +160,7 @@ def test_what_is_known_of_a_head_holds_nobodys_body(
     assert set(held) == {b""}
 
 
+@written_only
 @pytest.mark.parametrize("grpc", [False, True])
 def test_what_is_the_same_counts_as_on_the_slow_path(
     migrations: Migrations, monkeypatch: pytest.MonkeyPatch, forms: Forms, grpc: bool
@@ -187,6 +190,7 @@ def test_what_is_the_same_counts_as_on_the_slow_path(
     assert hits in page, [line for line in page.splitlines() if "shadow_score" in line]
 
 
+@written_only
 @pytest.mark.parametrize("grpc", [False, True])
 def test_what_differs_is_told_as_on_the_slow_path(
     migrations: Migrations, monkeypatch: pytest.MonkeyPatch, forms: Forms, grpc: bool
@@ -213,6 +217,7 @@ def test_what_differs_is_told_as_on_the_slow_path(
     assert forms.counted["decoded"] == 1
 
 
+@written_only
 def test_a_key_that_is_not_clean_is_left_to_the_slow_path(migrations: Migrations, forms: Forms) -> None:
     target = migrations.own_source()
     migration = between(migrations, target)
@@ -230,6 +235,7 @@ def test_a_key_that_is_not_clean_is_left_to_the_slow_path(migrations: Migrations
     assert figures.agreed == figures.compared == SEARCHES
 
 
+@written_only
 def test_no_write_under_way_shows_as_a_disagreement(migrations: Migrations, forms: Forms) -> None:
     target = migrations.own_source()
     migration = between(migrations, target)
@@ -256,6 +262,7 @@ def test_no_write_under_way_shows_as_a_disagreement(migrations: Migrations, form
     assert forms.counted["slow"] > 20
 
 
+@written_only
 @pytest.mark.parametrize("mood", ["mute", "mad", "gone"])
 def test_a_target_that_does_not_answer_well_is_only_a_figure(
     migrations: Migrations, running: ExitStack, forms: Forms, mood: Any
@@ -280,6 +287,7 @@ def test_a_target_that_does_not_answer_well_is_only_a_figure(
     assert report(migration, 3 * SEARCHES).figures().agreed == 2 * SEARCHES
 
 
+@written_only
 @pytest.mark.parametrize("grpc", [False, True])
 def test_nothing_of_the_client_but_what_it_asks_goes_to_the_other_store(
     migrations: Migrations,
@@ -318,6 +326,7 @@ def test_nothing_of_the_client_but_what_it_asks_goes_to_the_other_store(
         assert each["user-agent"] == "crossfade"
 
 
+@written_only
 def test_without_a_checked_key_the_targets_own_is_not_used_for_it(
     migrations: Migrations, running: ExitStack, start_qdrant_emulator: Callable[..., QdrantEmulator], forms: Forms
 ) -> None:
@@ -337,6 +346,7 @@ def test_without_a_checked_key_the_targets_own_is_not_used_for_it(
     assert not [each for each in tap.seen if b"/points/query" in each]
 
 
+@written_only
 @pytest.mark.parametrize("grpc", [False, True])
 def test_a_collection_that_is_called_otherwise_there_and_one_by_an_alias(
     migrations: Migrations, running: ExitStack, forms: Forms, grpc: bool
@@ -385,6 +395,7 @@ def test_what_the_model_cannot_say_goes_to_the_source_alone(migrations: Migratio
     assert len(tap.seen) == seen
 
 
+@written_only
 def test_nothing_is_left_of_what_a_client_leaves(migrations: Migrations, running: ExitStack, forms: Forms) -> None:
     source = migrations.own_source()
     tap = RestTap(source.rest_port)
@@ -409,6 +420,7 @@ def test_nothing_is_left_of_what_a_client_leaves(migrations: Migrations, running
     assert migration.counts("shadow_reads") == counted
 
 
+@written_only
 def test_compressed_answers_are_compared_unpacked(migrations: Migrations, forms: Forms) -> None:
     migration = between(migrations, migrations.own_source())
     name = backfilled(migration)

@@ -15,6 +15,7 @@ from examples.engines import ChildProcess
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.sockets import Handover, take
 from proxy.wire import Request, Response
+from tests.support.form import python_path
 
 METHOD = "/echo.Echo/Call"
 LINGER_SECONDS = 30.0
@@ -32,7 +33,7 @@ class GrpcEcho(ChildProcess):
         return [sys.executable, "-m", "tests.support.grpc_echo", str(self._shared), port]
 
     def environment(self) -> Mapping[str, str]:
-        return {"PYTHONPATH": str(Path(__file__).parents[2])}
+        return {"PYTHONPATH": python_path()}
 
     def answers(self) -> bool:
         """It says so itself: at its port another may answer as well."""

@@ -35,6 +35,7 @@ from proxy.control import JobInfo, RouteStatus
 from proxy.control.client import ControlClient
 from proxy.control.commands.connection import find
 from proxy.errors import CrossfadeError
+from tests.support.form import python_path
 from tests.support.qdrant_engines import QdrantEmulator
 
 ROUTE = "docs"
@@ -164,7 +165,7 @@ class ProxyProcess(ChildProcess):
         return [sys.executable, "-c", "from proxy.cli import main; main()", "serve", "-c", str(self._config)]
 
     def environment(self) -> Mapping[str, str]:
-        return {"PYTHONPATH": str(Path(__file__).parents[2])}
+        return {"PYTHONPATH": python_path()}
 
     def answers(self) -> bool:
         try:

@@ -21,6 +21,7 @@ from proxy.stores import WholePointStore
 from proxy.stores.emulated_primary import EmulatedPrimary
 from proxy.stores.memory import MemoryStore
 from proxy.stores.milvus import MilvusStore
+from tests.support.form import python_path
 
 
 class QdrantFrontProcess(ChildProcess):
@@ -44,7 +45,7 @@ class QdrantFrontProcess(ChildProcess):
         return [sys.executable, "-m", "tests.support.qdrant_fronts", *ports, *([self._milvus] if self._milvus else [])]
 
     def environment(self) -> dict[str, str]:
-        return {"PYTHONPATH": str(Path(__file__).parents[2])}
+        return {"PYTHONPATH": python_path()}
 
     def answers(self) -> bool:
         try:

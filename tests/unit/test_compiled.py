@@ -4,6 +4,7 @@ whole suite, run with FORM=compiled."""
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 
 from proxy.protocols import http1
 from proxy.release import is_compiled, release
+from tests.support.form import python_path
 
 ROOT = Path(__file__).parents[2]
 _WHEEL = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
@@ -21,7 +23,7 @@ _TRANSLATE = """
 import sys
 from setuptools import Extension
 from mypyc.build import mypycify
-made = mypycify(sys.argv[2:], target_dir=sys.argv[1])
+made = mypycify(["--config-file=", *sys.argv[2:]], target_dir=sys.argv[1])
 print(len(made))
 """
 
@@ -47,14 +49,20 @@ def test_types_are_what_they_say(name: str) -> None:
 
 def test_all_of_them_can_be_compiled(tmp_path: Path) -> None:
     """As far as to C, for which no compiler has to be there."""
-    program = [sys.executable, "-c", _TRANSLATE, str(tmp_path), "--python-version=3.11", *COMPILED]
+    program = [sys.executable, "-c", _TRANSLATE, str(tmp_path), *_WHEEL["hooks"]["mypyc"]["mypy-args"], *COMPILED]
     ran = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.split()[-1] == str(len(COMPILED) + 1)  # an extension each, and what they share
     assert list(tmp_path.glob("*.c"))
 
 
-def test_the_version_tells_the_form() -> None:
-    assert http1.__file__.endswith(".py") is not is_compiled()
-    assert release().endswith("+compiled") is is_compiled()
-    assert release().startswith("0.")
+def test_it_is_the_form_that_was_asked_for() -> None:
+    """In this process, and in one that is started as the tests start a proxy."""
+    asked = os.environ.get("CROSSFADE_FORM") == "compiled"
+    assert http1.RequestReader.feed.__class__.__name__ == ("method_descriptor" if asked else "function")
+    assert (is_compiled(), release().endswith("+compiled")) == (asked, asked)
+    program = [sys.executable, "-c", "from proxy.cli import main; main()", "version"]
+    environment = {**os.environ, "PYTHONPATH": python_path()}
+    told = subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout.split()[-1]
+    assert told == release()
+    assert told.startswith("0.")

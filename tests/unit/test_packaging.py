@@ -76,6 +76,7 @@ def test_the_compiled_form_is_what_runs() -> None:
     [built] = [command for command in commands if command.endswith(" .")]
     assert built.startswith("HATCH_BUILD_HOOK_ENABLE_MYPYC=1 python -m pip wheel ")
     assert "--no-build-isolation" not in built, "what the hook needs comes with isolation"
+    assert "--no-index --find-links /wheels " in built, "and that from the wheels with a hash"
 
 
 def test_it_runs_as_nobody_in_particular() -> None:

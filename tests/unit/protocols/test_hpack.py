@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.protocols import hpack
 from proxy.protocols.field_block import Field
 from proxy.protocols.hpack import NO_TABLE, Decoder, HpackError, encode
+from tests.support.form import written_only
 
 LIMIT = 65_536
 GRPC: list[Field] = [
@@ -104,6 +105,7 @@ def test_secrets_go_into_nobodys_table() -> None:
 # --- what is remembered ------------------------------------------------------------------------
 
 
+@written_only
 def test_a_block_is_decoded_once_where_there_is_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     block = oracle.Encoder().encode([], huffman=False) + encode(GRPC)
     first = without_table().decode(block)
@@ -111,6 +113,7 @@ def test_a_block_is_decoded_once_where_there_is_no_table(monkeypatch: pytest.Mon
     assert without_table().decode(block) is first
 
 
+@written_only
 def test_a_literal_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = oracle.Encoder()
     encoder.header_table_size = 0
