@@ -66,7 +66,7 @@ endurance: $(READY) ## a long load with clients that leave, upstreams that reset
 
 compiled: $(COMPILED)/.built ## the compiled form, as a wheel in dist/ and to be run by FORM=compiled (needs a C compiler)
 
-$(COMPILED)/.built: $(STAMP) $(shell find proxy -name '*.py' -o -name '*.binpb' -o -type d ! -name __pycache__)
+$(COMPILED)/.built: $(STAMP) $(shell find proxy -name '*.py' -o -name '*.binpb')
 	rm -rf $(COMPILED) dist/*.whl
 	HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(COMPILED) dist/*.whl

@@ -1,4 +1,4 @@
-"""What a field block of HTTP/2 says, decoded."""
+"""What a field block of HTTP/2 says, decoded. Apart from hpack.py, which can be compiled: these classes cannot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Field = tuple[bytes, bytes]  # name, value
 
 
 class FieldBlock(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """One object for all blocks of the same bytes while they are remembered (see the file's head). `fields` in their
+    """One object for all blocks of the same bytes while they are remembered (see hpack.py). `fields` in their
     order, of which `pseudo` are those that begin with a colon. `size_bytes` as SETTINGS_MAX_HEADER_LIST_SIZE counts it.
     `problem`: what makes it malformed first, or "". `authority`: what `:authority` or `host` says, if there is either.
     """
