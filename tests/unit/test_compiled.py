@@ -21,7 +21,7 @@ _WHEEL = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["
 COMPILED: list[str] = [name.removeprefix("/") for name in _WHEEL["hooks"]["mypyc"]["include"]]
 _TRANSLATE = """
 import sys
-from setuptools import Extension
+import setuptools  # before mypyc, which builds on it
 from mypyc.build import mypycify
 made = mypycify(["--config-file=", *sys.argv[2:]], target_dir=sys.argv[1])
 print(len(made))
