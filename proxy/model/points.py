@@ -114,18 +114,23 @@ class Reader(ABC, Generic[V]):
         """What each of them says, in their order. Raises InvalidRequest if one is not what it was taken for."""
 
 
-def look_at(parts: Sequence[Mapping[str, V]]) -> None:
-    """Read those that were not read. Raises InvalidRequest as they do."""
+def look_at(parts: Sequence[Mapping[str, V]]) -> list[Mapping[str, V]]:
+    """What they say: `looked` of each, those that were not read in one go. Raises InvalidRequest as they do."""
+    found: list[Any] = [part._known if isinstance(part, Unread) else part for part in parts]
+    if type(None) not in set(map(type, found)):
+        return found
     unread = [part for part in parts if isinstance(part, Unread) and part._known is None]
-    readers = {id(part.read): part.read for part in unread}
-    for read in readers.values():
-        those = unread if len(readers) == 1 else [part for part in unread if part.read is read]
+    while unread:
+        read = unread[0].read  # mostly that of all
+        those = [part for part in unread if part.read is read]
         if isinstance(read, Reader):
             for part, known in zip(those, read.all([part.wire for part in those]), strict=True):
                 part._known = known
         else:
             for part in those:
                 part.look()
+        unread = [part for part in unread if part.read is not read] if len(those) < len(unread) else []
+    return list(map(looked, parts))
 
 
 def read_all(wires: Sequence[bytes], read: Callable[[bytes], Mapping[str, V]]) -> list[Mapping[str, V] | None]:

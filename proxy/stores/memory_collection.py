@@ -7,18 +7,19 @@ cosine_preprocess): a vector of length 0, or already of length 1 within 1e-6, st
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
-from proxy.model import CollectionSpec, Filter, Json, Metric, Point, PointId, Selection, Unread, Vector, looked
+from proxy.model import CollectionSpec, Filter, Json, Metric, Point, PointId, Selection, Vector, look_at
 from proxy.stores.memory_filters import point_test
 from proxy.stores.payload_paths import select_payload
 
+T = TypeVar("T")
 Floats = npt.NDArray[np.float32]
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -38,27 +39,34 @@ class HeldCollection:
 
 
 def stored(spec: CollectionSpec, points: Iterable[Point]) -> list[Point]:
-    """The points, which fit, as a collection of `spec` keeps them: copies, cosine vectors at unit length. (A payload
-    that was read from a request is not copied: nobody edits one in place.) Raises InvalidRequest as `looked` does."""
+    """The points, which fit, as a collection of `spec` keeps them: copies, cosine vectors at unit length. (What was
+    read from a request is not copied: nobody edits it in place.) Raises InvalidRequest as `looked` does."""
     given = list(points)
-    vectors = [{**looked(point.vectors)} for point in given]
+    vectors = _own([point.vectors for point in given], dict)
+    payloads = _own([point.payload for point in given], copied)
     for name, vector in spec.vectors.items():
         if vector.metric is Metric.COSINE:
-            _normalise(name, vectors)
-    return [
-        Point(point.id, own, payload.look() if isinstance(payload := point.payload, Unread) else copied(payload))
-        for point, own in zip(given, vectors, strict=True)
-    ]
+            vectors = _normalised(name, vectors)
+    return list(map(Point, [point.id for point in given], vectors, payloads))
 
 
-def _normalise(name: str, those: Iterable[dict[str, Vector]]) -> None:
+def _own(
+    parts: Sequence[Mapping[str, T]], copied: Callable[[Mapping[str, T]], Mapping[str, T]]
+) -> list[Mapping[str, T]]:
+    return [copied(said) if said is part else said for part, said in zip(parts, look_at(parts), strict=True)]
+
+
+def _normalised(name: str, those: list[Mapping[str, Vector]]) -> list[Mapping[str, Vector]]:
     """All at once: each look of numpy's has a price."""
-    dense = [own for own in those if type(own.get(name)) is bytes]
-    given: list[Any] = [own[name] for own in dense]
+    places = [place for place, own in enumerate(those) if type(own.get(name)) is bytes]
+    given: list[Any] = [those[place][name] for place in places]
     scaled = units(given)
-    if scaled is not given:
-        for own, vector in zip(dense, scaled, strict=True):
-            own[name] = vector
+    if scaled is given:
+        return those
+    found = list(those)
+    for place, vector in zip(places, scaled, strict=True):
+        found[place] = {**those[place], name: vector}
+    return found
 
 
 def copied(payload: Mapping[str, Json]) -> dict[str, Json]:

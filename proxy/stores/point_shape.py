@@ -8,11 +8,11 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 
-from proxy.model import CollectionSpec, MultiVector, Point, SparseVector, Vector, VectorSpec, looked
+from proxy.model import CollectionSpec, MultiVector, Point, SparseVector, Vector, VectorSpec, look_at, looked
 
 FLOAT32_BYTES = 4
 
@@ -30,16 +30,17 @@ def fitting_before(spec: CollectionSpec, points: Sequence[Point]) -> tuple[Seque
 
 def _all_fit(spec: CollectionSpec, points: Sequence[Point]) -> bool:
     """Whether that can be said of all at once: each look of numpy's has a price. Only of dense vectors."""
-    sizes = {name: vector.size * FLOAT32_BYTES for name, vector in spec.vectors.items() if vector.kind == "dense"}
-    buffers: list[bytes] = []
-    for point in points:
-        vectors = looked(point.vectors)
-        for name, vector in vectors.items():
-            if type(vector) is not bytes or sizes.get(name) != len(vector):
-                return False
-            if vectors is point.vectors:  # else it was seen to be finite when it was read
-                buffers.append(vector)
-    return not buffers or _infinite(b"".join(buffers)) is None
+    found = look_at([point.vectors for point in points])
+    for name in set[str]().union(*found):
+        expected = spec.vectors.get(name)
+        if expected is None or expected.kind != "dense":
+            return False
+        vectors: list[Any] = [own[name] for own in found if name in own]
+        if set(map(type, vectors)) != {bytes} or set(map(len, vectors)) != {expected.size * FLOAT32_BYTES}:
+            return False
+    # The others were seen to be finite when they were read.
+    given: list[Any] = [own for point, own in zip(points, found, strict=True) if own is point.vectors]
+    return not given or _infinite(b"".join([vector for own in given for vector in own.values()])) is None
 
 
 def misfit(spec: CollectionSpec, point: Point) -> str | None:

@@ -21,7 +21,7 @@ integers beyond 64 signed bits, NaN, infinity, lone surrogates, more than 65,536
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,35 +53,39 @@ def encode_payload(
     payload: Mapping[str, Json], point_id: PointId, fields: frozenset[str]
 ) -> tuple[bytes, frozenset[str]]:
     """The dynamic field's JSON, and the marks in it. Raises UnrepresentableError."""
-    marks = _NO_MARKS
-    if _is_plain(payload, fields):
-        stored: dict[str, Any] = {**payload, ID_KEY: f"u64:{point_id}" if type(point_id) is int else tagged(point_id)}
-    else:
-        survey = _Survey()
-        survey.of_object((), payload, MAX_NESTING)
-        marks = frozenset(survey.marks)
-        stored = {stored_key(key, fields): value for key, value in payload.items()}
-        stored[ID_KEY] = tagged(point_id)
-    if marks:
-        stored[MARKS_KEY] = sorted(marks)
-    try:
-        text = orjson.dumps(stored)
-    except (TypeError, orjson.JSONEncodeError) as error:
-        raise UnrepresentableError(f"the payload has no exact JSON form: {error}") from error
-    if len(text) > MAX_DYNAMIC_FIELD_BYTES:
-        raise UnrepresentableError(
-            f"the payload takes {len(text)} bytes with its id, the dynamic field holds {MAX_DYNAMIC_FIELD_BYTES}"
-        )
+    (text,), (marks,) = encode_payloads([payload], [point_id], fields)
     return text, marks
 
 
-def _is_plain(payload: Mapping[str, Json], fields: frozenset[str]) -> bool:
-    """Whether the payload stands in the dynamic field as it is, without a mark: most do, and this is quickly seen."""
-    if not (fields.isdisjoint(payload) and _VENDOR_KEYS.isdisjoint(payload)):
-        return False
-    for key, value in payload.items():
-        if RESERVED_PREFIX in key:  # at its beginning, or, which is rare, elsewhere
-            return False
+def encode_payloads(
+    payloads: Sequence[Mapping[str, Json]], point_ids: Sequence[PointId], fields: frozenset[str]
+) -> tuple[list[bytes], list[frozenset[str]]]:
+    """Of each of many, as `encode_payload`: what can be said of all of their keys at once has a price once. Raises
+    UnrepresentableError if one of them has no form."""
+    names: set[str] = set().union(*payloads)
+    names_stay = all(stored_key(name, fields) == name for name in names)
+    texts: list[bytes] = []
+    marks: list[frozenset[str]] = []
+    for payload, point_id in zip(payloads, point_ids, strict=True):
+        if names_stay and _is_plain(payload.values()):
+            tag = f"u64:{point_id}" if type(point_id) is int else tagged(point_id)  # a call for each has a price
+            texts.append(_text({**payload, ID_KEY: tag}))
+            marks.append(_NO_MARKS)
+        else:
+            text, found = _surveyed(payload, point_id, fields)
+            texts.append(text)
+            marks.append(found)
+    if max(map(len, texts), default=0) > MAX_DYNAMIC_FIELD_BYTES:
+        size = next(size for size in map(len, texts) if size > MAX_DYNAMIC_FIELD_BYTES)
+        raise UnrepresentableError(
+            f"the payload takes {size} bytes with its id, the dynamic field holds {MAX_DYNAMIC_FIELD_BYTES}"
+        )
+    return texts, marks
+
+
+def _is_plain(values: Iterable[Json]) -> bool:
+    """Whether the values stand in the dynamic field as they are, without a mark: most do, and this is quickly seen."""
+    for value in values:
         if type(value) is str:
             if value[:1] in _MAY_BEGIN_JSON:
                 return False
@@ -91,6 +95,24 @@ def _is_plain(payload: Mapping[str, Json], fields: frozenset[str]) -> bool:
         elif type(value) is not float or value % 1.0 == 0.0 or not math.isfinite(value):
             return False
     return True
+
+
+def _surveyed(payload: Mapping[str, Json], point_id: PointId, fields: frozenset[str]) -> tuple[bytes, frozenset[str]]:
+    """What `encode_payload` says of one that is not plain."""
+    survey = _Survey()
+    survey.of_object((), payload, MAX_NESTING)
+    stored: dict[str, Any] = {stored_key(key, fields): value for key, value in payload.items()}
+    stored[ID_KEY] = tagged(point_id)
+    if survey.marks:
+        stored[MARKS_KEY] = sorted(survey.marks)
+    return _text(stored), frozenset(survey.marks)
+
+
+def _text(stored: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(stored)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise UnrepresentableError(f"the payload has no exact JSON form: {error}") from error
 
 
 def decode_payload(text: bytes, key: PointId) -> tuple[PointId, dict[str, Json]]:

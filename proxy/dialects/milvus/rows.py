@@ -17,7 +17,7 @@ from proxy.dialects.milvus.ids import IdMapping, PrimaryKey, point_id_of, primar
 from proxy.dialects.milvus.limits import UnrepresentableError
 from proxy.dialects.milvus.messages import milvus, schema
 from proxy.dialects.milvus.names import DYNAMIC_FIELD
-from proxy.dialects.milvus.payloads import decode_payload, encode_payload
+from proxy.dialects.milvus.payloads import decode_payload, encode_payloads
 from proxy.dialects.milvus.schema import Layout, VectorField
 from proxy.dialects.proto_bytes import Field
 from proxy.model import Json, Metric, Point, PointId, Vector
@@ -94,9 +94,7 @@ def _rows(points: Sequence[Point], layout: Layout) -> Rows:
     ids = [point.id for point in points]
     keys = primary_keys(ids, layout.ids, layout.max_id_bytes)
     vectors = _vectors([point.vectors for point in points], layout)
-    fields = layout.fields
-    encoded = [encode_payload(point.payload, point.id, fields) for point in points]
-    return Rows(ids, keys, vectors, [text for text, _ in encoded], [marks for _, marks in encoded])
+    return Rows(ids, keys, vectors, *encode_payloads([point.payload for point in points], ids, layout.fields))
 
 
 def _vectors(points: Sequence[Mapping[str, Vector]], layout: Layout) -> tuple[list[bytes], ...]:
