@@ -15,6 +15,9 @@ Rules of the file:
 - Workers never look at the configuration's file. They are given the text that is in force, at their start and whenever
   it is replaced, so that all of them serve by the same one.
 - A worker ends when it is told to, or when the first process is gone, however that came.
+- A worker that hangs holds up its share of the clients: the first process asks each whether it is there, tells who does
+  not answer, and kills it in the end, which loses nothing. It counts its own turns, not seconds: whoever froze both of
+  them (a container, a machine that swaps) has not made one late for the other.
 
 What they say to each other is a line of JSON at a time, over a socket that the worker inherits.
 """
@@ -37,6 +40,8 @@ from proxy.telemetry.tasks import spawn
 _READY_SECONDS = 30.0
 _AGAIN_SECONDS = 1.0  # before one that has ended is started again
 _PAGE_SECONDS = 5.0
+_TURN_SECONDS = 1.0  # between two questions whether it is there
+_TOLD_TURNS, _KILLED_TURNS = 3, 15  # without an answer
 _LINE_BYTES = 64 * 1024 * 1024
 _log = logging.getLogger("crossfade.workers")
 
@@ -63,9 +68,9 @@ class Workers:
 
     @property
     def missing(self) -> str | None:
-        """Which do not serve now; None if all do."""
-        numbers = [str(worker.number) for worker in self._workers if not worker.serves.is_set()]
-        return f"worker {', '.join(numbers)} is not serving" if numbers else None
+        """Which do not serve now, and why; None if all do."""
+        problems = [f"worker {worker.number} {problem}" for worker in self._workers if (problem := worker.problem)]
+        return ", ".join(problems) or None
 
     def configure(self, text: str) -> None:
         """Have all of them take this configuration."""
@@ -100,6 +105,14 @@ class _Worker:
         self._page: asyncio.Future[str] | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._unanswered = 0  # turns in a row
+
+    @property
+    def problem(self) -> str | None:
+        """Why it does not serve now; None if it does."""
+        if not self.serves.is_set():
+            return "is not serving"
+        return f"has not answered for {self._unanswered} s" if self._unanswered >= _TOLD_TURNS else None
 
     def start(self) -> None:
         self._task = spawn(self._keep(), name=f"worker {self.number}")
@@ -159,6 +172,7 @@ class _Worker:
             )
         send_sockets(ours, self._sockets)
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
+        watch = spawn(self._watch(self._process), name=f"watch of worker {self.number}")
         try:
             self.tell({"do": "configure", "text": self._text()})
             if self._stopping:  # meanwhile
@@ -172,13 +186,32 @@ class _Worker:
                 self._process.kill()
             raise
         finally:
+            watch.cancel()
             self.serves.clear()
             self._writer.close()
             if self._page is not None:
                 self._page.cancel()
             await self._process.wait()
 
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """While it serves: kill it if it does not answer."""
+        self._unanswered = 0
+        while True:
+            await asyncio.sleep(_TURN_SECONDS)
+            if not self.serves.is_set() or self._stopping:
+                continue
+            if self._unanswered == _TOLD_TURNS:
+                _log.error("a worker does not answer", extra={"worker": self.number})
+            if self._unanswered >= _KILLED_TURNS:
+                _log.error("a worker does not answer, and is killed", extra={"worker": self.number})
+                with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                    process.kill()
+                return
+            self._unanswered += 1
+            self.tell({"do": "answer"})
+
     def _heed(self, message: Mapping[str, Any]) -> None:
+        self._unanswered = 0
         if message.get("serves"):
             self.serves.set()
         page = message.get("page")
@@ -216,6 +249,8 @@ class Channel:
                     configure(message["text"])
                 case "page":
                     self._tell({"page": page().decode()})
+                case "answer":
+                    self._tell({"answers": True})
                 case "stop":
                     return float(message["linger_seconds"])
         return 0.0

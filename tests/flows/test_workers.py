@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,28 @@ def test_while_one_is_not_serving_the_proxy_is_not_ready_and_says_which(migratio
     os.kill(worker, signal.SIGKILL)
     assert poll(lambda: migration.control.ready() == "worker 1 is not serving", PATIENCE_SECONDS)
     assert poll(lambda: migration.control.ready() is None, PATIENCE_SECONDS)
+
+
+def test_one_that_hangs_is_told_of_and_replaced_in_the_end(migrations: Migrations) -> None:
+    migration = migrations(as_process=True, change=with_workers(2))
+    name = backfilled(migration)
+    [worker] = workers_of(migration)
+    os.kill(worker, signal.SIGSTOP)
+    assert poll(lambda: (migration.control.ready() or "").startswith("worker 1 has not answered for"), PATIENCE_SECONDS)
+    os.kill(worker, signal.SIGCONT)
+    assert poll(lambda: migration.control.ready() is None, PATIENCE_SECONDS)
+    assert workers_of(migration) == [worker]
+
+    os.kill(worker, signal.SIGSTOP)
+    with ThreadPoolExecutor(12) as clients:  # whoever comes to it waits until there is another one
+        asked = f"{migration.url}/collections/{name}"
+        answers = list(clients.map(lambda _: httpx.get(asked, timeout=PATIENCE_SECONDS).status_code, range(12)))
+    assert answers == [200] * 12
+    assert poll(lambda: worker not in workers_of(migration) and migration.control.ready() is None, PATIENCE_SECONDS)
+    fresh = in_turn(many(migration))
+    for key in KEYS:
+        fresh.upsert(name, [models.PointStruct(id=key, vector=[1.0] * 4, payload={"n": key})])
+    assert_equal(migration, name)
 
 
 def test_they_end_when_the_first_process_is_gone(migrations: Migrations) -> None:
