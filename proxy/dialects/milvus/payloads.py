@@ -75,10 +75,9 @@ def encode_payloads(
             text, found = _surveyed(payload, point_id, fields)
             texts.append(text)
             marks.append(found)
-    if max(map(len, texts), default=0) > MAX_DYNAMIC_FIELD_BYTES:
-        size = next(size for size in map(len, texts) if size > MAX_DYNAMIC_FIELD_BYTES)
+    if (largest := max(map(len, texts), default=0)) > MAX_DYNAMIC_FIELD_BYTES:
         raise UnrepresentableError(
-            f"the payload takes {size} bytes with its id, the dynamic field holds {MAX_DYNAMIC_FIELD_BYTES}"
+            f"the payload takes {largest} bytes with its id, the dynamic field holds {MAX_DYNAMIC_FIELD_BYTES}"
         )
     return texts, marks
 
