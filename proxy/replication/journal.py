@@ -60,6 +60,8 @@ _LOOK_ALONE_SECONDS = 0.25
 _LOOK_SHARED_SECONDS = 0.02
 _TELL_SEEN_SECONDS = 1.0
 _LEISURE_SECONDS = 0.002
+_COMPANY_SECONDS = 0.005  # in place of it, while records that somebody waits for keep coming
+_FREQUENT_SECONDS = 0.02  # since the last of them
 
 
 @dataclass(slots=True)
@@ -100,6 +102,7 @@ class Journal:
         self._queue: deque[_Entry | State | None] = deque()
         self._bell = Bell()
         self._later: asyncio.TimerHandle | None = None  # rings for what waits for company
+        self._awaited_at = 0.0  # when the last record came that somebody waits for
         self._snapshot: tuple[int, bytes] | None = None
         self._state = State({})  # as it was kept last
         self._closed_rows = 0
@@ -151,15 +154,17 @@ class Journal:
     def append(self, record: r.AnyRecord, *, at_leisure: bool = False) -> asyncio.Future[Effects]:
         """Queue `record`. The future gives what it brought about; JournalError if it comes before anything is done and
         could not be made durable. `at_leisure`: nobody waits for it, so it goes with the next one that somebody waits
-        for, or after `_LEISURE_SECONDS`."""
+        for, or after a few milliseconds."""
         if self._closing:
             raise JournalError("the journal is closed: the program is stopping")
         entry = _Entry(record, r.encode(record), self._loop.create_future())
         self._queue.append(entry)
         if not at_leisure:
+            self._awaited_at = self._loop.time()
             self._ring()
         elif self._later is None:
-            self._later = self._loop.call_later(_LEISURE_SECONDS, self._ring)
+            is_frequent = self._loop.time() - self._awaited_at < _FREQUENT_SECONDS
+            self._later = self._loop.call_later(_COMPANY_SECONDS if is_frequent else _LEISURE_SECONDS, self._ring)
         return entry.done
 
     def _ring(self) -> None:

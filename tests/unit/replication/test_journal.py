@@ -510,7 +510,8 @@ async def test_a_record_at_leisure_goes_with_the_next_one_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.replication.journal._LOOK_ALONE_SECONDS", 60.0)
-    monkeypatch.setattr("proxy.replication.journal._LEISURE_SECONDS", 60.0)
+    monkeypatch.setattr("proxy.replication.journal._COMPANY_SECONDS", 60.0)
+    monkeypatch.setattr("proxy.replication.journal._FREQUENT_SECONDS", 60.0)
     journal = Journal.open(tmp_path / "journal.db")
     commits: list[int] = []
     journal.on_commit = lambda commit: commits.append(len(commit.records))
@@ -528,6 +529,20 @@ async def test_a_record_at_leisure_does_not_wait_for_ever(tmp_path: Path, monkey
     monkeypatch.setattr("proxy.replication.journal._LOOK_ALONE_SECONDS", 60.0)
     journal = Journal.open(tmp_path / "journal.db")
     begun = await journal.append(begin(1))
+    ended = journal.append(end(begun.position), at_leisure=True)
+    async with asyncio.timeout(5):
+        assert (await ended).position == begun.position + 1
+    await journal.close()
+
+
+async def test_a_record_at_leisure_waits_for_company_only_while_that_keeps_coming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.replication.journal._LOOK_ALONE_SECONDS", 60.0)
+    monkeypatch.setattr("proxy.replication.journal._COMPANY_SECONDS", 60.0)
+    journal = Journal.open(tmp_path / "journal.db")
+    begun = await journal.append(begin(1))
+    await asyncio.sleep(0.05)  # longer than what counts as frequent
     ended = journal.append(end(begun.position), at_leisure=True)
     async with asyncio.timeout(5):
         assert (await ended).position == begun.position + 1
