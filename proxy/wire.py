@@ -150,6 +150,8 @@ async def collected(request: Request, limit_bytes: int) -> Request:
         if len(request.body) > limit_bytes:
             raise BodyTooLarge(limit_bytes)
         return request
+    if (whole := getattr(request.body, "collected", None)) is not None:
+        return structs.replace(request, body=await whole(limit_bytes))
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.body:

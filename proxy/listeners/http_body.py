@@ -15,7 +15,19 @@ SILENCE_SECONDS = 60.0  # of a client in the middle of its body
 class BodyStream:
     """A body while it comes. Its reader gets InvalidRequest if it does not come whole, BodyTooLarge past the limit."""
 
-    __slots__ = ("_changed", "_continue", "_error", "_limit_bytes", "_moved", "_parts", "_read", "_waiting", "ended")
+    __slots__ = (
+        "_changed",
+        "_continue",
+        "_error",
+        "_is_collected",
+        "_limit_bytes",
+        "_moved",
+        "_parts",
+        "_read",
+        "_room",
+        "_waiting",
+        "ended",
+    )
 
     def __init__(
         self, changed: Callable[[], None], grant_continue: Callable[[], None] | None, limit_bytes: int | None
@@ -25,6 +37,8 @@ class BodyStream:
         self._limit_bytes = limit_bytes
         self._parts: deque[bytes] = deque()
         self._waiting = 0  # bytes
+        self._room = WAITING_BYTES
+        self._is_collected = False
         self._read = 0
         self._error = ""
         self._moved: asyncio.Future[None] | None = None
@@ -41,7 +55,7 @@ class BodyStream:
 
     @property
     def is_full(self) -> bool:
-        return self._waiting > WAITING_BYTES
+        return self._waiting > self._room
 
     @property
     def is_broken(self) -> bool:
@@ -52,7 +66,8 @@ class BodyStream:
         self._continue = None
         self._parts.append(payload)
         self._waiting += len(payload)
-        self._wake()
+        if self.is_full or not self._is_collected:
+            self._wake()
 
     def end(self) -> None:
         self.ended = True
@@ -71,24 +86,28 @@ class BodyStream:
         parts = self._parts
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def collected(self, limit_bytes: int) -> bytes:
+        """All of it, once it has come: nothing holds the client up meanwhile, and the reader is woken once."""
+        self._is_collected = True
+        self._room = limit_bytes if self._limit_bytes is None else min(limit_bytes, self._limit_bytes)
+        self._changed()
+        while not (self.ended or self.is_full):
+            await self._more()
+        if self.is_full:
+            raise BodyTooLarge(self._room)
+        payload = self.whole()
+        self._parts.clear()
+        self._waiting = 0
+        return payload
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         while not self._parts:
-            if self._error:
-                raise InvalidRequest(f"the request ended before its body was complete ({self._error})")
             if self.ended:
                 raise StopAsyncIteration
-            if self._continue is not None:
-                self._continue()
-                self._continue = None
-            self._moved = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout(SILENCE_SECONDS):
-                    await self._moved
-            except TimeoutError:
-                self._error = f"nothing of it came for {SILENCE_SECONDS:g} s"
+            await self._more()
         payload = self._parts.popleft()
         self._waiting -= len(payload)
         self._read += len(payload)
@@ -96,6 +115,22 @@ class BodyStream:
             raise BodyTooLarge(self._limit_bytes)
         self._changed()
         return payload
+
+    async def _more(self) -> None:
+        """Wait until something has happened."""
+        if self._error:
+            raise InvalidRequest(f"the request ended before its body was complete ({self._error})")
+        if self._continue is not None:
+            self._continue()
+            self._continue = None
+        had = self._waiting
+        self._moved = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                await self._moved
+        except TimeoutError:
+            if self._waiting == had:
+                self._error = f"nothing of it came for {SILENCE_SECONDS:g} s"
 
     def _wake(self) -> None:
         if self._moved is not None and not self._moved.done():
