@@ -92,7 +92,7 @@ async def _beside(read: Read | None, seconds: float) -> tuple[float, float]:
     offload, vectors = Offload(Metrics()), _vectors()
 
     async def elsewhere(some: Sequence[JsonVector]) -> None:
-        await offload.run(read_all, [each.wire for each in some], some[0].read)
+        await offload.run(read_all, [bytes(each.wire) for each in some], some[0].read)
 
     if read is None:
         await offload.ready(read_all)

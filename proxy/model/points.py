@@ -66,13 +66,14 @@ else:
 
 
 class Unread(_AsMapping[str, V], msgspec.Struct, eq=False, gc=False):
-    """A mapping that is read when somebody looks into it. `wire`: what it is read from, by `read`.
+    """A mapping that is read when somebody looks into it. `wire`: what it is read from, by `read`; a view has hold of
+    all that it is a part of, so whoever keeps it for long has it `settle`.
 
     Looking raises InvalidRequest if it is not what it was taken for, as often as it is tried."""
 
     is_slow: ClassVar[bool] = False  # to read many is work for another process: `read` is the same function for all
-    wire: bytes
-    read: Callable[[bytes], Mapping[str, V]]
+    wire: bytes | memoryview
+    read: Callable[[Any], Mapping[str, V]]
     _known: Mapping[str, V] | None = None
 
     @property
@@ -83,6 +84,11 @@ class Unread(_AsMapping[str, V], msgspec.Struct, eq=False, gc=False):
         if self._known is None:
             self._known = self.read(self.wire)
         return self._known
+
+    def settle(self) -> None:
+        """Have hold of no more than is its own."""
+        if type(self.wire) is memoryview:
+            self.wire = bytes(self.wire)
 
     def know(self, known: Mapping[str, V]) -> None:
         """It was read elsewhere."""
@@ -110,7 +116,7 @@ class Reader(ABC, Generic[V]):
         return found
 
     @abstractmethod
-    def all(self, wires: Sequence[bytes]) -> Iterable[Mapping[str, V]]:
+    def all(self, wires: Sequence[Any]) -> Iterable[Mapping[str, V]]:
         """What each of them says, in their order. Raises InvalidRequest if one is not what it was taken for."""
 
 
@@ -133,7 +139,7 @@ def look_at(parts: Sequence[Mapping[str, V]]) -> list[Mapping[str, V]]:
     return list(map(looked, parts))
 
 
-def read_all(wires: Sequence[bytes], read: Callable[[bytes], Mapping[str, V]]) -> list[Mapping[str, V] | None]:
+def read_all(wires: Sequence[Any], read: Callable[[Any], Mapping[str, V]]) -> list[Mapping[str, V] | None]:
     """What is read from each; None where that raises InvalidRequest, as it will when somebody looks."""
     found: list[Mapping[str, V] | None] = []
     for wire in wires:

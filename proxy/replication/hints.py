@@ -185,6 +185,10 @@ class Hints:
         self._whole: OrderedDict[int, _Whole] = OrderedDict()  # by their marks, the oldest first
         self._whole_bytes = 0
 
+    @property
+    def _most_whole_bytes(self) -> float:
+        return self.limit_bytes * _SHARE_OF_WHOLE
+
     def put(
         self,
         mark: int,
@@ -209,18 +213,23 @@ class Hints:
             kept.append(_Left(mark, alike, keeping, point_bytes))
             assign(self._known, alike, kept[-1])
         takes_native = keeping is not None and keeping.takes_native
-        if takes_native and isinstance(write, Upsert) and len(write.points) == len(points):
+        if takes_native and isinstance(write, Upsert) and len(write.points) == len(points) and self._is_large(write):
             self._put_whole(mark, _Whole(write, tuple(kept)))
+        else:
+            _settle(kept)
         return len(points), self._shrink()
 
+    def _is_large(self, upsert: Upsert) -> bool:
+        """Whether it is worth a call of its own, and not too much to keep."""
+        size = len(upsert.native)
+        return _WHOLE_BYTES <= size <= self._most_whole_bytes and len(upsert.points) >= _WHOLE_POINTS
+
     def _put_whole(self, mark: int, whole: _Whole) -> None:
-        size, most = len(whole.upsert.native), self.limit_bytes * _SHARE_OF_WHOLE
-        if not _WHOLE_BYTES <= size <= most or len(whole.upsert.points) < _WHOLE_POINTS:
-            return
         self._whole[mark] = whole
+        size = len(whole.upsert.native)
         self.size_bytes += size
         self._whole_bytes += size
-        while self._whole_bytes > most:
+        while self._whole_bytes > self._most_whole_bytes:
             self._drop_whole(next(iter(self._whole)))
 
     def take(self, taken: Mapping[PointId, int | None]) -> Taken:
@@ -257,7 +266,7 @@ class Hints:
         for mark in self._whole.keys() & counts.keys():
             whole = self._whole[mark]
             if counts[mark] == len(whole.upsert.points):
-                self._drop_whole(mark)
+                self._forget_whole(mark)
                 found.upserts.append(whole.upsert)
                 for each in whole.left:
                     self.size_bytes -= each.point_bytes * len(each.points)
@@ -268,11 +277,16 @@ class Hints:
         return {point_id: mark for point_id, mark in taken.items() if mark in counts}
 
     def _drop_whole(self, mark: int) -> None:
-        """The request of that write, if it is there."""
+        """The request of that write, if it is there; its points stay."""
+        if (whole := self._forget_whole(mark)) is not None:
+            _settle(whole.left)
+
+    def _forget_whole(self, mark: int) -> _Whole | None:
         if (whole := self._whole.pop(mark, None)) is not None:
             size = len(whole.upsert.native)
             self.size_bytes -= size
             self._whole_bytes -= size
+        return whole
 
     def _shrink(self) -> int:
         """How many had to go. (In one walk: each that begins at the head of a dict passes all that is gone there.)"""
@@ -289,16 +303,27 @@ class Hints:
         return len(too_many)
 
     def _drop(self, ids: Iterable[PointId]) -> None:
+        marks: set[int] = set()
         for point_id in ids:
             left = self._known.pop(point_id)
-            self._drop_whole(left.mark)
+            marks.add(left.mark)
             self.size_bytes -= left.point_bytes
             del left.points[point_id]
+        for mark in marks:  # last: of points that are gone nothing has to be kept
+            self._drop_whole(mark)
 
     def clear(self) -> None:
         self._known.clear()
         self._whole.clear()
         self.size_bytes = self._whole_bytes = 0
+
+
+def _settle(those: Iterable[_Left]) -> None:
+    """Let go of the request that they came in: one point of it would keep it all in memory."""
+    for left in those:
+        for point in left.points.values():
+            if point is not None and isinstance(point.vectors, UnreadVector):
+                point.vectors.settle()
 
 
 def _by_size(points: dict[PointId, Point | None]) -> Iterator[tuple[int, dict[PointId, Point | None]]]:

@@ -20,7 +20,7 @@ async def read_ahead(points: Sequence[Point], offload: Offload | None) -> None:
     if sum(len(vectors.wire) for vectors in slow) < _LEAST_BYTES:
         return
     for some in _pieces(slow):
-        found = await offload.run(read_all, [vectors.wire for vectors in some], some[0].read)
+        found = await offload.run(read_all, [bytes(vectors.wire) for vectors in some], some[0].read)
         for vectors, known in zip(some, found, strict=True):
             if known is not None:
                 vectors.know(known)

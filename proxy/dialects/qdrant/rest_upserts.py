@@ -59,7 +59,7 @@ def is_spliceable(point: Point) -> bool:
 
 def in_json(collection: str, points: Sequence[Point]) -> Upsert:
     """An upsert of points that came as JSON, as a client could send it, their vectors as they came."""
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     for point in points:
         assert isinstance(point.vectors, JsonVector)
         fields = orjson.dumps({"id": json_of_id(point.id), "payload": point.payload})
@@ -67,16 +67,17 @@ def in_json(collection: str, points: Sequence[Point]) -> Upsert:
     return Upsert(collection, tuple(points), native=b"".join((b'{"points":[', *parts[1:], b"]}")))
 
 
-def _cut(body: bytes) -> tuple[bytes, list[bytes]] | None:
-    """The body with a number in place of what each list called "vector" holds, and the lists by that number.
+def _cut(body: bytes) -> tuple[bytes, list[memoryview]] | None:
+    """The body with a number in place of what each list called "vector" holds, and views of the lists by that number.
 
     No string can be taken for such a list: a quote inside of one has a backslash before it, so what the key's two
     quotes enclose is the end of a key, and a list without quotes ends with the first bracket. (If another one begins
     in it, more brackets close than open in the rest, which is no JSON then. What else is no number shows when the list
     is read; no server takes it.)"""
     find = body.find
+    view = memoryview(body)
     parts: list[bytes] = []
-    lists: list[bytes] = []
+    lists: list[memoryview] = []
     done = 0
     while (key := find(_KEY, done)) >= 0:
         start = find(b"[", key + len(_KEY))
@@ -86,7 +87,7 @@ def _cut(body: bytes) -> tuple[bytes, list[bytes]] | None:
         if find(b'"', start, end) >= 0 or _may_be_too_large(body, start, end):
             return None
         parts += (body[done : start + 1], b"%d" % len(lists))
-        lists.append(body[start : end + 1])
+        lists.append(view[start : end + 1])
         done = end
     parts.append(body[done:])
     rest = b"".join(parts)
@@ -106,7 +107,7 @@ def _may_be_too_large(body: bytes, start: int, end: int) -> bool:
     return False
 
 
-def _point(number: int, value: object, lists: list[bytes]) -> Point:
+def _point(number: int, value: object, lists: list[memoryview]) -> Point:
     """Raises Undecodable, and TypeError for what is no object."""
     if not isinstance(value, dict) or not value.keys() <= _FIELDS or value.get("vector") != [number]:
         raise Undecodable
@@ -118,7 +119,7 @@ def _point(number: int, value: object, lists: list[bytes]) -> Point:
     return Point(id_of_json(value.get("id")), JsonVector(lists[number], _read), payload)
 
 
-def _read(numbers: bytes) -> dict[str, Vector]:
+def _read(numbers: bytes | memoryview) -> dict[str, Vector]:
     try:
         return {"": dense_of_json(orjson.loads(numbers))}
     except (ValueError, Undecodable) as problem:

@@ -21,6 +21,7 @@ from proxy.model import (
     PointId,
     SetPayload,
     SparseVector,
+    UnreadVector,
     Upsert,
     VectorSpec,
     Where,
@@ -158,6 +159,7 @@ def test_memory_is_bounded_however_unlike_the_points_of_a_write_are() -> None:
 
 
 LARGE = bytes(64 * 1024)
+LARGE_POINTS = 32 * 300  # bytes that are counted for the points of such a request
 
 
 def upsert(first: int, number: int = 32, native: bytes = LARGE) -> Upsert:
@@ -224,6 +226,40 @@ def test_of_what_is_written_over_nothing_is_kept() -> None:
     small: dict[PointId, Point | None] = {100: Point(100, {"": f32(1, 2)}, native=b"point")}
     hints.put(20, small, NATIVE)
     assert hints.size_bytes == size - len(LARGE)
+
+
+def views(first: int, number: int = 32, native: bytes = LARGE) -> Upsert:
+    """Of so many points whose vectors are views of the request."""
+    view = memoryview(native)
+    points = [
+        Point(each, UnreadVector(view[:8], lambda wire: {"": bytes(wire)})) for each in range(first, first + number)
+    ]
+    return Upsert("c", tuple(points), native=native)
+
+
+def held(write: Upsert) -> set[PointId]:
+    """The points that have hold of the whole request."""
+    vectors = {point.id: point.vectors for point in write.points}
+    return {key for key, each in vectors.items() if isinstance(each, UnreadVector) and type(each.wire) is memoryview}
+
+
+def test_points_have_hold_of_their_request_only_while_that_is_kept() -> None:
+    hints, small, kept, again, over, left = Hints(2_000_000), *[views(100 * number) for number in range(5)]
+    hints.put(4, left_by(small), replace(NATIVE, takes_native=False), small)
+    assert not held(small)
+    for mark, write in enumerate([kept, again, over, left], start=5):
+        put(hints, mark, write)
+        assert len(held(write)) == 32
+    assert hints.take(marked(kept, 5)).upserts == [kept]
+    assert len(held(kept)) == 32  # its bytes are about to be sent
+    hints.take({200: 6})  # a part of it
+    assert not held(again)
+    put(hints, 9, upsert(331))  # the last of them, and others
+    assert held(over) == {331}  # of which nothing is kept
+    hints.limit_bytes = 4 * LARGE_POINTS
+    hints.put(10, {9999: None}, None)
+    assert not held(left)
+    assert hints.take({431: 8}).states
 
 
 @pytest.mark.parametrize(
