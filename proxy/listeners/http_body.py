@@ -16,6 +16,7 @@ class BodyStream:
     """A body while it comes. Its reader gets InvalidRequest if it does not come whole, BodyTooLarge past the limit."""
 
     __slots__ = (
+        "_came_at",
         "_changed",
         "_continue",
         "_error",
@@ -39,6 +40,7 @@ class BodyStream:
         self._waiting = 0  # bytes
         self._room = WAITING_BYTES
         self._is_collected = False
+        self._came_at = 0.0  # while it is collected: when something of it came last
         self._read = 0
         self._error = ""
         self._moved: asyncio.Future[None] | None = None
@@ -66,6 +68,8 @@ class BodyStream:
         self._continue = None
         self._parts.append(payload)
         self._waiting += len(payload)
+        if self._is_collected:
+            self._came_at = asyncio.get_running_loop().time()
         if self.is_full or not self._is_collected:
             self._wake()
 
@@ -90,9 +94,10 @@ class BodyStream:
         """All of it, once it has come: nothing holds the client up meanwhile, and the reader is woken once."""
         self._is_collected = True
         self._room = limit_bytes if self._limit_bytes is None else min(limit_bytes, self._limit_bytes)
+        self._came_at = asyncio.get_running_loop().time()
         self._changed()
         while not (self.ended or self.is_full):
-            await self._more()
+            await self._more(self._came_at)
         if self.is_full:
             raise BodyTooLarge(self._room)
         payload = self.whole()
@@ -107,7 +112,7 @@ class BodyStream:
         while not self._parts:
             if self.ended:
                 raise StopAsyncIteration
-            await self._more()
+            await self._more(asyncio.get_running_loop().time())
         payload = self._parts.popleft()
         self._waiting -= len(payload)
         self._read += len(payload)
@@ -116,20 +121,19 @@ class BodyStream:
         self._changed()
         return payload
 
-    async def _more(self) -> None:
-        """Wait until something has happened."""
+    async def _more(self, since: float) -> None:
+        """Wait until something has happened, or nothing has come since then for too long."""
         if self._error:
             raise InvalidRequest(f"the request ended before its body was complete ({self._error})")
         if self._continue is not None:
             self._continue()
             self._continue = None
-        had = self._waiting
         self._moved = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(SILENCE_SECONDS):
+            async with asyncio.timeout_at(since + SILENCE_SECONDS):
                 await self._moved
         except TimeoutError:
-            if self._waiting == had:
+            if self._came_at <= since:
                 self._error = f"nothing of it came for {SILENCE_SECONDS:g} s"
 
     def _wake(self) -> None:

@@ -16,6 +16,7 @@ Rules of the file:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -412,8 +413,9 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._flow()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        with contextlib.suppress(OSError):  # the client has gone
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
         self._after(_LINGER_SECONDS, self.close)
 
     # --- reading and writing -------------------------------------------------------------------------------

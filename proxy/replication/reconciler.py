@@ -194,7 +194,9 @@ class Reconciler:
         return report.error
 
     def _at_leisure(self, holds_lanes: bool) -> bool:
-        return not holds_lanes and self._site.at_leisure(self._site.policy)
+        """Whether nobody waits for the batch: no writer, and no other batch that could be begun in its place."""
+        site = self._site
+        return not holds_lanes and len(self._ready) < site.settings.batch_points and site.at_leisure(site.policy)
 
     def _end(self, begin: int, report: CopyReport, to: Side) -> r.EndReconcile:
         site = self._site

@@ -60,7 +60,8 @@ def unread(body: bytes) -> Upsert | None:
 def test_rest_plain_points_are_left_unread(payload: Any) -> None:
     found = unread(body_of(points(payload)))
     assert found is not None
-    assert all(isinstance(point.vectors, UnreadVector) for point in found.points)
+    vectors = [point.vectors for point in found.points]
+    assert all(isinstance(each, UnreadVector) and type(each.wire) is memoryview for each in vectors)  # not copied
 
 
 @pytest.mark.parametrize(

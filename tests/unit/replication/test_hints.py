@@ -237,7 +237,7 @@ def views(first: int, number: int = 32, native: bytes = LARGE) -> Upsert:
     return Upsert("c", tuple(points), native=native)
 
 
-def held(write: Upsert) -> set[PointId]:
+def has_hold(write: Upsert) -> set[PointId]:
     """The points that have hold of the whole request."""
     vectors = {point.id: point.vectors for point in write.points}
     return {key for key, each in vectors.items() if isinstance(each, UnreadVector) and type(each.wire) is memoryview}
@@ -246,20 +246,25 @@ def held(write: Upsert) -> set[PointId]:
 def test_points_have_hold_of_their_request_only_while_that_is_kept() -> None:
     hints, small, kept, again, over, left = Hints(2_000_000), *[views(100 * number) for number in range(5)]
     hints.put(4, left_by(small), replace(NATIVE, takes_native=False), small)
-    assert not held(small)
+    assert not has_hold(small)
     for mark, write in enumerate([kept, again, over, left], start=5):
         put(hints, mark, write)
-        assert len(held(write)) == 32
+        assert len(has_hold(write)) == 32
     assert hints.take(marked(kept, 5)).upserts == [kept]
-    assert len(held(kept)) == 32  # its bytes are about to be sent
+    assert len(has_hold(kept)) == 32  # its bytes are about to be sent
     hints.take({200: 6})  # a part of it
-    assert not held(again)
+    assert not has_hold(again)
     put(hints, 9, upsert(331))  # the last of them, and others
-    assert held(over) == {331}  # of which nothing is kept
+    assert has_hold(over) == {331}  # of which nothing is kept
+    more = [views(100 * number) for number in range(20, 28)]
+    for mark, write in enumerate(more, start=20):
+        put(hints, mark, write)
+    assert not has_hold(left)  # more than a quarter of the memory would be requests
+    assert has_hold(more[-1])
     hints.limit_bytes = 4 * LARGE_POINTS
-    hints.put(10, {9999: None}, None)
-    assert not held(left)
-    assert hints.take({431: 8}).states
+    hints.put(30, {9999: None}, None)
+    assert not has_hold(more[-1])
+    assert hints.take({2700: 27}).states
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,11 @@ async def test_only_what_nobody_waits_for_is_journalled_at_leisure(
         made.site.book.flip = Flip(epoch=0, owner=made.journal.owner, to=side.other)
         assert await copied(reconciler._reconcile((1,))) == copy(False)
         made.site.book.flip = None
+        monkeypatch.setattr(reconciler, "_pick", lambda: ((), False))
+        reconciler._ready.update(dict.fromkeys(range(1000, 1000 + made.site.settings.batch_points)))
+        assert await copied(reconciler._reconcile((1,))) == copy(False)  # others could be begun
+        reconciler._ready.popitem()
+        assert await copied(reconciler._reconcile((1,))) == copy(policy == "primary")
 
 
 @pytest.mark.parametrize(("policy", "required"), [("both", False), ("both-required", True)])
