@@ -20,6 +20,7 @@ from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.rest import QdrantRest
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
+from proxy.memory import keep_what_is_freed
 from proxy.stores import Forwarder
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
@@ -61,6 +62,7 @@ async def _serve(transport: Transport, port: int, to: Sequence[str]) -> None:
 @click.option("--to", "addresses", multiple=True, required=True, metavar="HOST:PORT", help="Two of them.")
 def main(transport: Transport, port: int, addresses: tuple[str, ...]) -> None:
     """The least that an upsert to two stores costs, and no proxy."""
+    keep_what_is_freed()
     uvloop.run(_serve(transport, port, addresses))
 
 
