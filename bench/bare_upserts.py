@@ -18,9 +18,9 @@ from bench.bodies import Transport
 from proxy.dialects import Dialect
 from proxy.dialects.qdrant.grpc import QdrantGrpc
 from proxy.dialects.qdrant.rest import QdrantRest
+from proxy.heap import keep_what_is_freed
 from proxy.listeners.grpc_listener import GrpcListener
 from proxy.listeners.http_listener import HttpListener
-from proxy.memory import keep_what_is_freed
 from proxy.stores import Forwarder
 from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder

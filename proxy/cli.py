@@ -69,7 +69,7 @@ def serve(config: Path, take_over: bool, worker: int | None, channel: int | None
     import uvloop
 
     from proxy import app
-    from proxy.memory import keep_what_is_freed
+    from proxy.heap import keep_what_is_freed
 
     keep_what_is_freed()
     if worker is None or channel is None:

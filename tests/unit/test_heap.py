@@ -9,7 +9,7 @@ import pytest
 
 _PAGES = """
 import resource
-from proxy import memory
+from proxy import heap
 {keep}
 def once():
     parts = [bytes([number]) * 16_000 for number in range(100)]
@@ -26,7 +26,7 @@ print((faults() - before) / 20)
 """
 
 
-@pytest.mark.parametrize(("keep", "few"), [("memory.keep_what_is_freed()", True), ("", False)])
+@pytest.mark.parametrize(("keep", "few"), [("heap.keep_what_is_freed()", True), ("", False)])
 def test_it_is_kept(keep: str, few: bool) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _PAGES.format(keep=keep)], capture_output=True, text=True, check=True, timeout=60
