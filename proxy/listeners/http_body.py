@@ -91,7 +91,8 @@ class BodyStream:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def collected(self, limit_bytes: int) -> bytes:
-        """All of it, once it has come: nothing holds the client up meanwhile, and the reader is woken once."""
+        """All of it, once it has come: nothing holds the client up meanwhile, and the reader is woken once. Raises
+        InvalidRequest if it does not come whole, BodyTooLarge past the lower of both limits."""
         self._is_collected = True
         self._room = limit_bytes if self._limit_bytes is None else min(limit_bytes, self._limit_bytes)
         self._came_at = asyncio.get_running_loop().time()
