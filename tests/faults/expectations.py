@@ -15,6 +15,9 @@ Side = Literal["source", "target", "either"]  # either: the primary moves to and
 
 _DOWN = frozenset({Kind.NO_PROXY, Kind.BROKEN})
 _UNSENT = frozenset({Kind.UNLISTED})
+# The waits of a process have run out by the time that it goes on: for answers, and for names without which nothing is
+# asked.
+_STOPPED = _UNSENT | {Kind.UNCLEAR, Kind.UNAVAILABLE}
 
 # What is under way when it strikes is unclear.
 OF_THE_PRIMARY: Mapping[str, frozenset[Kind]] = {
@@ -36,13 +39,12 @@ OF_THE_PROXY: Mapping[str, frozenset[Kind]] = {
     "journal log truncated": _DOWN,
     "journal database truncated": _DOWN,
     "proxy kill -9": _DOWN,  # at any moment and at each hook
-    # Its waits have run out by the time that it goes on: for answers, and for names without which nothing is asked.
-    "proxy stopped": _UNSENT | {Kind.UNCLEAR, Kind.UNAVAILABLE},
+    "proxy stopped": _STOPPED,
     "proxy disk full": frozenset({Kind.JOURNAL}),
     "owners one of 2 killed": _DOWN,
-    "owners one of 2 stopped": _UNSENT | {Kind.UNCLEAR, Kind.JOURNAL},
+    "owners one of 2 stopped": _STOPPED | {Kind.JOURNAL},
     "owners one of 3 killed": _DOWN,
-    "owners one of 3 stopped": _UNSENT | {Kind.UNCLEAR, Kind.JOURNAL},
+    "owners one of 3 stopped": _STOPPED | {Kind.JOURNAL},
 }
 # clients may be told something, and need not
 _UNFELT = frozenset({"proxy stopped", "owners one of 2 stopped", "owners one of 3 stopped"})
