@@ -105,9 +105,6 @@ class Frames:
         self._taken(size_bytes)
         return data
 
-    async def aclose(self) -> None:
-        self.close()
-
     def close(self) -> None:
         """Nobody reads it any more."""
         left, self._left = self._left, None

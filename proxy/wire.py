@@ -144,6 +144,14 @@ class PassThrough(Protocol):
         ...
 
 
+def close_body(body: AsyncIterator[bytes]) -> None:
+    """Nobody reads it any more: one that holds a connection gives it back. (Not `aclose`: what has to be awaited in a
+    `finally` is not safe once it is compiled, see tests/unit/test_compiled.py.)"""
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
+
+
 async def collected(request: Request, limit_bytes: int) -> Request:
     """The same request with its body in memory. Raises BodyTooLarge past `limit_bytes`."""
     if isinstance(request.body, bytes):

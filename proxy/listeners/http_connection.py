@@ -35,7 +35,7 @@ from proxy.protocols.http1 import End, Malformed, RequestEvent, RequestReader
 from proxy.protocols.http1_fields import Field, Http1Error
 from proxy.protocols.http1_head import RequestHead
 from proxy.telemetry.tasks import spawn
-from proxy.wire import AnswerHead, Body, Caller, GiveUp, PassThrough, Request, Response
+from proxy.wire import AnswerHead, Body, Caller, GiveUp, PassThrough, Request, Response, close_body
 
 _JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
 _HEAD_SECONDS = 30.0  # for a head that has begun
@@ -357,8 +357,7 @@ class HttpConnection(asyncio.Protocol):
             self._break()
             raise ConnectionResetError("the answer was broken off") from error
         finally:
-            if (close := getattr(response.body, "aclose", None)) is not None:
-                await close()
+            close_body(response.body)
 
     def _write_framed(self, head: RequestHead, response: Response, body: BodyStream) -> Framing | None:
         """Write an answer's head, and its body if that is in memory. None: something else was said in its place."""

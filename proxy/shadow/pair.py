@@ -16,7 +16,7 @@ Rules of the file:
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -27,7 +27,7 @@ from proxy.model import DataRead
 from proxy.shadow.reader import Settled, ShadowReader
 from proxy.stores import Forwarder, Passage
 from proxy.telemetry.tasks import spawn
-from proxy.wire import AnswerHead, Body, GiveUp, Request, Response, plain
+from proxy.wire import AnswerHead, Body, GiveUp, Request, Response, close_body, plain
 
 _Answer = tuple[AnswerHead, bytes, float]  # and the seconds that it took
 _SUCCESS = {"http": 200, "grpc": 0}
@@ -107,7 +107,7 @@ class Pair:
         """As of Heard."""
         self.give_up_other = None
         if not isinstance(body, bytes):
-            _leave(body)
+            close_body(body)
             self.end("shed")
         elif not self.is_over and self._keep(body):
             self.theirs = head, body, self.other.reader.now() - self.began
@@ -187,10 +187,3 @@ def _is_packed(head: AnswerHead) -> bool:
         if name == "content-encoding":
             return True
     return False
-
-
-def _leave(body: AsyncIterator[bytes]) -> None:
-    """Nobody reads it."""
-    close = getattr(body, "aclose", None)
-    if close is not None:
-        spawn(close(), name="an answer that nobody reads")

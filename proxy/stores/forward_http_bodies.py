@@ -35,7 +35,7 @@ class Silence:
 
 
 class Download:
-    """An answer's body on its way down; leaving it early closes the connection. Iterating raises Unclear.
+    """An answer's body on its way down; one that is closed early costs its connection. Iterating raises Unclear.
     `stated_bytes`: how long it is to be, if its head said."""
 
     def __init__(
@@ -69,10 +69,10 @@ class Download:
         try:
             payload = await self._connection.read()
         except BrokenOff as error:
-            self.leave()
+            self.close()
             raise Unclear(f"{self._origin} broke off its answer ({error})") from error
         except BaseException:
-            self.leave()
+            self.close()
             raise
         if not payload:
             self._done = True
@@ -88,10 +88,7 @@ class Download:
             raise StopAsyncIteration
         return payload
 
-    async def aclose(self) -> None:
-        self.leave()
-
-    def leave(self) -> None:
+    def close(self) -> None:
         """Give the rest up; a body read to its end has already given its connection back."""
         self._start.clear()
         if not self._done:

@@ -22,7 +22,7 @@ from proxy.stores.forward_grpc import GrpcForwarder
 from proxy.stores.forward_http import HttpForwarder
 from proxy.stores.http_upstream import HttpUpstream
 from proxy.stores.own_key import OwnKeyForwarder
-from proxy.wire import Headers, Request, Response
+from proxy.wire import Headers, Request, Response, close_body
 from tests.support.event_loops import on_each_loop
 from tests.support.sockets import RawServer, Received, Script, raw_server, relay, reset, saying, unused_port
 
@@ -305,7 +305,7 @@ async def test_an_answer_that_is_left_early_costs_its_connection() -> None:
         response = await forwarder.forward(http("GET", "/"))
         assert not isinstance(response.body, bytes)
         assert await anext(response.body) == b"abc"
-        await response.body.aclose()  # type: ignore[attr-defined]
+        close_body(response.body)
         server.arrival.clear()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(forwarder.forward(http("GET", "/")))

@@ -7,6 +7,7 @@ import gc
 import socket
 import struct
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -113,6 +114,37 @@ async def test_nothing_is_left_of_a_connection_that_broke_off(said: bytes) -> No
     finally:
         gc.enable()
         await listener.stop(drain_seconds=5)
+
+
+_PIECES, _PIECE = 256, b"x" * 65_536  # more than the system holds between two ends
+
+
+async def test_who_leaves_amid_an_answer_costs_nobody_else_a_connection() -> None:
+    async def large() -> AsyncIterator[bytes]:
+        for _ in range(_PIECES):
+            yield _PIECE
+
+    async def handler(_: Request) -> Response:
+        return Response(200, (("content-length", str(_PIECES * len(_PIECE))),), large())
+
+    listener = HttpListener(handler, "127.0.0.1", 0)
+    await listener.start()
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)  # which reads no more than that
+    writer.write(REQUEST)
+    async with asyncio.timeout(10):
+        while not any(connection._is_behind() for connection in listener._open):  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.01)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+        writer.transport.abort()
+        while listener._open:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    for _ in range(3):
+        writer.write(REQUEST)
+        assert b"connection: close" not in (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(_PIECES * len(_PIECE))
+    writer.close()
+    await listener.stop(drain_seconds=5)
 
 
 @pytest.mark.parametrize(("may_leave", "end"), ENDS)

@@ -47,6 +47,21 @@ def test_types_are_what_they_say(name: str) -> None:
     assert "type: ignore" not in (ROOT / name).read_text()
 
 
+@pytest.mark.parametrize("name", COMPILED)
+def test_nothing_is_awaited_while_an_exception_is_handled(name: str) -> None:
+    """Compiled, a coroutine has no place of its own for the exception that it handles: what is awaited meanwhile, and
+    whatever else runs then, has it too. A `finally` that awaits even leaves it there (mypyc of mypy 2.4,
+    transform_try_finally_stmt_async), and whatever comes through such a `finally` later raises it once more."""
+    blocks = [
+        block
+        for node in ast.walk(ast.parse((ROOT / name).read_text()))
+        if isinstance(node, ast.Try)
+        for block in (*node.finalbody, *(line for handler in node.handlers for line in handler.body))
+    ]
+    awaits = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+    assert [each.lineno for block in blocks for each in ast.walk(block) if isinstance(each, awaits)] == []
+
+
 def test_all_of_them_can_be_compiled(tmp_path: Path) -> None:
     """As far as to C, for which no compiler has to be there."""
     program = [sys.executable, "-c", _TRANSLATE, str(tmp_path), *_WHEEL["hooks"]["mypyc"]["mypy-args"], *COMPILED]
