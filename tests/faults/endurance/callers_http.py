@@ -1,7 +1,8 @@
 """The clients over HTTP, plain and with TLS: connections with one request at a time, which may break it off.
 
 Broken off is by FIN or by RST (SO_LINGER 0), amid the head, amid the body, while the answer is waited for, or amid the
-answer. Whatever is not the right answer to the last byte is a failure; so are bytes that nobody has asked for.
+answer. Whatever is not the right answer to the last byte is a failure; so are bytes that nobody has asked for, and the
+end of a connection that was to be kept.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Pool:
         self._closed = True
         for line in tuple(self._lines):
             line.sent = None
-            line.transport.close()
+            line.close()
 
     @property
     def has_room(self) -> bool:
@@ -108,6 +109,8 @@ class _Line(asyncio.Protocol):
         self._pool = pool
         self._received = bytearray()
         self._size = 0
+        self._last: Sent | None = None  # that was answered
+        self._closed = False  # by this end
         self.transport: asyncio.Transport
         self.sent: Sent | None = None
 
@@ -137,7 +140,7 @@ class _Line(asyncio.Protocol):
         sent = self.sent
         if sent is None:
             self._pool.tally.noted(f"bytes that nobody has asked for: {data[:200]!r}")
-            self.transport.abort()
+            self.abort()
             return
         self._received += data
         if sent.cut == "answer":
@@ -152,13 +155,25 @@ class _Line(asyncio.Protocol):
         if self.sent is not None:
             began = f" of which {len(self._received)} bytes had come" if self._received else ""
             self.fail(STARTED if self._received else "closed without an answer", f"{error}{began}")
+        elif not self._closed and self._last is not None:
+            self._pool.tally.noted(
+                f"a connection ended behind the answer to {self._last.kind} {self._last.number}: {error}"
+            )
         self._pool.lost(self)
+
+    def close(self) -> None:
+        self._closed = True
+        self.transport.close()
+
+    def abort(self) -> None:
+        self._closed = True
+        self.transport.abort()
 
     def fail(self, status: str, text: str) -> None:
         """The connection is of no more use."""
         sent, self.sent = self.sent, None
         assert sent is not None
-        self.transport.abort()
+        self.abort()
         self._pool.tally.failed(sent, status, text)
 
     def _judge(self, sent: Sent) -> None:
@@ -170,13 +185,13 @@ class _Line(asyncio.Protocol):
         elif status == "200" and body != http_body(sent.kind, sent.number):
             self.fail("another answer than was given", f"{head!r} {body[:100]!r} ... {body[-100:]!r}")
         else:
-            self.sent = None
+            self.sent, self._last = None, sent
             if status == "200":
                 self._pool.tally.answered(sent)
             else:
                 self._pool.tally.failed(sent, f"HTTP {status}", body.decode(errors="replace"))
             if b"\r\nconnection: close" in head.lower():
-                self.transport.close()
+                self.close()
             else:
                 self._pool.free(self)
 
@@ -188,8 +203,8 @@ class _Line(asyncio.Protocol):
             sent.cut += " by RST"
             linger = struct.pack("ii", 1, 0)
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.transport.abort()
+            self.abort()
         else:
             sent.cut += " by FIN"
-            self.transport.close()
+            self.close()
         self._pool.tally.broken_off(sent)
