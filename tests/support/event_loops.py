@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,14 @@ def nothing_fails_behind_the_test(caplog: pytest.LogCaptureFixture) -> Iterator[
     records = [record for when in ("setup", "call") for record in caplog.get_records(when)]
     said = [each.getMessage() for each in records if each.name == "asyncio" and each.levelno >= logging.ERROR]
     assert not [each for each in said if _OF_GRPC not in each]
+
+
+@pytest.fixture(autouse=True)
+def no_exception_stays() -> Iterator[None]:
+    """Compiled coroutines have no place of their own for an exception that they handle: one that is not put back stays
+    the event loop's, for whatever runs there later."""
+    yield
+    assert sys.exception() is None
 
 
 def on_each_loop() -> Any:
