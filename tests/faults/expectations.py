@@ -15,18 +15,19 @@ Side = Literal["source", "target", "either"]  # either: the primary moves to and
 
 _DOWN = frozenset({Kind.NO_PROXY, Kind.BROKEN})
 _UNSENT = frozenset({Kind.UNLISTED})
+_AWAY = frozenset({Kind.UNAVAILABLE, Kind.UNASKED})
 # The waits of a process have run out by the time that it goes on: for answers, and for names without which nothing is
 # asked.
-_STOPPED = _UNSENT | {Kind.UNCLEAR, Kind.UNAVAILABLE}
+_STOPPED = _UNSENT | {Kind.UNCLEAR, Kind.UNASKED}
 
 # What is under way when it strikes is unclear.
 OF_THE_PRIMARY: Mapping[str, frozenset[Kind]] = {
-    "kill -9": _UNSENT | {Kind.UNAVAILABLE, Kind.UNCLEAR},
-    "stopped": _UNSENT | {Kind.UNAVAILABLE, Kind.UNCLEAR},
-    "refused": _UNSENT | {Kind.UNAVAILABLE, Kind.UNCLEAR},
+    "kill -9": _UNSENT | _AWAY | {Kind.UNCLEAR},
+    "stopped": _UNSENT | _AWAY | {Kind.UNCLEAR},
+    "refused": _UNSENT | _AWAY | {Kind.UNCLEAR},
     "reset after sent": _UNSENT | {Kind.UNCLEAR},
     "reset after applied": _UNSENT | {Kind.UNCLEAR},
-    "answers late": _UNSENT | {Kind.UNAVAILABLE, Kind.UNCLEAR},
+    "answers late": _UNSENT | _AWAY | {Kind.UNCLEAR},
     "slow": frozenset(),
     "429": _UNSENT | {Kind.THROTTLED, Kind.UNCLEAR},
     "503": _UNSENT | {Kind.OVERLOADED, Kind.UNCLEAR},
@@ -39,7 +40,7 @@ OF_THE_PROXY: Mapping[str, frozenset[Kind]] = {
     "journal log truncated": _DOWN,
     "journal database truncated": _DOWN,
     "proxy kill -9": _DOWN,  # at any moment and at each hook
-    "proxy stopped": _STOPPED,
+    "proxy stopped": _STOPPED | {Kind.UNAVAILABLE},
     "proxy disk full": frozenset({Kind.JOURNAL}),
     "owners one of 2 killed": _DOWN,
     "owners one of 2 stopped": _STOPPED | {Kind.JOURNAL},
@@ -55,7 +56,7 @@ _NOT_DIRECT = frozenset({Kind.JOURNAL, Kind.UNLISTED})
 # of unknown outcome may still land on it. While the primary is being moved, writes wait for the decision.
 _WHOLE_POINTS = frozenset({Kind.LANDING, Kind.IN_PART})
 # A new connection to a Milvus begins with a handshake, before which no write is sent.
-_HANDSHAKE = frozenset({Kind.UNAVAILABLE})
+_HANDSHAKE = _AWAY
 _UNDECIDED = frozenset({Kind.MOVING})
 _QUIET = frozenset({"journal fsync slow"})
 _WITH_A_HANGING_TARGET = frozenset({"journal log truncated"})  # so that something is known that can be lost

@@ -59,7 +59,7 @@ def test_a_deleted_key_that_is_there_is_resurrected() -> None:
     assert counts(found(history, ONE)) == (0, 1, 0)
 
 
-@pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.JOURNAL, Kind.UNLISTED, Kind.NO_PROXY])
+@pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.UNASKED, Kind.JOURNAL, Kind.UNLISTED, Kind.NO_PROXY])
 def test_a_refused_write_that_is_there_is_a_lie(kind: Kind) -> None:
     history = [Attempt(ONE, Kind.DONE), Attempt(TWO, kind)]
     assert counts(found(history, ONE)) == (0, 0, 0)
@@ -106,7 +106,7 @@ _LISTING = "the write was refused: the primary did not list what matches (127.0.
         (rest(502, "127.0.0.1:1 took no call within 1.000 s"), Kind.UNAVAILABLE),
         (
             rest(502, "the aliases could not be read, so nothing was asked: x"),
-            Kind.UNAVAILABLE,
+            Kind.UNASKED,
         ),
         (rest(504, "Timeout: http://x was silent"), Kind.UNCLEAR),
         (rest(503, _JOURNAL, **{"retry-after": "1"}), Kind.JOURNAL),
@@ -144,6 +144,12 @@ def test_a_fault_of_the_secondary_may_not_show() -> None:
 
 
 def test_what_is_not_mirrored_is_not_journalled() -> None:
+    assert allowed("owners one of 2 stopped", mirrored=True) == {
+        Kind.UNLISTED,
+        Kind.UNCLEAR,
+        Kind.UNASKED,
+        Kind.JOURNAL,
+    }
     assert allowed("journal disk full", mirrored=True) == {Kind.JOURNAL}
     assert allowed("journal disk full", mirrored=False) == frozenset()
 

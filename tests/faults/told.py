@@ -20,6 +20,7 @@ from tests.support.stand_ins import MARK
 class Kind(enum.Enum):
     DONE = "done"
     UNAVAILABLE = "the primary takes no connections"  # 502, UNAVAILABLE; or does not answer the handshake of a new one
+    UNASKED = "names could not be read, so nothing was asked"  # 502, UNAVAILABLE
     UNCLEAR = "outcome unknown"  # 504, DEADLINE_EXCEEDED
     JOURNAL = "not journalled"  # 503 with Retry-After, UNAVAILABLE
     UNLISTED = "what matches could not be listed"  # 503 with Retry-After, UNAVAILABLE
@@ -39,12 +40,11 @@ class Said(enum.Enum):
     MAYBE = enum.auto()
 
 
-_UNREACHED = re.compile(
-    "takes no connections|takes no calls|took no call within|does not answer the handshake|so nothing was asked"
-)
+_UNASKED = "so nothing was asked"
+_UNREACHED = re.compile("takes no connections|takes no calls|took no call within|does not answer the handshake")
 _NOT_THERE = frozenset(
     {
-        *(Kind.UNAVAILABLE, Kind.JOURNAL, Kind.UNLISTED, Kind.MOVING, Kind.LANDING),
+        *(Kind.UNAVAILABLE, Kind.UNASKED, Kind.JOURNAL, Kind.UNLISTED, Kind.MOVING, Kind.LANDING),
         *(Kind.THROTTLED, Kind.OVERLOADED, Kind.NO_PROXY),
     }
 )
@@ -85,6 +85,8 @@ def _of_status(error: UnexpectedResponse) -> Kind:
             return Kind.OVERLOADED
         case 502 if MARK in text:  # asked something else first, so Milvus was not sent the write
             return Kind.OVERLOADED
+        case 502 if _UNASKED in text:
+            return Kind.UNASKED
         case 502 if _UNREACHED.search(text):
             return Kind.UNAVAILABLE
         case 504 if "Timeout: " in text:
@@ -103,6 +105,8 @@ def _of_code(code: grpc.StatusCode, text: str) -> Kind:
             return Kind.UNCLEAR
         case grpc.StatusCode.UNAVAILABLE if MARK in text and "did not list" not in text:
             return Kind.OVERLOADED
+        case grpc.StatusCode.UNAVAILABLE if _UNASKED in text and "did not list" not in text:
+            return Kind.UNASKED
         case grpc.StatusCode.UNAVAILABLE if _UNREACHED.search(text) and "did not list" not in text:
             return Kind.UNAVAILABLE
         case grpc.StatusCode.UNAVAILABLE if (refusal := _refusal(text)) is not Kind.WRONG:
