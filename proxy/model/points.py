@@ -123,20 +123,19 @@ class Reader(ABC, Generic[V]):
 def look_at(parts: Sequence[Mapping[str, V]]) -> list[Mapping[str, V]]:
     """What they say: `looked` of each, those that were not read in one go. Raises InvalidRequest as they do."""
     found: list[Any] = [part._known if isinstance(part, Unread) else part for part in parts]
-    if type(None) not in set(map(type, found)):
+    if None not in found:
         return found
-    unread = [part for part in parts if isinstance(part, Unread) and part._known is None]
-    while unread:
-        read = unread[0].read  # mostly that of all
-        those = [part for part in unread if part.read is read]
+    unread: list[Any] = [part for part, known in zip(parts, found, strict=True) if known is None]
+    readers = dict.fromkeys([part.read for part in unread])  # mostly one
+    for read in readers:
+        those = unread if len(readers) == 1 else [part for part in unread if part.read is read]
         if isinstance(read, Reader):
             for part, known in zip(those, read.all([part.wire for part in those]), strict=True):
                 part._known = known
         else:
             for part in those:
                 part.look()
-        unread = [part for part in unread if part.read is not read] if len(those) < len(unread) else []
-    return list(map(looked, parts))
+    return [part.look() if isinstance(part, Unread) else part for part in parts]
 
 
 def read_all(wires: Sequence[Any], read: Callable[[Any], Mapping[str, V]]) -> list[Mapping[str, V] | None]:

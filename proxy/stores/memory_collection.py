@@ -65,7 +65,7 @@ def _normalised(name: str, those: list[Mapping[str, Vector]]) -> list[Mapping[st
         return those
     found = list(those)
     for place, vector in zip(places, scaled, strict=True):
-        found[place] = {**those[place], name: vector}
+        found[place] = {name: vector} if len(those[place]) == 1 else {**those[place], name: vector}
     return found
 
 
@@ -95,8 +95,9 @@ def units(vectors: list[bytes]) -> list[bytes]:
     if stays.all():
         return vectors
     divisors = np.where(stays, np.float32(1.0), np.sqrt(squared))
-    divided = (rows / divisors[:, np.newaxis]).astype("<f4")
-    return [vector if stays[i] else divided[i].tobytes() for i, vector in enumerate(vectors)]
+    divided = (rows / divisors[:, np.newaxis]).astype("<f4", copy=False)
+    scaled = divided.view(f"V{len(vectors[0])}")[:, 0].tolist()  # the bytes of each row
+    return [vector if stay else new for vector, stay, new in zip(vectors, stays.tolist(), scaled, strict=True)]
 
 
 def scores(metric: Metric, query: bytes, vectors: Sequence[bytes]) -> list[float]:

@@ -201,7 +201,7 @@ def decode_points(
     ids: list[PointId] = list(keys) if layout.ids is IdMapping.INTEGER else list(map(point_id_of, keys))
     payloads: list[dict[str, Json]] = [{} for _ in keys]
     if (dynamic := by_name.get(DYNAMIC_FIELD)) is not None:
-        for position, text in enumerate(dynamic.scalars.json_data.data):
+        for position, text in enumerate(dynamic.scalars.json_data.data[:]):
             ids[position], payloads[position] = decode_payload(text, ids[position])
     found: list[dict[str, bytes]] = [{} for _ in keys]
     for name, vector in layout.vectors.items() if vectors else ():
@@ -229,7 +229,8 @@ def keys_of_hits(ids: Any, layout: Layout) -> list[PrimaryKey]:
 
 
 def _keys(numbers: Any, texts: Any, layout: Layout) -> list[PrimaryKey]:
-    return list(numbers.data if layout.ids is IdMapping.INTEGER else texts.data)
+    found: list[PrimaryKey] = (numbers if layout.ids is IdMapping.INTEGER else texts).data[:]  # a third of list()
+    return found
 
 
 def chunks(rows: Rows, max_rows: int, max_bytes: int) -> Iterator[Rows]:

@@ -104,15 +104,16 @@ def _id(point_id: PointId) -> bytes:
 
 def _add_payload(parts: list[bytes], payload: Mapping[str, Json]) -> None:
     """(In one piece, since a call for each value has a price.)"""
+    value: Any
     for name, value in payload.items():
         kind = type(value)
         if kind is str:
-            text = value.encode()  # type: ignore[union-attr]
+            text = value.encode()
             entry = _keys[name] + _TEXT[len(text)] + text
         elif kind is int and value in INT64:
-            number = varint_of(value & _SIXTY_FOUR_BITS)  # type: ignore[operator]
+            number = varint_of(value & _SIXTY_FOUR_BITS)
             entry = _keys[name] + _INTEGER[len(number)] + number
-        elif kind is float and math.isfinite(value):  # type: ignore[arg-type]
+        elif kind is float and math.isfinite(value):
             entry = _keys[name] + _DOUBLE + _double(value)
         else:
             said = value_bytes(value)

@@ -25,6 +25,7 @@ from proxy.dialects.descriptors import classes_of
 from proxy.dialects.proto_bytes import MORE, Field, varint_at
 from proxy.dialects.qdrant.ids import uuid_of
 from proxy.dialects.qdrant.messages import known, proto
+from proxy.dialects.qdrant.payload_wire import payload_in
 from proxy.dialects.qdrant.payloads import payload_of_proto
 from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.dialects.qdrant.vectors import finite
@@ -32,7 +33,6 @@ from proxy.errors import InvalidRequest
 from proxy.model import Json, Point, PointId, Reader, Unread, UnreadVector, Upsert, Vector
 
 _ID, _PAYLOAD, _VECTORS = 0x0A, 0x1A, 0x22  # of PointStruct
-_READ_AT_ONCE = 128  # points: more take no less time for each, and more memory
 _MOST_FIELDS = 1024  # before the vector; one with more is no plain point
 _VECTOR, _DENSE, _DATA = b"\x0a", b"\xaa\x06", b"\x0a"  # of Vectors, of Vector, of DenseVector (and of Vector, before)
 _VECTORS_TAG = bytes([_VECTORS])
@@ -83,7 +83,6 @@ def _classes() -> tuple[Any, ...]:
 
 _Envelope, _Heads, _Numbers, _Waiting = _classes()
 _HEAD = Field(_Heads, "points")
-_POINT = Field(proto.UpsertPoints, "points")
 
 
 def unread_upsert(body: bytes) -> Upsert | None:
@@ -205,14 +204,17 @@ class _Payloads(Reader[Json]):
     """Of points, by what stands before their vectors."""
 
     def all(self, wires: Sequence[bytes]) -> Iterable[Mapping[str, Json]]:
-        found: list[Mapping[str, Json]] = []
-        for start in range(0, len(wires), _READ_AT_ONCE):
-            try:
-                read = proto.UpsertPoints.FromString(b"".join(_POINT.each(wires[start : start + _READ_AT_ONCE])))
-            except DecodeError as problem:
-                raise InvalidRequest(f"Wrong input: a payload cannot be read ({problem})") from None
-            found += [payload_of_proto(point.payload) for point in read.points]
+        return [_payload_of(wire) for wire in wires]
+
+
+def _payload_of(wire: bytes) -> Mapping[str, Json]:
+    """Raises InvalidRequest."""
+    if (found := payload_in(wire)) is not None:
         return found
+    try:
+        return payload_of_proto(proto.PointStruct.FromString(wire).payload)
+    except DecodeError as problem:
+        raise InvalidRequest(f"Wrong input: a payload cannot be read ({problem})") from None
 
 
 _read_payload = _Payloads()

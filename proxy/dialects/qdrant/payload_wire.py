@@ -1,0 +1,72 @@
+"""The payload of a point as it stands in a gRPC message, read without a message for each of its values.
+
+Only what protobuf's libraries write: an entry is a key and a value, and a value is one field. Whatever else is None
+here, and read by payloads.py. That both say the same is tested (tests/unit/dialects/test_qdrant_payload_wire.py).
+
+Tags are those of protos/qdrant/points.proto and json_with_int.proto: one byte each.
+"""
+
+from __future__ import annotations
+
+import math
+from struct import Struct
+
+from google.protobuf.message import DecodeError
+
+from proxy.dialects.proto_bytes import MORE, varint_at
+from proxy.dialects.qdrant.messages import proto
+from proxy.dialects.qdrant.payloads import value_of_proto
+from proxy.model import Json
+
+_ID, _ENTRY = 0x0A, 0x1A  # of PointStruct
+_KEY, _VALUE = 0x0A, 0x12  # of an entry
+_DOUBLE, _INTEGER, _TEXT = 0x11, 0x18, 0x22  # of Value
+_DOUBLE_BYTES, _INTEGER_BYTES = 9, 10  # with the tag; of integers at most: one that is longer is negative
+_double_at = Struct("<d").unpack_from
+
+
+def payload_in(point: bytes) -> dict[str, Json] | None:
+    """Of a PointStruct that is an id and then its payload. Raises InvalidRequest for NaN and infinity.
+
+    (In one piece, since a call for each value has a price; and most lengths are one byte.)
+    """
+    found: dict[str, Json] = {}
+    try:
+        at, end = (2 + point[1] if point[0] == _ID else 0), len(point)
+        while at < end:
+            tag, size, key_at = point[at], point[at + 1], at + 2
+            if size >= MORE:
+                size, key_at = varint_at(point, at + 1)
+            after = key_at + size
+            size, name_at = point[key_at + 1], key_at + 2
+            if size >= MORE:
+                size, name_at = varint_at(point, key_at + 1)
+            value_at = name_at + size
+            size, at = point[value_at + 1], value_at + 2
+            if size >= MORE:
+                size, at = varint_at(point, value_at + 1)
+            are_there = tag == _ENTRY and point[key_at] == _KEY and point[value_at] == _VALUE
+            if not are_there or at + size != after or after > end:
+                return None
+            key = point[name_at:value_at].decode()
+            kind = point[at] if size else None
+            if kind == _TEXT:
+                size, text_at = point[at + 1], at + 2
+                if size >= MORE:
+                    size, text_at = varint_at(point, at + 1)
+                if text_at + size != after:
+                    return None
+                found[key] = point[text_at:after].decode()
+            elif kind == _INTEGER and size <= _INTEGER_BYTES:
+                number, number_end = varint_at(point, at + 1)
+                if number_end != after:
+                    return None
+                found[key] = number
+            elif kind == _DOUBLE and size == _DOUBLE_BYTES and math.isfinite(double := _double_at(point, at + 1)[0]):
+                found[key] = double
+            else:
+                found[key] = value_of_proto(proto.Value.FromString(point[at:after]))
+            at = after
+    except (IndexError, ValueError, DecodeError):
+        return None
+    return found
