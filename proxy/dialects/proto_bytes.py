@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
-_LENGTHS_KEPT = 1024
-_OF_A_LENGTH = 2  # the wire type of strings, bytes, messages and packed numbers
-MORE = 0x80  # a varint goes on
-_LAST_SHIFT = 56  # of ten bytes, which is all that there may be
+_LENGTHS_KEPT: Final = 1024
+_OF_A_LENGTH: Final = 2  # the wire type of strings, bytes, messages and packed numbers
+MORE: Final = 0x80  # a varint goes on
+_LAST_SHIFT: Final = 56  # of ten bytes, which is all that there may be
 
 
 class Field(dict[int, bytes]):

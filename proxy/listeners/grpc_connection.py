@@ -15,7 +15,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from random import uniform
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from proxy.errors import BodyTooLarge
 from proxy.frames import Frames, write_parts
@@ -33,12 +33,14 @@ from proxy.wire import AnswerHead, Body, Caller, GiveUp, Headers, Request, Respo
 _GREETING_SECONDS = 20.0  # for a client to send its first settings
 _HEEDING_SECONDS = 1.0  # for one to answer, before it is left alone
 _CLOSING_SECONDS = 2.0
-_HEAD: tuple[Field, ...] = (
+_HEAD: Final[tuple[Field, ...]] = (
     (b":status", b"200"),
     (b"content-type", b"application/grpc"),
     (b"grpc-accept-encoding", grpc.ACCEPTED_CODINGS),
 )
-_PLAIN_HEAD, _PLAIN_TRAILERS = encode(_HEAD), encode(status_fields(grpc.OK, ""))  # of most answers
+# Of most answers.
+_PLAIN_HEAD: Final = encode(_HEAD)
+_PLAIN_TRAILERS: Final = encode(status_fields(grpc.OK, ""))
 _log = logging.getLogger("crossfade.listeners.grpc")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 from proxy.errors import BodyTooLarge, InvalidRequest
 
-WAITING_BYTES = 256 * 1024  # that wait for the handler
+WAITING_BYTES: Final = 256 * 1024  # that wait for the handler
 SILENCE_SECONDS = 60.0  # of a client in the middle of its body
 
 

@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache, partial
 from http import HTTPStatus
 from random import random
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from proxy.listeners import http_body
 from proxy.listeners.admission import Admission
@@ -37,10 +37,10 @@ from proxy.protocols.http1_head import RequestHead
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Body, Caller, GiveUp, PassThrough, Request, Response, close_body
 
-_JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
+_JOINED_BYTES: Final = 64 * 1024  # a body up to this is copied behind its head: one write
 _HEAD_SECONDS = 30.0  # for a head that has begun
 _LINGER_SECONDS = 2.0  # for a client to read its last answer, while what it still sends is read past
-_MEMO_BYTES = 256
+_MEMO_BYTES: Final = 256
 _log = logging.getLogger("crossfade.listeners.http")
 
 
@@ -480,5 +480,5 @@ def _text(field: Field) -> tuple[str, str]:
     return field[0].decode(), field[1].decode()
 
 
-_known_text = lru_cache(2048)(_text)
-_NO_BODY = BodyStream.of(b"")
+_known_text: Final = lru_cache(2048)(_text)
+_NO_BODY: Final = BodyStream.of(b"")

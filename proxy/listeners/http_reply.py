@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.protocols.http1_fields import Field
 from proxy.protocols.http1_head import RequestHead
 from proxy.protocols.http1_write import response_bytes
 from proxy.wire import Response
 
-_FRAMING = frozenset({"connection", "keep-alive", "transfer-encoding"})
-_BODILESS = frozenset({204, 304})
+_FRAMING: Final = frozenset({"connection", "keep-alive", "transfer-encoding"})
+_BODILESS: Final = frozenset({204, 304})
 
 
 class Framing(NamedTuple):

@@ -14,14 +14,16 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 HANDSHAKE_SECONDS = 10.0
 GOODBYE_SECONDS = 2.0  # for the other side to say that it has heard that there is no more
 _log = logging.getLogger("crossfade.listeners")
-_PLAIN = memoryview(bytearray(256 * 1024))  # of whichever connection is being read, on the loop
-_RECORD_BYTES = 16 * 1024  # of plain text, at most
-_INCOMING, _OUTGOING = ssl.MemoryBIO(), ssl.MemoryBIO()  # encrypted
+_PLAIN: Final = memoryview(bytearray(256 * 1024))  # of whichever connection is being read, on the loop
+_RECORD_BYTES: Final = 16 * 1024  # of plain text, at most
+# Encrypted.
+_INCOMING: Final = ssl.MemoryBIO()
+_OUTGOING: Final = ssl.MemoryBIO()
 
 
 class TlsProtocol(asyncio.Protocol):

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable
 from functools import lru_cache
 from struct import Struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from proxy.errors import BodyTooLarge
@@ -24,32 +24,32 @@ from proxy.protocols.hpack import encode
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
-OK = 0
-UNKNOWN = 2
-INVALID_ARGUMENT = 3
-PERMISSION_DENIED = 7
-RESOURCE_EXHAUSTED = 8
-UNIMPLEMENTED = 12
-INTERNAL = 13
-UNAVAILABLE = 14
-UNAUTHENTICATED = 16
-ACCEPTED_CODINGS = b"identity, deflate, gzip"
+OK: Final = 0
+UNKNOWN: Final = 2
+INVALID_ARGUMENT: Final = 3
+PERMISSION_DENIED: Final = 7
+RESOURCE_EXHAUSTED: Final = 8
+UNIMPLEMENTED: Final = 12
+INTERNAL: Final = 13
+UNAVAILABLE: Final = 14
+UNAUTHENTICATED: Final = 16
+ACCEPTED_CODINGS: Final = b"identity, deflate, gzip"
 
-_CONTENT_TYPE = b"application/grpc"
-_PREFIX = Struct(">BI")  # whether it is compressed, and its size
-PREFIX_BYTES = _PREFIX.size
-_LARGE_PIECE_BYTES = 1024
-_REMEMBERED_BYTES = 2048  # of fields
-_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_LONGEST_TIMEOUT = 9  # eight digits and a unit
-_MOST_MILLISECONDS = 99_999_999
-_LONGEST_STATUS = 3  # digits
-_MOST_VALUES = 32  # in one field; more are left as they are
-_NO_METADATA = frozenset(
+_CONTENT_TYPE: Final = b"application/grpc"
+_PREFIX: Final = Struct(">BI")  # whether it is compressed, and its size
+PREFIX_BYTES: Final = _PREFIX.size
+_LARGE_PIECE_BYTES: Final = 1024
+_REMEMBERED_BYTES: Final = 2048  # of fields
+_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_LONGEST_TIMEOUT: Final = 9  # eight digits and a unit
+_MOST_MILLISECONDS: Final = 99_999_999
+_LONGEST_STATUS: Final = 3  # digits
+_MOST_VALUES: Final = 32  # in one field; more are left as they are
+_NO_METADATA: Final = frozenset(
     {b"te", b"content-type", b"content-length", b"host", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"}
 )
-_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
-_UNESCAPED = "".join(chr(byte) for byte in range(0x20, 0x7F) if byte != ord("%"))
+_WINDOW_BITS: Final = {b"gzip": 31, b"deflate": 15}
+_UNESCAPED: Final = "".join(chr(byte) for byte in range(0x20, 0x7F) if byte != ord("%"))
 
 
 class MessageError(Exception):
@@ -82,7 +82,7 @@ def _asked_in(block: FieldBlock) -> Asked:
     return Asked(path, is_grpc(content_type), metadata_in(fields), coding_in(fields), timeout_in(fields))
 
 
-_remembered = lru_cache(2048)(_asked_in)
+_remembered: Final = lru_cache(2048)(_asked_in)
 
 
 def coding_in(fields: Iterable[Field]) -> bytes:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from hpack.exceptions import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
@@ -31,31 +31,35 @@ from proxy.protocols.field_block import Field, FieldBlock, Judged
 
 _T = TypeVar("_T")
 
-_STATIC: tuple[Field, ...] = ((b"", b""), *HeaderTable.STATIC_TABLE)  # counted from 1
-_STATIC_FIELDS = {field: index for index, field in reversed(list(enumerate(_STATIC)))}
-_STATIC_NAMES = {field[0]: index for index, field in reversed(list(enumerate(_STATIC)))}
-_ENTRY_OVERHEAD_BYTES = 32  # RFC 7541, 4.1
-_DEFAULT_TABLE_BYTES = 4096
-_LONGEST_INTEGER = 2**31
-_LONGEST_LENGTH_DIGITS = 18
-_REMEMBERED = 2048
-_REMEMBERED_BLOCK_BYTES = 1024
-_REMEMBERED_FIELD_BYTES = 512
+_STATIC: Final[tuple[Field, ...]] = ((b"", b""), *HeaderTable.STATIC_TABLE)  # counted from 1
+_STATIC_FIELDS: Final = {field: index for index, field in reversed(list(enumerate(_STATIC)))}
+_STATIC_NAMES: Final = {field[0]: index for index, field in reversed(list(enumerate(_STATIC)))}
+_ENTRY_OVERHEAD_BYTES: Final = 32  # RFC 7541, 4.1
+_DEFAULT_TABLE_BYTES: Final = 4096
+_LONGEST_INTEGER: Final = 2**31
+_LONGEST_LENGTH_DIGITS: Final = 18
+_REMEMBERED: Final = 2048
+_REMEMBERED_BLOCK_BYTES: Final = 1024
+_REMEMBERED_FIELD_BYTES: Final = 512
 
 # A field name without upper case (RFC 9110, 5.6.2; RFC 9113, 8.2.1).
-_NAME_BYTES = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
-_NEVER_IN_A_VALUE = (b"\r", b"\n", b"\0")
-_OF_THE_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
-_SECRET = frozenset({b"authorization", b"api-key", b"cookie", b"proxy-authorization"})  # for no one's table on the way
+_NAME_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+_NEVER_IN_A_VALUE: Final = (b"\r", b"\n", b"\0")
+_OF_THE_CONNECTION: Final = frozenset(
+    {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
+)
+_SECRET: Final = frozenset(
+    {b"authorization", b"api-key", b"cookie", b"proxy-authorization"}
+)  # for no one's table on the way
 
 
 class HpackError(Exception):
     """A field block that cannot be decoded: the connection is lost."""
 
 
-_literals: dict[bytes, Judged] = {}
-_blocks: dict[bytes, FieldBlock] = {}
-_encoded: dict[Field, bytes] = {}
+_literals: Final[dict[bytes, Judged]] = {}
+_blocks: Final[dict[bytes, FieldBlock]] = {}
+_encoded: Final[dict[Field, bytes]] = {}
 
 
 # --- decoding ---------------------------------------------------------------------------------
@@ -263,13 +267,13 @@ def _remember(memo: dict[bytes, _T], key: bytes, value: _T, limit_bytes: int) ->
         memo[key] = value
 
 
-_STATIC_JUDGED = tuple(_judged(*field) for field in _STATIC)
+_STATIC_JUDGED: Final = tuple(_judged(*field) for field in _STATIC)
 
 
 # --- encoding ---------------------------------------------------------------------------------
 
 # The first block of a connection begins with it: our encoder's table has size 0, whatever the peer says and when.
-NO_TABLE = b"\x20"
+NO_TABLE: Final = b"\x20"
 
 
 def encode(fields: Iterable[Field]) -> bytes:

@@ -31,7 +31,7 @@ Deliberately elsewhere: sockets, time-outs, which answer to give, whether to clo
 from __future__ import annotations
 
 from enum import Enum
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from proxy.protocols.http1_body import ChunkedBody, Limits, check_line_ends
 from proxy.protocols.http1_fields import TOKEN, Fields, Http1Error, shown
@@ -55,16 +55,18 @@ Head = TypeVar("Head", RequestHead, ResponseHead)
 RequestEvent = RequestHead | bytes | End | Malformed
 ResponseEvent = ResponseHead | bytes | End | Malformed
 
-_END = End()
-_LIMITS = Limits()
-_TOKEN = frozenset(TOKEN)
-_MEMO_HEADS = 1024
-_MEMO_HEAD_BYTES = 2048
-_requests: dict[bytes, RequestHead] = {}  # by their bytes: those that `RequestReader.whole` can take
-_responses: dict[bytes, ResponseHead] = {}  # the same of responses, to methods that do not change what a head means
+_END: Final = End()
+_LIMITS: Final = Limits()
+_TOKEN: Final = frozenset(TOKEN)
+_MEMO_HEADS: Final = 1024
+_MEMO_HEAD_BYTES: Final = 2048
+_requests: Final[dict[bytes, RequestHead]] = {}  # by their bytes: those that `RequestReader.whole` can take
+_responses: Final[
+    dict[bytes, ResponseHead]
+] = {}  # the same of responses, to methods that do not change what a head means
 
 
-_MEANING = frozenset({b"HEAD", b"CONNECT"})  # a response's head means something else after these
+_MEANING: Final = frozenset({b"HEAD", b"CONNECT"})  # a response's head means something else after these
 
 
 class _Stage(Enum):
@@ -79,12 +81,12 @@ class _Stage(Enum):
 
 
 # By name: to look up an Enum's member costs as much as to parse a field line.
-_HEAD = _Stage.HEAD
-_SIZED = _Stage.SIZED
-_CHUNKED = _Stage.CHUNKED
-_UNTIL_CLOSE = _Stage.UNTIL_CLOSE
-_AT_END = _Stage.AT_END
-_OVER = _Stage.OVER
+_HEAD: Final = _Stage.HEAD
+_SIZED: Final = _Stage.SIZED
+_CHUNKED: Final = _Stage.CHUNKED
+_UNTIL_CLOSE: Final = _Stage.UNTIL_CLOSE
+_AT_END: Final = _Stage.AT_END
+_OVER: Final = _Stage.OVER
 
 
 class _Reader(Generic[Head]):

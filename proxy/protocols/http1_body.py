@@ -19,15 +19,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.protocols.http1_fields import NOT_IN_TRAILERS, Field, Fields, Http1Error, shown
 from proxy.protocols.http1_head import field_lines
 
-_HEX = b"0123456789abcdefABCDEF"
-_SIZE_DIGITS = 15  # so that it fits 63 bits everywhere
-_WORD = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_EXTENSIONS = re.compile(rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_WORD, _WORD, _QUOTED))
+_HEX: Final = b"0123456789abcdefABCDEF"
+_SIZE_DIGITS: Final = 15  # so that it fits 63 bits everywhere
+_WORD: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_EXTENSIONS: Final = re.compile(rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_WORD, _WORD, _QUOTED))
 
 
 @dataclass(frozen=True, slots=True)

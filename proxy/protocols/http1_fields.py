@@ -20,18 +20,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 
 from proxy.errors import CrossfadeError
 
 Field = tuple[bytes, bytes]  # the name in lower case, the value without the white space around it
 Fields = tuple[Field, ...]
 
-TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110, 5.6.2
-TEXT = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))  # RFC 9110, 5.5, with the white space in between
-OWS = b" \t"
+TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110, 5.6.2
+TEXT: Final = (
+    b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+)  # RFC 9110, 5.5, with the white space in between
+OWS: Final = b" \t"
 
 # For one connection only (RFC 9110, 7.6.1): a proxy drops them and says its own.
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -45,15 +48,15 @@ HOP_BY_HOP = frozenset(
     }
 )
 # What a message's length, its receiver or its handling hang on cannot come after it (RFC 9110, 6.5.1).
-NOT_IN_TRAILERS = HOP_BY_HOP | {b"content-length", b"host", b"expect"}
+NOT_IN_TRAILERS: Final = HOP_BY_HOP | {b"content-length", b"host", b"expect"}
 # A peer cannot have these dropped by naming them in Connection: the next hop would read another message.
-_KEPT = frozenset({b"content-length", b"host"})
+_KEPT: Final = frozenset({b"content-length", b"host"})
 # The names that facts about a message are taken from.
-_ACTED_ON = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"})
+_ACTED_ON: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"})
 
-_MEMO_LINES = 2048
-_MEMO_LINE_BYTES = 256
-LINES: dict[bytes, tuple[Field, bool]] = {}  # what `parsed_line` gave; filled by `remembered_line` only
+_MEMO_LINES: Final = 2048
+_MEMO_LINE_BYTES: Final = 256
+LINES: Final[dict[bytes, tuple[Field, bool]]] = {}  # what `parsed_line` gave; filled by `remembered_line` only
 
 
 class Http1Error(CrossfadeError):

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.protocols.http1_fields import LINES, OWS, TOKEN, Fields, Http1Error, first_of, remembered_line, shown
 
@@ -100,18 +100,20 @@ class ResponseHead(NamedTuple):
         return self.body_bytes is None and not self.chunked
 
 
-_VERSIONS = {b"HTTP/1.0": b"1.0"} | {b"HTTP/1.%d" % minor: b"1.1" for minor in range(1, 10)}
-_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")
-_ABSOLUTE = re.compile(rb"https?://([^/?]+)(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
+_VERSIONS: Final = {b"HTTP/1.0": b"1.0"} | {b"HTTP/1.%d" % minor: b"1.1" for minor in range(1, 10)}
+_VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_TARGET: Final = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?]+)(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
 # uri-host [":" port] of RFC 3986, 3.2.2: an address in brackets, or a name (an IPv4 address reads as one).
-_HOST_AND_PORT = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
-_CONNECT = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+):[0-9]{1,5}")
-_STATUS_LINE = re.compile(rb"(HTTP/[0-9]\.[0-9]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_MEMO_BYTES = 256
-_HOST_BYTES = 320  # a name of 255 bytes (RFC 1035, 2.3.4), a port, and some air
-_LENGTH_DIGITS = 18  # so that it fits 63 bits everywhere
-_NO_OPTIONS: frozenset[bytes] = frozenset()
+_HOST_AND_PORT: Final = re.compile(
+    rb"(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
+_CONNECT: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+):[0-9]{1,5}")
+_STATUS_LINE: Final = re.compile(rb"(HTTP/[0-9]\.[0-9]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_MEMO_BYTES: Final = 256
+_HOST_BYTES: Final = 320  # a name of 255 bytes (RFC 1035, 2.3.4), a port, and some air
+_LENGTH_DIGITS: Final = 18  # so that it fits 63 bits everywhere
+_NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
 
 def request_head(head: bytes, max_fields: int, max_line_bytes: int) -> RequestHead:
@@ -211,7 +213,7 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     return method, target, _VERSIONS[version]
 
 
-_known_request_line = lru_cache(1024)(_request_line)
+_known_request_line: Final = lru_cache(1024)(_request_line)
 
 
 def _check_target(method: bytes, target: bytes) -> None:
@@ -241,7 +243,7 @@ def _status_line(line: bytes) -> tuple[bytes, int, bytes]:
     return _VERSIONS[version], int(status), reason or b""
 
 
-_known_status_line = lru_cache(256)(_status_line)
+_known_status_line: Final = lru_cache(256)(_status_line)
 
 
 def _not_a_version(version: bytes) -> Http1Error:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 
 from proxy.protocols.http1_body import check_trailers
 from proxy.protocols.http1_fields import OWS, TEXT, TOKEN, Field, Http1Error, first_of, shown
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")
-_MEMO_BYTES = 256
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_TARGET: Final = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+_MEMO_BYTES: Final = 256
 
 
 def request_bytes(method: bytes, target: bytes, fields: Iterable[Field]) -> bytes:
@@ -72,4 +73,4 @@ def _line(field: Field) -> bytes:
     return b"%b: %b\r\n" % field
 
 
-_known_line = lru_cache(2048)(_line)
+_known_line: Final = lru_cache(2048)(_line)

@@ -27,6 +27,7 @@ need a clock: the caller has it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from proxy.protocols import http2_allowance as cost
 from proxy.protocols import http2_frames as f
@@ -62,11 +63,13 @@ from proxy.protocols.http2_sending import FrameSender, Stream
 
 Fields = Sequence[Field] | bytes  # or what hpack.encode has made of them
 
-_ABANDONED = 4096  # streams that we have ended and the peer may still write to
-_STREAMS_AT_FIRST = 100  # that a client opens before it has read how many it may: any number, unless they are told
-_DRAINING = b"draining"  # payload of a ping
-_SUCCESS = {b":status": b"200"}
-_TOO_LARGE = (
+_ABANDONED: Final = 4096  # streams that we have ended and the peer may still write to
+_STREAMS_AT_FIRST: Final = (
+    100  # that a client opens before it has read how many it may: any number, unless they are told
+)
+_DRAINING: Final = b"draining"  # payload of a ping
+_SUCCESS: Final = {b":status": b"200"}
+_TOO_LARGE: Final = (
     (b":status", b"431"),
     (b"content-type", b"application/grpc"),
     (b"grpc-status", b"8"),

@@ -11,16 +11,18 @@ on (`Connection.hold`).
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.protocols.http2_frames import Code, Http2Error
 
-FRAME = 1.0
-SMALL = 0.05
+FRAME: Final = 1.0
+SMALL: Final = 0.05
 
-_MOST = 1000.0
-_PER_SECOND = 50.0
-_PER_STREAM = 2.0
-_PER_RECEIVED_BYTE = 1 / 2048
-_PER_SENT_BYTE = 1 / 16384
+_MOST: Final = 1000.0
+_PER_SECOND: Final = 50.0
+_PER_STREAM: Final = 2.0
+_PER_RECEIVED_BYTE: Final = 1 / 2048
+_PER_SENT_BYTE: Final = 1 / 16384
 
 
 class Allowance:

@@ -4,12 +4,14 @@ of a message returned: what is wrong, or "".
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.protocols.field_block import FieldBlock
 from proxy.protocols.http2_frames import Code, Http2Error
 from proxy.protocols.http2_sending import Stream
 
-_REQUIRED = frozenset({b":method", b":scheme", b":path"})
-_ALLOWED = _REQUIRED | {b":authority"}
+_REQUIRED: Final = frozenset({b":method", b":scheme", b":path"})
+_ALLOWED: Final = _REQUIRED | {b":authority"}
 
 
 def check_size(kind: str, payload: bytes, size_bytes: int) -> None:

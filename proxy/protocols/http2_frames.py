@@ -4,27 +4,40 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
+from typing import Final
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEAD_BYTES = 9
-LARGEST_ID = 2**31 - 1
-LARGEST_WINDOW = 2**31 - 1
-LEAST_FRAME_BYTES = 16_384  # that everybody takes
-LARGEST_FRAME_BYTES = 2**24 - 1
-DEFAULT_WINDOW_BYTES = 65_535
-PRIORITY_BYTES = 5
-PING_BYTES = 8
-NUMBER_BYTES = 4
-SETTING_BYTES = 6
-GOAWAY_BYTES = 8
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEAD_BYTES: Final = 9
+LARGEST_ID: Final = 2**31 - 1
+LARGEST_WINDOW: Final = 2**31 - 1
+LEAST_FRAME_BYTES: Final = 16_384  # that everybody takes
+LARGEST_FRAME_BYTES: Final = 2**24 - 1
+DEFAULT_WINDOW_BYTES: Final = 65_535
+PRIORITY_BYTES: Final = 5
+PING_BYTES: Final = 8
+NUMBER_BYTES: Final = 4
+SETTING_BYTES: Final = 6
+GOAWAY_BYTES: Final = 8
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-REQUEST, ANSWER = 0x100, 0x101  # none of the wire's: see FrameReader
+DATA: Final = 0
+HEADERS: Final = 1
+PRIORITY: Final = 2
+RST_STREAM: Final = 3
+SETTINGS: Final = 4
+PUSH_PROMISE: Final = 5
+PING: Final = 6
+GOAWAY: Final = 7
+WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
+# None of the wire's: see FrameReader.
+REQUEST: Final = 0x100
+ANSWER: Final = 0x101
 
-END_STREAM = ACK = 0x01
-END_HEADERS = 0x04
-PADDED = 0x08
-WITH_PRIORITY = 0x20
+END_STREAM: Final = 0x01
+ACK: Final = 0x01
+END_HEADERS: Final = 0x04
+PADDED: Final = 0x08
+WITH_PRIORITY: Final = 0x20
 
 
 class Setting(IntEnum):
@@ -64,10 +77,10 @@ class Http2Error(Exception):
         self.why = why
 
 
-HEAD = Struct(">IBI")  # its size and kind, flags, stream
-_SETTING = Struct(">HI")
-_NUMBER = Struct(">I")
-_TWO_NUMBERS = Struct(">II")
+HEAD: Final = Struct(">IBI")  # its size and kind, flags, stream
+_SETTING: Final = Struct(">HI")
+_NUMBER: Final = Struct(">I")
+_TWO_NUMBERS: Final = Struct(">II")
 
 
 def head(kind: int, flags: int, stream_id: int, size_bytes: int) -> bytes:

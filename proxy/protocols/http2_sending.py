@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from proxy.protocols import http2_frames as f
 from proxy.protocols.hpack import NO_TABLE
 from proxy.protocols.http2_allowance import Allowance
 from proxy.protocols.http2_frames import Code, Http2Error
 
-_head = f.HEAD.pack
+_head: Final = f.HEAD.pack
 
 
 class Stream:

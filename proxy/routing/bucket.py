@@ -8,8 +8,9 @@ places that have nothing to do with each other.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Final
 
-BUCKETS = 10_000
+BUCKETS: Final = 10_000
 
 
 def place(salt: str, value: str) -> float:

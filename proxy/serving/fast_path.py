@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.clock import Clock
 from proxy.config import Listener
@@ -34,7 +35,7 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Answer, AnswerHead, Body, GiveUp, Handler, Request
 
-LOOKED_INTO = 256
+LOOKED_INTO: Final = 256
 LOOKS_APART_SECONDS = 0.1
 _log = logging.getLogger("crossfade.fast_path")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy.clock import Clock
 from proxy.config import Route
@@ -24,7 +25,7 @@ from proxy.stores import Forwarder, Store
 from proxy.wire import Transport
 
 _MEASURE_EVERY_SECONDS = 0.05
-_FAILURES_TO_TRIP = 3
+_FAILURES_TO_TRIP: Final = 3
 _TRIPPED_SECONDS = 2.0
 
 

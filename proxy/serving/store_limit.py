@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from proxy.clock import Clock
 from proxy.errors import Overloaded
 
-_FLOOR = 32
-_CEILING = 1024
-_SLOW_TIMES = 4.0
+_FLOOR: Final = 32
+_CEILING: Final = 1024
+_SLOW_TIMES: Final = 4.0
 _SLOW_SECONDS = 0.05  # more than usual, at least
-_FALLS = 0.1  # of the difference, by an answer
-_RISES_A_SECOND = 0.02  # of itself: what has become slow for good is usual after a minute or two
-_KINDS = 64
+_FALLS: Final = 0.1  # of the difference, by an answer
+_RISES_A_SECOND: Final = 0.02  # of itself: what has become slow for good is usual after a minute or two
+_KINDS: Final = 64
 T = TypeVar("T")
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec import structs
 
@@ -29,8 +30,8 @@ from proxy.stores import Passage
 from proxy.stores.own_key import OwnKeyForwarder
 from proxy.wire import Request, readable
 
-_OUTLINES = 4096
-_OUTLINE_BYTES = 2048  # longer ones are not remembered
+_OUTLINES: Final = 4096
+_OUTLINE_BYTES: Final = 2048  # longer ones are not remembered
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from proxy.config import Listener
 from proxy.dialects import Dialect, Glance
@@ -26,9 +26,9 @@ from proxy.telemetry.instruments import Number, Observe
 from proxy.telemetry.metrics import Metrics
 from proxy.wire import AnswerHead, Request
 
-_WAYS = 1024
-_SEEN = 4096
-_SHOWN = 512
+_WAYS: Final = 1024
+_SEEN: Final = 4096
+_SHOWN: Final = 512
 
 
 class Ways:

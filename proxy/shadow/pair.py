@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from msgspec import structs
 
@@ -30,7 +31,7 @@ from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Body, GiveUp, Request, Response, close_body, plain
 
 _Answer = tuple[AnswerHead, bytes, float]  # and the seconds that it took
-_SUCCESS = {"http": 200, "grpc": 0}
+_SUCCESS: Final = {"http": 200, "grpc": 0}
 _log = logging.getLogger("crossfade.shadow")
 
 

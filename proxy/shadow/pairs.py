@@ -6,11 +6,11 @@ Time is the other store's: a pair whose other answer has come may wait for its o
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.clock import Clock
 
-HELD_BYTES = 4 * 1024 * 1024  # of searches and of answers that wait for the other one, by route
+HELD_BYTES: Final = 4 * 1024 * 1024  # of searches and of answers that wait for the other one, by route
 
 
 class Waiting(Protocol):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable
+from typing import Final
 
 from proxy.errors import CrossfadeError, InvalidRequest
 from proxy.frames import Frames
@@ -34,7 +35,9 @@ from proxy.stores.grpc_upstream import Call, GrpcUpstream
 from proxy.telemetry.tasks import spawn
 from proxy.wire import Headers, Request, Response
 
-_REMEMBERED, _REMEMBERED_BYTES = 256, 2048  # heads, and the most of one: an application says much the same each time
+# Heads, and the most of one: an application says much the same each time.
+_REMEMBERED: Final = 256
+_REMEMBERED_BYTES: Final = 2048
 
 
 class GrpcForwarder:

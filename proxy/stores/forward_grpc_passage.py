@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Final
 
 from proxy.errors import CrossfadeError, Unavailable, Unclear
 from proxy.frames import Frames
@@ -27,7 +28,7 @@ from proxy.stores.grpc_line import GrpcLines, Line
 from proxy.stores.grpc_upstream import Call
 from proxy.wire import AnswerHead, GiveUp, Headers
 
-_TRANSPORT_METADATA = frozenset({"user-agent", "te", "content-type"})
+_TRANSPORT_METADATA: Final = frozenset({"user-agent", "te", "content-type"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -38,8 +38,8 @@ from proxy.stores.http_upstream import BrokenOff, HttpUpstream
 from proxy.telemetry.tasks import spawn
 from proxy.wire import AnswerHead, Headers, Request, Response
 
-_NOT_FORWARDED = frozenset({b"host", b"expect", b"http2-settings"})  # `expect` is answered by the listener
-_MEMO_BYTES = 256
+_NOT_FORWARDED: Final = frozenset({b"host", b"expect", b"http2-settings"})  # `expect` is answered by the listener
+_MEMO_BYTES: Final = 256
 
 
 class HttpForwarder:
@@ -268,5 +268,5 @@ def _text(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-_known_field = lru_cache(2048)(_field)
-_known_header = lru_cache(2048)(_header)
+_known_field: Final = lru_cache(2048)(_field)
+_known_header: Final = lru_cache(2048)(_header)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.errors import CrossfadeError, Unclear
 from proxy.protocols.http1_head import ResponseHead
@@ -26,7 +26,7 @@ from proxy.stores.http_pool import HttpPool
 from proxy.stores.http_upstream import HttpUpstream
 from proxy.wire import AnswerHead, GiveUp
 
-_KNOWN_ANSWERS = 512
+_KNOWN_ANSWERS: Final = 512
 Told = Callable[[ResponseHead], AnswerHead]
 
 

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Final, cast
 
 from proxy.errors import CrossfadeError
 from proxy.frames import LARGE_BYTES, Frames, write_parts
@@ -39,9 +39,9 @@ from proxy.protocols.http2_frames import Code
 from proxy.stores.grpc_exchange import BrokenOff, Exchange, NotSent, meaning_of
 from proxy.stores.waiting import Queue
 
-_PING = b"are you?"
+_PING: Final = b"are you?"
 _PONG_SECONDS = 5.0
-_LARGE_BYTES = 1024 * 1024
+_LARGE_BYTES: Final = 1024 * 1024
 
 
 Flows = Callable[[FieldBlock, Frames], Callable[[], None]]

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from proxy.errors import CrossfadeError
 from proxy.protocols.http1 import End, Malformed, ResponseEvent, ResponseReader
 from proxy.protocols.http1_head import ResponseHead
 
-_BODY_BYTES = 256 * 1024  # that wait for their reader
-_JOINED_BYTES = 64 * 1024  # a body up to this is copied behind its head: one write
+_BODY_BYTES: Final = 256 * 1024  # that wait for their reader
+_JOINED_BYTES: Final = 64 * 1024  # a body up to this is copied behind its head: one write
 
 
 class Watcher(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from proxy.errors import InvalidRequest
 from proxy.model import Hit, Point, Search, Selection
 from proxy.stores.payload_paths import select_payload
 
-_SCORE = attrgetter("score")
+_SCORE: Final = attrgetter("score")
 
 
 def searched_vector(layout: Layout, search: Search) -> VectorField:

@@ -8,13 +8,13 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import numpy as np
 
 from proxy.model import CollectionSpec, MultiVector, Point, SparseVector, Vector, VectorSpec, look_at, looked
 
-FLOAT32_BYTES = 4
+FLOAT32_BYTES: Final = 4
 
 
 def fitting_before(spec: CollectionSpec, points: Sequence[Point]) -> tuple[Sequence[Point], str]:

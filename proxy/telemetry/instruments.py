@@ -18,17 +18,17 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Labels = tuple[str, ...]
 Reading = tuple[Labels, float]
 Kind = Literal["counter", "gauge", "histogram"]
 
-MAX_SERIES = 1000
-OVERFLOW = "overflow"
+MAX_SERIES: Final = 1000
+OVERFLOW: Final = "overflow"
 
 # OpenTelemetry unit (UCUM) -> the suffix that Prometheus users expect.
-UNIT_SUFFIXES = {"1": "", "s": "_seconds", "By": "_bytes", "%": "_percent"}
+UNIT_SUFFIXES: Final = {"1": "", "s": "_seconds", "By": "_bytes", "%": "_percent"}
 
 
 @dataclass(frozen=True, slots=True)

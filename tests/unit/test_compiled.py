@@ -48,6 +48,21 @@ def test_types_are_what_they_say(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPILED)
+def test_constants_are_final(name: str) -> None:
+    """Compiled, any other name of a module is looked for in a dict each time. (Not of times: tests set those.)"""
+    names = [
+        target.id
+        for node in ast.parse((ROOT / name).read_text()).body
+        if isinstance(node, ast.Assign)
+        for whole in node.targets
+        for target in (whole.elts if isinstance(whole, ast.Tuple) else [whole])
+        if isinstance(target, ast.Name)
+    ]
+    constants = [each for each in names if each.isupper() and len(each.strip("_")) > 1]  # T is a type
+    assert [each for each in constants if not each.endswith("SECONDS")] == []
+
+
+@pytest.mark.parametrize("name", COMPILED)
 def test_nothing_is_awaited_while_an_exception_is_handled(name: str) -> None:
     """Compiled, a coroutine has no place of its own for the exception that it handles: what is awaited meanwhile, and
     whatever else runs then, has it too. A `finally` that awaits even leaves it there (mypyc of mypy 2.4,

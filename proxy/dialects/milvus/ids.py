@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from proxy.dialects.milvus.limits import INT64, TEXT_ID_BYTES, UnrepresentableError
@@ -21,8 +21,8 @@ from proxy.model import PointId
 
 PrimaryKey = int | str
 
-_DIGITS = re.compile(r"0|[1-9][0-9]{0,19}")
-_UINT64 = range(2**64)
+_DIGITS: Final = re.compile(r"0|[1-9][0-9]{0,19}")
+_UINT64: Final = range(2**64)
 
 
 class IdMapping(Enum):

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -33,14 +33,15 @@ from proxy.dialects.milvus.names import DYNAMIC_FIELD, RESERVED_PREFIX
 from proxy.dialects.milvus.paths import Path, path_text
 from proxy.model import Json, PointId
 
-ID_KEY = RESERVED_PREFIX + "id"
-MARKS_KEY = RESERVED_PREFIX + "kinds"
-_ESCAPED_KEY = RESERVED_PREFIX + "key_"
-_ESCAPED_KEY_BYTES = _ESCAPED_KEY.encode()
-_MAY_BEGIN_JSON = frozenset("[{ \t\r\n")
-_NO_MARKS: frozenset[str] = frozenset()
-_LEAST, _GREATEST = INT64[0], INT64[-1]
-_VENDOR_KEYS = frozenset({DYNAMIC_FIELD, "_seq", "_partition"})  # Milvus Lite drops the last two without a word
+ID_KEY: Final = RESERVED_PREFIX + "id"
+MARKS_KEY: Final = RESERVED_PREFIX + "kinds"
+_ESCAPED_KEY: Final = RESERVED_PREFIX + "key_"
+_ESCAPED_KEY_BYTES: Final = _ESCAPED_KEY.encode()
+_MAY_BEGIN_JSON: Final = frozenset("[{ \t\r\n")
+_NO_MARKS: Final[frozenset[str]] = frozenset()
+_LEAST: Final = INT64[0]
+_GREATEST: Final = INT64[-1]
+_VENDOR_KEYS: Final = frozenset({DYNAMIC_FIELD, "_seq", "_partition"})  # Milvus Lite drops the last two without a word
 
 
 def stored_key(key: str, fields: frozenset[str]) -> str:

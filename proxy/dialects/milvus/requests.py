@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -20,12 +20,12 @@ from proxy.dialects.milvus.rows import Rows, written
 from proxy.dialects.milvus.schema import METRICS, Layout, VectorField
 from proxy.dialects.proto_bytes import Field
 
-_SHORT_CONDITION = 2048  # characters; a longer one is not kept
-_VALUES = Field(common.PlaceholderValue, "values")
-_PLACEHOLDERS = Field(common.PlaceholderGroup, "placeholders")
-_GROUP = Field(milvus.SearchRequest, "placeholder_group")
-_LEVELS = common.ConsistencyLevel
-_FLOAT_VECTOR = common.PlaceholderType.Value("FloatVector")
+_SHORT_CONDITION: Final = 2048  # characters; a longer one is not kept
+_VALUES: Final = Field(common.PlaceholderValue, "values")
+_PLACEHOLDERS: Final = Field(common.PlaceholderGroup, "placeholders")
+_GROUP: Final = Field(milvus.SearchRequest, "placeholder_group")
+_LEVELS: Final = common.ConsistencyLevel
+_FLOAT_VECTOR: Final = common.PlaceholderType.Value("FloatVector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Guarantee:
     timestamp: int
 
 
-STRONG = Guarantee(_LEVELS.Value("Strong"), 0)
-BOUNDED = Guarantee(_LEVELS.Value("Bounded"), 2)
-EVENTUALLY = Guarantee(_LEVELS.Value("Eventually"), 1)
+STRONG: Final = Guarantee(_LEVELS.Value("Strong"), 0)
+BOUNDED: Final = Guarantee(_LEVELS.Value("Bounded"), 2)
+EVENTUALLY: Final = Guarantee(_LEVELS.Value("Eventually"), 1)
 
 
 def after(timestamp: int) -> Guarantee:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
@@ -22,14 +22,17 @@ from proxy.dialects.milvus.schema import Layout, VectorField
 from proxy.dialects.proto_bytes import Field
 from proxy.model import Json, Metric, Point, PointId, Vector
 
-_TYPES = schema.DataType
-_INT64, _VARCHAR, _JSON, _FLOAT_VECTOR = (_TYPES.Value(name) for name in ("Int64", "VarChar", "JSON", "FloatVector"))
-_FLOAT32_BYTES = 4
-_ROW_BYTES = 64  # of a row on the wire beside its vectors and its dynamic field, about
-_COLUMN = Field(milvus.UpsertRequest, "fields_data")  # and of InsertRequest
-_VECTORS = Field(schema.FieldData, "vectors")
-_FLOATS = Field(schema.VectorField, "float_vector")
-_DATA = Field(schema.FloatArray, "data")
+_TYPES: Final = schema.DataType
+_INT64: Final = _TYPES.Value("Int64")
+_VARCHAR: Final = _TYPES.Value("VarChar")
+_JSON: Final = _TYPES.Value("JSON")
+_FLOAT_VECTOR: Final = _TYPES.Value("FloatVector")
+_FLOAT32_BYTES: Final = 4
+_ROW_BYTES: Final = 64  # of a row on the wire beside its vectors and its dynamic field, about
+_COLUMN: Final = Field(milvus.UpsertRequest, "fields_data")  # and of InsertRequest
+_VECTORS: Final = Field(schema.FieldData, "vectors")
+_FLOATS: Final = Field(schema.VectorField, "float_vector")
+_DATA: Final = Field(schema.FloatArray, "data")
 
 
 @dataclass(frozen=True, slots=True)

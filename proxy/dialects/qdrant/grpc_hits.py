@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import Struct, pack
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,23 +17,33 @@ from proxy.dialects.qdrant.scores import vendor_scores
 from proxy.dialects.qdrant.vectors import fill_vectors
 from proxy.model import Hits, Json, PointId, Selection
 
-_RESULT = Field(proto.QueryResponse, "result")  # and of SearchResponse and BatchResult
-_BATCH_RESULT = Field(proto.QueryBatchResponse, "result")  # and of SearchBatchResponse
-_ID, _PAYLOAD, _VECTORS = (Field(proto.ScoredPoint, name) for name in ("id", "payload", "vectors"))
-_UUID, _STRING = Field(proto.PointId, "uuid"), Field(proto.Value, "string_value")
-_KEY, _VALUE = (Field(proto.ScoredPoint.PayloadEntry, name) for name in ("key", "value"))
-_VARINT, _EIGHT_BYTES, _FOUR_BYTES = 0, 1, 5  # wire types
-_SIXTY_FOUR_BITS = 2**64 - 1
-_KEYS_KEPT, _SHORT_KEY_BYTES, _LENGTHS_KEPT = 1024, 64, 1024
-_double = Struct("<d").pack
+_RESULT: Final = Field(proto.QueryResponse, "result")  # and of SearchResponse and BatchResult
+_BATCH_RESULT: Final = Field(proto.QueryBatchResponse, "result")  # and of SearchBatchResponse
+_ID: Final = Field(proto.ScoredPoint, "id")
+_PAYLOAD: Final = Field(proto.ScoredPoint, "payload")
+_VECTORS: Final = Field(proto.ScoredPoint, "vectors")
+_UUID: Final = Field(proto.PointId, "uuid")
+_STRING: Final = Field(proto.Value, "string_value")
+_KEY: Final = Field(proto.ScoredPoint.PayloadEntry, "key")
+_VALUE: Final = Field(proto.ScoredPoint.PayloadEntry, "value")
+# Wire types.
+_VARINT: Final = 0
+_EIGHT_BYTES: Final = 1
+_FOUR_BYTES: Final = 5
+_SIXTY_FOUR_BITS: Final = 2**64 - 1
+_KEYS_KEPT: Final = 1024
+_SHORT_KEY_BYTES: Final = 64
+_LENGTHS_KEPT: Final = 1024
+_double: Final = Struct("<d").pack
 
 
 def _tag(message: Any, name: str, wire_type: int) -> bytes:
     return varint_of(message.DESCRIPTOR.fields_by_name[name].number << 3 | wire_type)
 
 
-_SCORE, _NUMBER = _tag(proto.ScoredPoint, "score", _FOUR_BYTES), _tag(proto.PointId, "num", _VARINT)
-_TIME = _tag(proto.QueryResponse, "time", _EIGHT_BYTES)  # and of the others
+_SCORE: Final = _tag(proto.ScoredPoint, "score", _FOUR_BYTES)
+_NUMBER: Final = _tag(proto.PointId, "num", _VARINT)
+_TIME: Final = _tag(proto.QueryResponse, "time", _EIGHT_BYTES)  # and of the others
 
 
 class _Values(dict[int, bytes]):
@@ -51,9 +61,10 @@ class _Values(dict[int, bytes]):
         return found
 
 
-_integer = _tag(proto.Value, "integer_value", _VARINT)
-_TEXT, _INTEGER = _Values(_STRING.__getitem__), _Values(lambda _: _integer)
-_DOUBLE = _Values(lambda _: _tag(proto.Value, "double_value", _EIGHT_BYTES))[8]
+_integer: Final = _tag(proto.Value, "integer_value", _VARINT)
+_TEXT: Final = _Values(_STRING.__getitem__)
+_INTEGER: Final = _Values(lambda _: _integer)
+_DOUBLE: Final = _Values(lambda _: _tag(proto.Value, "double_value", _EIGHT_BYTES))[8]
 
 
 def answer_bytes(results: Iterable[bytes], seconds: float) -> bytes:
@@ -132,4 +143,4 @@ class _Keys(dict[str, bytes]):
         return found
 
 
-_keys = _Keys()
+_keys: Final = _Keys()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -25,11 +25,12 @@ from proxy.dialects.qdrant.vectors import finite
 from proxy.errors import InvalidRequest
 from proxy.model import Search
 
-QUERY, SEARCH = "/qdrant.Points/Query", "/qdrant.Points/Search"
-_NAME = 0x0A  # field 1 of both messages
-_FLOAT_BYTES = 4
-_HEADS = 256
-SHORT_BYTES = 2048  # of what stands beside a vector; more is not kept
+QUERY: Final = "/qdrant.Points/Query"
+SEARCH: Final = "/qdrant.Points/Search"
+_NAME: Final = 0x0A  # field 1 of both messages
+_FLOAT_BYTES: Final = 4
+_HEADS: Final = 256
+SHORT_BYTES: Final = 2048  # of what stands beside a vector; more is not kept
 
 
 class _Head(NamedTuple):
@@ -53,8 +54,8 @@ class _Form:
     heads: dict[bytes, _Head] = field(default_factory=dict)  # by the name and the tag behind it; bounded
 
 
-_NUMBER = b"\x0a\x04\0\0\0\0"
-_FORMS = {
+_NUMBER: Final = b"\x0a\x04\0\0\0\0"
+_FORMS: Final = {
     QUERY: _Form(proto.QueryPoints, b"\x1a\x0a\x12\x0a", "query", b"\x1a\x0a\x0a\x08\x12\x06" + _NUMBER, ask.query),
     SEARCH: _Form(proto.SearchPoints, b"\x12", "vector", b"\x12" + _NUMBER[1:], ask.search),
 }

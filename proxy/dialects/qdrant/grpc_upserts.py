@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message import DecodeError
@@ -32,11 +32,17 @@ from proxy.dialects.qdrant.vectors import finite
 from proxy.errors import InvalidRequest
 from proxy.model import Json, Point, PointId, Reader, Unread, UnreadVector, Upsert, Vector
 
-_ID, _PAYLOAD, _VECTORS = 0x0A, 0x1A, 0x22  # of PointStruct
-_MOST_FIELDS = 1024  # before the vector; one with more is no plain point
-_VECTOR, _DENSE, _DATA = b"\x0a", b"\xaa\x06", b"\x0a"  # of Vectors, of Vector, of DenseVector (and of Vector, before)
-_VECTORS_TAG = bytes([_VECTORS])
-_NOT_FINITE = re.compile(rb"\x11[\x00-\xff]{6}[\xf0-\xff][\x7f\xff]")  # what a double that is none looks like
+# Tags of PointStruct.
+_ID: Final = 0x0A
+_PAYLOAD: Final = 0x1A
+_VECTORS: Final = 0x22
+_VECTORS_TAG: Final = bytes([_VECTORS])
+# Of Vectors, of Vector, of DenseVector (and of Vector, before).
+_VECTOR: Final = b"\x0a"
+_DENSE: Final = b"\xaa\x06"
+_DATA: Final = b"\x0a"
+_MOST_FIELDS: Final = 1024  # before the vector; one with more is no plain point
+_NOT_FINITE: Final = re.compile(rb"\x11[\x00-\xff]{6}[\xf0-\xff][\x7f\xff]")  # what a double that is none looks like
 
 
 def _message(name: str, *fields: tuple[str, int, int | str], repeated: str = "", one_of: str = "") -> DescriptorProto:
@@ -81,8 +87,12 @@ def _classes() -> tuple[Any, ...]:
     return classes_of(file, "Upsert", "Heads", "Numbers", "Waiting")
 
 
-_Envelope, _Heads, _Numbers, _Waiting = _classes()
-_HEAD = Field(_Heads, "points")
+_CLASSES: Final = _classes()
+_Envelope: Final = _CLASSES[0]
+_Heads: Final = _CLASSES[1]
+_Numbers: Final = _CLASSES[2]
+_Waiting: Final = _CLASSES[3]
+_HEAD: Final = Field(_Heads, "points")
 
 
 def unread_upsert(body: bytes) -> Upsert | None:
@@ -217,4 +227,4 @@ def _payload_of(wire: bytes) -> Mapping[str, Json]:
         raise InvalidRequest(f"Wrong input: a payload cannot be read ({problem})") from None
 
 
-_read_payload = _Payloads()
+_read_payload: Final = _Payloads()

@@ -11,7 +11,7 @@ as servers' do, with all values as bytes; then the messages.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
@@ -24,17 +24,18 @@ from proxy.dialects.qdrant.grpc_searches import QUERY, SEARCH, cut
 from proxy.dialects.qdrant.messages import proto
 from proxy.wire import Request
 
-_REPEATED, _OPTIONAL = FieldDescriptorProto.LABEL_REPEATED, FieldDescriptorProto.LABEL_OPTIONAL
-_JSON = (("content-type", "application/json"),)
-_TIME_JSON = b'"status":"ok","time":'  # as servers end an answer
-_LONGEST_NUMBER = 32  # characters of a time
-_NUMBER = b"0123456789.eE+-"
-_ALONE = frozenset({QUERY, SEARCH})  # gRPC: of one search
-_NO_FIELD = b"\0"  # begins no message
-_TIME_PROTO = 0x11  # field 2, eight bytes
-_TIME_BYTES = 9  # with its tag
-_HITS_PROTO = 0x0A  # field 1, of a length
-_REPLIES: dict[str, tuple[Any, bool]] = {  # (message, whether it is a batch)
+_REPEATED: Final = FieldDescriptorProto.LABEL_REPEATED
+_OPTIONAL: Final = FieldDescriptorProto.LABEL_OPTIONAL
+_JSON: Final = (("content-type", "application/json"),)
+_TIME_JSON: Final = b'"status":"ok","time":'  # as servers end an answer
+_LONGEST_NUMBER: Final = 32  # characters of a time
+_NUMBER: Final = b"0123456789.eE+-"
+_ALONE: Final = frozenset({QUERY, SEARCH})  # gRPC: of one search
+_NO_FIELD: Final = b"\0"  # begins no message
+_TIME_PROTO: Final = 0x11  # field 2, eight bytes
+_TIME_BYTES: Final = 9  # with its tag
+_HITS_PROTO: Final = 0x0A  # field 1, of a length
+_REPLIES: Final[dict[str, tuple[Any, bool]]] = {  # (message, whether it is a batch)
     QUERY: (proto.QueryResponse, False),
     SEARCH: (proto.SearchResponse, False),
     "/qdrant.Points/QueryBatch": (proto.QueryBatchResponse, True),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from struct import Struct
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -18,11 +19,18 @@ from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.payloads import value_of_proto
 from proxy.model import Json
 
-_ID, _ENTRY = 0x0A, 0x1A  # of PointStruct
-_KEY, _VALUE = 0x0A, 0x12  # of an entry
-_DOUBLE, _INTEGER, _TEXT = 0x11, 0x18, 0x22  # of Value
-_DOUBLE_BYTES, _INTEGER_BYTES = 9, 10  # with the tag; of integers at most: one that is longer is negative
-_double_at = Struct("<d").unpack_from
+# Tags of PointStruct, of an entry, of Value.
+_ID: Final = 0x0A
+_ENTRY: Final = 0x1A
+_KEY: Final = 0x0A
+_VALUE: Final = 0x12
+_DOUBLE: Final = 0x11
+_INTEGER: Final = 0x18
+_TEXT: Final = 0x22
+# With the tag; of integers at most: one that is longer is negative.
+_DOUBLE_BYTES: Final = 9
+_INTEGER_BYTES: Final = 10
+_double_at: Final = Struct("<d").unpack_from
 
 
 def payload_in(point: bytes) -> dict[str, Json] | None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.numbers import NO_NUMBER
 from proxy.errors import InvalidRequest, Untranslatable
 from proxy.model import Json
 
-INT64 = range(-(2**63), 2**63)
-_PLAIN = frozenset({"string_value", "integer_value", "bool_value"})  # which are what they hold
+INT64: Final = range(-(2**63), 2**63)
+_PLAIN: Final = frozenset({"string_value", "integer_value", "bool_value"})  # which are what they hold
 
 
 def payload_of_proto(fields: Mapping[str, Any]) -> dict[str, Json]:

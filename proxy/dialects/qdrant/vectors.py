@@ -11,7 +11,7 @@ it is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,9 @@ from proxy.dialects.qdrant.undecodable import Undecodable
 from proxy.errors import InvalidRequest
 from proxy.model import MultiVector, Point, SparseVector, Vector
 
-FLOAT32 = np.dtype("<f4")
-_NUMBERS = frozenset({int, float})
-_PACKED_FIELD_1 = b"\x0a"
+FLOAT32: Final = np.dtype("<f4")
+_NUMBERS: Final = frozenset({int, float})
+_PACKED_FIELD_1: Final = b"\x0a"
 
 
 def check_finite(points: Iterable[Point]) -> None:
