@@ -44,7 +44,7 @@ _REMEMBERED_FIELD_BYTES: Final = 512
 
 # A field name without upper case (RFC 9110, 5.6.2; RFC 9113, 8.2.1).
 _NAME_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
-_NEVER_IN_A_VALUE: Final = (b"\r", b"\n", b"\0")
+_NEVER_IN_A_VALUE: Final[tuple[bytes, ...]] = (b"\r", b"\n", b"\0")
 _OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )

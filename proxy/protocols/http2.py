@@ -69,7 +69,7 @@ _STREAMS_AT_FIRST: Final = (
 )
 _DRAINING: Final = b"draining"  # payload of a ping
 _SUCCESS: Final = {b":status": b"200"}
-_TOO_LARGE: Final = (
+_TOO_LARGE: Final[tuple[Field, ...]] = (
     (b":status", b"431"),
     (b"content-type", b"application/grpc"),
     (b"grpc-status", b"8"),

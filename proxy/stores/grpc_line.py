@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from typing import Final
 
 from proxy.errors import Unavailable
 from proxy.stores.grpc_exchange import NotSent

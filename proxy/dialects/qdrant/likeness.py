@@ -26,7 +26,7 @@ from proxy.wire import Request
 
 _REPEATED: Final = FieldDescriptorProto.LABEL_REPEATED
 _OPTIONAL: Final = FieldDescriptorProto.LABEL_OPTIONAL
-_JSON: Final = (("content-type", "application/json"),)
+_JSON: Final[tuple[tuple[str, str], ...]] = (("content-type", "application/json"),)
 _TIME_JSON: Final = b'"status":"ok","time":'  # as servers end an answer
 _LONGEST_NUMBER: Final = 32  # characters of a time
 _NUMBER: Final = b"0123456789.eE+-"
