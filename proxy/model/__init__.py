@@ -53,6 +53,7 @@ from proxy.model.filters import (
     Scalar,
     ValuesCount,
 )
+from proxy.model.looking import look_at, looked, read_all
 from proxy.model.operations import Administration, Operation, collection_of
 from proxy.model.points import (
     Hit,
@@ -67,10 +68,7 @@ from proxy.model.points import (
     UnreadVector,
     Vector,
     id_order,
-    look_at,
-    looked,
     points_by_id,
-    read_all,
 )
 from proxy.model.reads import (
     EVERYTHING,

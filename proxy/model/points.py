@@ -11,8 +11,6 @@ from uuid import UUID
 
 import msgspec
 
-from proxy.errors import InvalidRequest
-
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 PointId = int | UUID | str
 
@@ -120,45 +118,9 @@ class Reader(ABC, Generic[V]):
         """What each of them says, in their order. Raises InvalidRequest if one is not what it was taken for."""
 
 
-def look_at(parts: Sequence[Mapping[str, V]]) -> list[Mapping[str, V]]:
-    """What they say: `looked` of each, those that were not read in one go. Raises InvalidRequest as they do."""
-    found: list[Any] = [part._known if isinstance(part, Unread) else part for part in parts]
-    if None not in found:
-        return found
-    unread: list[Any] = [part for part, known in zip(parts, found, strict=True) if known is None]
-    readers = dict.fromkeys([part.read for part in unread])  # mostly one
-    for read in readers:
-        those = unread if len(readers) == 1 else [part for part in unread if part.read is read]
-        if isinstance(read, Reader):
-            for part, known in zip(those, read.all([part.wire for part in those]), strict=True):
-                part._known = known
-        else:
-            for part in those:
-                part.look()
-    return [part.look() if isinstance(part, Unread) else part for part in parts]
-
-
-def read_all(wires: Sequence[Any], read: Callable[[Any], Mapping[str, V]]) -> list[Mapping[str, V] | None]:
-    """What is read from each; None where that raises InvalidRequest, as it will when somebody looks."""
-    found: list[Mapping[str, V] | None] = []
-    for wire in wires:
-        try:
-            found.append(read(wire))
-        except InvalidRequest:
-            found.append(None)
-    return found
-
-
 class UnreadVector(Unread[Vector], gc=False):
     """The one vector of a point, dense and without a name. Most of what is written are vectors, and often nobody looks
     at them. Its numbers are finite, or looking raises."""
-
-
-def looked(part: Mapping[str, V]) -> Mapping[str, V]:
-    """The same, read if it was not. Raises InvalidRequest as `Unread` does."""
-    if type(part) is dict or not isinstance(part, Unread):
-        return part
-    return part.look() if part._known is None else part._known
 
 
 class Point(msgspec.Struct, frozen=True, eq=False, gc=False):

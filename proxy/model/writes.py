@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proxy.model.filters import Filter
-from proxy.model.points import Json, Point, PointId, look_at
+from proxy.model.looking import look_at
+from proxy.model.points import Json, Point, PointId
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,13 +34,14 @@ _double_at: Final = Struct("<d").unpack_from
 
 
 def payload_in(point: bytes) -> dict[str, Json] | None:
-    """Of a PointStruct that is an id and then its payload. Raises InvalidRequest for NaN and infinity.
+    """Of a PointStruct that is an id, which is not looked at, and then its payload. Raises InvalidRequest for NaN and
+    infinity.
 
     (In one piece, since a call for each value has a price; and most lengths are one byte.)
     """
     found: dict[str, Json] = {}
     try:
-        at, end = (2 + point[1] if point[0] == _ID else 0), len(point)
+        at, end = (2 + point[1] if point[0] == _ID and point[1] < MORE else 0), len(point)
         while at < end:
             tag, size, key_at = point[at], point[at + 1], at + 2
             if size >= MORE:
