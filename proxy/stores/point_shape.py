@@ -56,6 +56,7 @@ def misfit(spec: CollectionSpec, point: Point) -> str | None:
 
 def vector_misfit(expected: VectorSpec, vector: Vector) -> str | None:
     """Why the vector is not of the expected kind and size, or not finite; None if it is."""
+    rows: tuple[bytes, ...]
     match vector:
         case bytes():
             rows, kind = (vector,), "dense"

@@ -93,6 +93,7 @@ _Heads: Final = _CLASSES[1]
 _Numbers: Final = _CLASSES[2]
 _Waiting: Final = _CLASSES[3]
 _HEAD: Final = Field(_Heads, "points")
+_POINT: Final = Field(proto.UpsertPoints, "points")
 
 
 def unread_upsert(body: bytes) -> Upsert | None:
@@ -222,7 +223,7 @@ def _payload_of(wire: bytes) -> Mapping[str, Json]:
     if (found := payload_in(wire)) is not None:
         return found
     try:
-        return payload_of_proto(proto.PointStruct.FromString(wire).payload)
+        return payload_of_proto(proto.UpsertPoints.FromString(_POINT[len(wire)] + wire).points[0].payload)
     except DecodeError as problem:
         raise InvalidRequest(f"Wrong input: a payload cannot be read ({problem})") from None
 

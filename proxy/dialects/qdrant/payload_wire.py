@@ -1,7 +1,8 @@
 """The payload of a point as it stands in a gRPC message, read without a message for each of its values.
 
 Only what protobuf's libraries write: an entry is a key and a value, and a value is one field. Whatever else is None
-here, and read by payloads.py. That both say the same is tested (tests/unit/dialects/test_qdrant_payload_wire.py).
+here, and read by payloads.py, which also says what is wrong with it. That both say the same is tested
+(tests/unit/dialects/test_qdrant_payload_wire.py).
 
 Tags are those of protos/qdrant/points.proto and json_with_int.proto: one byte each.
 """
@@ -14,9 +15,10 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from proxy.dialects.proto_bytes import MORE, varint_at
+from proxy.dialects.proto_bytes import MORE, Field, varint_at
 from proxy.dialects.qdrant.messages import proto
 from proxy.dialects.qdrant.payloads import value_of_proto
+from proxy.errors import InvalidRequest
 from proxy.model import Json
 
 # Tags of PointStruct, of an entry, of Value.
@@ -27,15 +29,19 @@ _VALUE: Final = 0x12
 _DOUBLE: Final = 0x11
 _INTEGER: Final = 0x18
 _TEXT: Final = 0x22
+_BOOLEAN: Final = 0x28
 # With the tag; of integers at most: one that is longer is negative.
 _DOUBLE_BYTES: Final = 9
 _INTEGER_BYTES: Final = 10
+_BOOLEAN_BYTES: Final = 2
 _double_at: Final = Struct("<d").unpack_from
+_POINT_FIELD: Final = Field(proto.UpsertPoints, "points")
+_ENTRY_FIELD: Final = Field(proto.PointStruct, "payload")
+_VALUE_FIELD: Final = Field(proto.PointStruct.PayloadEntry, "value")
 
 
 def payload_in(point: bytes) -> dict[str, Json] | None:
-    """Of a PointStruct that is an id, which is not looked at, and then its payload. Raises InvalidRequest for NaN and
-    infinity.
+    """Of a PointStruct that is an id, which is not looked at, and then its payload.
 
     (In one piece, since a call for each value has a price; and most lengths are one byte.)
     """
@@ -73,9 +79,19 @@ def payload_in(point: bytes) -> dict[str, Json] | None:
                 found[key] = number
             elif kind == _DOUBLE and size == _DOUBLE_BYTES and math.isfinite(double := _double_at(point, at + 1)[0]):
                 found[key] = double
+            elif kind == _BOOLEAN and size == _BOOLEAN_BYTES and point[at + 1] < MORE:
+                found[key] = point[at + 1] != 0
             else:
-                found[key] = value_of_proto(proto.Value.FromString(point[at:after]))
+                found[key] = _any_value(point[at:after])
             at = after
-    except (IndexError, ValueError, DecodeError):
+    except (IndexError, ValueError, DecodeError, InvalidRequest):
         return None
-    return found
+    return found if at == end else None
+
+
+def _any_value(value: bytes) -> Json:
+    """Raises InvalidRequest and DecodeError. (As deep as it stood: how deep messages may nest counts from outside.)"""
+    entry = _VALUE_FIELD[len(value)] + value
+    point = _ENTRY_FIELD[len(entry)] + entry
+    read = proto.UpsertPoints.FromString(_POINT_FIELD[len(point)] + point)
+    return value_of_proto(read.points[0].payload[""])

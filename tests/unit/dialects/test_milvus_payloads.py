@@ -14,6 +14,7 @@ from proxy.dialects.milvus import payloads
 from proxy.dialects.milvus.limits import MAX_DYNAMIC_FIELD_BYTES, UnrepresentableError
 from proxy.dialects.milvus.payloads import decode_payload, encode_payload, stored_key
 from proxy.model import Json
+from tests.support.form import written_only
 
 FIELDS = frozenset({"id", "vector"})
 
@@ -57,6 +58,7 @@ def test_a_row_that_somebody_else_wrote_is_read_as_json_is() -> None:
     assert decode_payload(b'{"\\u005fcrossfade_key_id":1}', 7) == (7, {"id": 1})
 
 
+@written_only
 @given(st.dictionaries(KEYS, SCALARS | st.integers() | st.floats() | st.sampled_from(["[", " {", "x ["]), max_size=5))
 def test_a_plain_payload_is_what_a_look_at_every_value_says(payload: dict[str, Json]) -> None:
     with pytest.MonkeyPatch.context() as patch:
