@@ -129,6 +129,7 @@ def entry(*fields: bytes) -> bytes:
         entry(b"\x0a\x01a", b"\x12\x03\x22\x01\xff"),
         entry(b"\x0a\x01a", b"\x12\x03\x22\x05b"),  # longer than its message
         entry(b"\x0a\x01a", b"\x12\x02\x18\x80"),  # a number that does not end
+        entry(b"\x0a\x01a", b"\x12\x02\x28\x80"),
         b"\x1a\x07\x0a\x01a\x12\x02\x18",  # cut short
         b"\x1a\x7f" + entry(b"\x0a\x01a", b"\x12\x02\x18\x01")[2:],
         b"\x20\x01" + entry(b"\x0a\x01a", b"\x12\x02\x18\x01"),  # another field
@@ -152,6 +153,7 @@ def test_whatever_else_is_left_to_protobuf(point: bytes) -> None:
         b"\x28\x02",
         b"\x28\x80\x00",
         b"\x28\x81\x00",
+        b"\x28\x00\x28\x01",
         b"\x18\x81\x00",
         b"\x18" + b"\xff" * 9 + b"\x01",
         b"\x22\x00",
