@@ -48,9 +48,8 @@ _NEVER_IN_A_VALUE: Final[tuple[bytes, ...]] = (b"\r", b"\n", b"\0")
 _OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
-_SECRET: Final = frozenset(
-    {b"authorization", b"api-key", b"cookie", b"proxy-authorization"}
-)  # for no one's table on the way
+# For no one's table on the way.
+_SECRET: Final = frozenset({b"authorization", b"api-key", b"cookie", b"proxy-authorization"})
 
 
 class HpackError(Exception):

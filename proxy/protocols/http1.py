@@ -60,10 +60,10 @@ _LIMITS: Final = Limits()
 _TOKEN: Final = frozenset(TOKEN)
 _MEMO_HEADS: Final = 1024
 _MEMO_HEAD_BYTES: Final = 2048
-_requests: Final[dict[bytes, RequestHead]] = {}  # by their bytes: those that `RequestReader.whole` can take
-_responses: Final[
-    dict[bytes, ResponseHead]
-] = {}  # the same of responses, to methods that do not change what a head means
+# By their bytes: requests that `RequestReader.whole` can take, and responses to methods that do not change what a head
+# means.
+_requests: Final[dict[bytes, RequestHead]] = {}
+_responses: Final[dict[bytes, ResponseHead]] = {}
 
 
 _MEANING: Final = frozenset({b"HEAD", b"CONNECT"})  # a response's head means something else after these

@@ -28,9 +28,8 @@ Field = tuple[bytes, bytes]  # the name in lower case, the value without the whi
 Fields = tuple[Field, ...]
 
 TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110, 5.6.2
-TEXT: Final = (
-    b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
-)  # RFC 9110, 5.5, with the white space in between
+# RFC 9110, 5.5, with the white space in between.
+TEXT: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 OWS: Final = b" \t"
 
 # For one connection only (RFC 9110, 7.6.1): a proxy drops them and says its own.

@@ -64,9 +64,8 @@ from proxy.protocols.http2_sending import FrameSender, Stream
 Fields = Sequence[Field] | bytes  # or what hpack.encode has made of them
 
 _ABANDONED: Final = 4096  # streams that we have ended and the peer may still write to
-_STREAMS_AT_FIRST: Final = (
-    100  # that a client opens before it has read how many it may: any number, unless they are told
-)
+# That a client opens before it has read how many it may: any number, unless they are told.
+_STREAMS_AT_FIRST: Final = 100
 _DRAINING: Final = b"draining"  # payload of a ping
 _SUCCESS: Final = {b":status": b"200"}
 _TOO_LARGE: Final[tuple[Field, ...]] = (

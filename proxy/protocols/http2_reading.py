@@ -15,9 +15,8 @@ from proxy.protocols import http2_frames as f
 from proxy.protocols.http2_allowance import Allowance
 from proxy.protocols.http2_frames import Code, Http2Error
 
-_FIELDS_IN_FULL: Final = (
-    f.END_HEADERS | f.PADDED | f.WITH_PRIORITY
-)  # flags that tell whether a HEADERS is the block alone
+# Flags that tell whether a HEADERS is the block alone.
+_FIELDS_IN_FULL: Final = f.END_HEADERS | f.PADDED | f.WITH_PRIORITY
 _ENDS: Final = f.END_HEADERS | f.END_STREAM
 _head_at: Final = f.HEAD.unpack_from
 Frame = tuple[int, int, int, bytes]  # kind, flags, stream, payload without padding; of HEADERS the block of fields

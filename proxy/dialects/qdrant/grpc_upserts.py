@@ -5,7 +5,7 @@ rest_upserts.py: sure or not at all, and whatever is not the plain form (each po
 dense vector without a name, as long as that of all others) is None here, and decoded whole by grpc_requests.py. That
 both say the same is tested (tests/unit/dialects/test_qdrant_unread.py).
 
-There is no loop over bytes: points come out of their message as bytes; what stands before their vectors is made one
+That takes no loop over bytes: points come out of their message as bytes; what stands before their vectors is made one
 message, which protobuf reads, and which has to be just as long when it is written again: then it has no field that is
 not known here, none twice and no number in an odd form.
 
